@@ -1,0 +1,91 @@
+// Package bus names what travels over NATS: the subjects of the message log,
+// of deliveries to connections and of domain events.
+package bus
+
+import (
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/chappe-im/chappe/pkg/names"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// Log subjects: msg.<partition>.<kind>.<app>.<conversation>. A record with
+// several targets of a partition travels under the conversation "_".
+
+// LogSubject is where a record of the message log is published.
+func LogSubject(partition int, kind busv1.Kind, app, conversation string) string {
+	return "msg." + strconv.Itoa(partition) + "." + kindToken(kind) + "." + names.Token(app) + "." + names.Token(conversation)
+}
+
+// LogAppFilter matches all records of an app in a partition.
+func LogAppFilter(partition int, app string) string {
+	return "msg." + strconv.Itoa(partition) + ".*." + names.Token(app) + ".>"
+}
+
+// LogStream names the stream of a partition, LogFilter what it takes.
+func LogStream(partition int) string { return "MSG_" + strconv.Itoa(partition) }
+
+// LogFilter matches all records of a partition.
+func LogFilter(partition int) string { return "msg." + strconv.Itoa(partition) + ".>" }
+
+// SpillStream names the stream that holds a partition's deliveries which wait
+// for downstream budget.
+func SpillStream(partition int) string { return "SPILL_" + strconv.Itoa(partition) }
+
+// SpillSubject is where such a delivery of an app waits.
+func SpillSubject(partition int, app string) string {
+	return "spill." + strconv.Itoa(partition) + "." + names.Token(app)
+}
+
+// UserSubject is where gateways listen for what a user is to be shown.
+func UserSubject(app, user string) string {
+	return "dn." + names.Token(app) + ".u." + names.Token(user)
+}
+
+// GroupSubject is where gateways listen for what a group's members are to be
+// shown.
+func GroupSubject(app, group string) string {
+	return "dn." + names.Token(app) + ".g." + names.Token(group)
+}
+
+// RoomSubject is the same for a chat room.
+func RoomSubject(app, room string) string {
+	return "dn." + names.Token(app) + ".r." + names.Token(room)
+}
+
+// UserEventSubject carries busv1.UserEvent of a user.
+func UserEventSubject(app, user string) string {
+	return "ev.user." + names.Token(app) + "." + names.Token(user)
+}
+
+// UserEventFilter matches the UserEvents of all users of all apps.
+const UserEventFilter = "ev.user.*.*"
+
+// EventStream names the stream that keeps domain events, EventFilter what it
+// takes.
+const (
+	EventStream = "EVENTS"
+	EventFilter = "ev.>"
+)
+
+// Partition tells in which of n partitions a conversation lives.
+func Partition(app, conversation string, n int) int {
+	h := xxhash.New()
+	_, _ = h.WriteString(app)
+	_, _ = h.Write([]byte{0})
+	_, _ = h.WriteString(conversation)
+	return int(h.Sum64() % uint64(n))
+}
+
+func kindToken(k busv1.Kind) string {
+	switch k {
+	case busv1.Kind_KIND_GROUP:
+		return "g"
+	case busv1.Kind_KIND_ROOM:
+		return "r"
+	default:
+		return "u"
+	}
+}

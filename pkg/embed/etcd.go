@@ -1,0 +1,79 @@
+// Package embed runs an etcd server and a NATS server inside the process: the
+// default for one node and for tests. Only the all-in-one main and the test
+// kit import it, so that the node binary does not carry them.
+package embed
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	etcdembed "go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
+)
+
+// Etcd is a running embedded etcd server with one member.
+type Etcd struct {
+	server *etcdembed.Etcd
+	client *clientv3.Client
+}
+
+// StartEtcd starts a server with its data under dir and returns when it
+// serves. It listens on loopback ports chosen by the system; the process
+// itself talks to it without any.
+func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
+	cfg := etcdembed.NewConfig()
+	cfg.Dir = filepath.Join(dir, "etcd")
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("etcd data directory: %w", err)
+	}
+	cfg.Name = "chappe"
+	any := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenPeerUrls = []url.URL{any}
+	cfg.AdvertisePeerUrls = []url.URL{any}
+	cfg.ListenClientUrls = []url.URL{any}
+	cfg.AdvertiseClientUrls = []url.URL{any}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.ZapLoggerBuilder = etcdembed.NewZapLoggerBuilder(zap.NewNop())
+	cfg.AutoCompactionMode = etcdembed.CompactorModePeriodic
+	cfg.AutoCompactionRetention = "1h"
+	// A single member elects itself: short timers make that quick and cost
+	// nothing.
+	cfg.TickMs = 50
+	cfg.ElectionMs = 250
+	server, err := etcdembed.StartEtcd(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start embedded etcd in %s: %w", cfg.Dir, err)
+	}
+	e := &Etcd{server: server}
+	select {
+	case <-server.Server.ReadyNotify():
+	case err := <-server.Err():
+		e.Stop()
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	case <-ctx.Done():
+		e.Stop()
+		return nil, fmt.Errorf("embedded etcd did not get ready: %w", ctx.Err())
+	case <-time.After(30 * time.Second):
+		e.Stop()
+		return nil, fmt.Errorf("embedded etcd did not get ready in 30 s")
+	}
+	e.client = v3client.New(server.Server)
+	return e, nil
+}
+
+// Client talks to the server within the process. It is closed by Stop.
+func (e *Etcd) Client() *clientv3.Client { return e.client }
+
+// Stop shuts the server down and waits for it.
+func (e *Etcd) Stop() {
+	if e.client != nil {
+		_ = e.client.Close()
+	}
+	e.server.Close()
+}

@@ -1,0 +1,73 @@
+// Package grpcx makes gRPC servers and connections with the interceptors that
+// every service has: recovery, deadlines, errors, metrics and logs. Services in
+// one process call each other through a Channel, which runs the same
+// interceptors without a socket.
+package grpcx
+
+import (
+	"context"
+
+	"github.com/fullstorydev/grpchan"
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"google.golang.org/grpc"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+)
+
+// Channel carries calls between services of one process. It is a registrar for
+// the services and a connection for their callers.
+type Channel struct {
+	ch   *inprocgrpc.Channel
+	conn grpc.ClientConnInterface
+}
+
+// NewChannel makes a channel whose calls run through the interceptors.
+func NewChannel(in *Interceptors) *Channel {
+	ch := &inprocgrpc.Channel{}
+	ch.WithServerUnaryInterceptor(in.Unary)
+	ch.WithServerStreamInterceptor(in.Stream)
+	return &Channel{ch: ch, conn: grpchan.InterceptClientConn(ch, clientUnary, clientStream)}
+}
+
+// RegisterService makes a service callable through the channel.
+func (c *Channel) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	c.ch.RegisterService(desc, impl)
+}
+
+// Conn gives the callers' side. Errors of unary calls are *errs.Error.
+func (c *Channel) Conn() grpc.ClientConnInterface { return c.conn }
+
+// Registrars registers services with several registrars at once.
+type Registrars []grpc.ServiceRegistrar
+
+// RegisterService registers with all of them.
+func (r Registrars) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	for _, x := range r {
+		x.RegisterService(desc, impl)
+	}
+}
+
+// Intercept puts unary interceptors in front of a connection; the first runs
+// first.
+func Intercept(conn grpc.ClientConnInterface, unary ...grpc.UnaryClientInterceptor) grpc.ClientConnInterface {
+	for i := len(unary) - 1; i >= 0; i-- {
+		conn = grpchan.InterceptClientConn(conn, unary[i], nil)
+	}
+	return conn
+}
+
+// clientUnary makes the server's error the *errs.Error it was.
+func clientUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
+		return errs.From(err)
+	}
+	return nil
+}
+
+func clientStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := open(ctx, desc, cc, method, opts...)
+	if err != nil {
+		return nil, errs.From(err)
+	}
+	return s, nil
+}

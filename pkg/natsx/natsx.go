@@ -1,0 +1,166 @@
+// Package natsx is the way to NATS: the only package that imports its client.
+package natsx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+)
+
+// Msg is a message of a subscription.
+type Msg = nats.Msg
+
+// Subscription is an interest that can be withdrawn.
+type Subscription = nats.Subscription
+
+// InProcessServer is an embedded server to connect to without a socket.
+type InProcessServer = nats.InProcessConnProvider
+
+// Config says which servers to connect to.
+type Config struct {
+	// URL of the servers, comma-separated; unused with InProcess.
+	URL       string
+	InProcess InProcessServer
+	// Name shows up in the servers' connection list.
+	Name   string
+	Logger *slog.Logger
+}
+
+// Conn is a connection with its JetStream context. It is safe for concurrent
+// use, and what one goroutine publishes arrives in order.
+type Conn struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	logger *slog.Logger
+
+	lossMu atomic.Pointer[func()]
+}
+
+// maxPending bounds publishes that wait for their ack.
+const maxPending = 16384
+
+// Connect connects and returns once a server answers.
+func Connect(ctx context.Context, cfg Config) (*Conn, error) {
+	c := &Conn{logger: cfg.Logger}
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(200 * time.Millisecond),
+		nats.ReconnectBufSize(-1), // fail fast while disconnected
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.ErrorHandler(c.onError),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				cfg.Logger.Warn("nats connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			cfg.Logger.Info("nats connection is back")
+			c.lost()
+		}),
+	}
+	url := cfg.URL
+	if cfg.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(cfg.InProcess))
+		url = ""
+	}
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, errs.Unavailable("nats", err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c.nc, c.js = nc, js
+	return c, nil
+}
+
+// OnLoss sets what is called when messages of subscriptions may have been
+// lost: after a reconnect or when a subscriber was too slow. One function at a
+// time; it must not block.
+func (c *Conn) OnLoss(f func()) { c.lossMu.Store(&f) }
+
+func (c *Conn) lost() {
+	if f := c.lossMu.Load(); f != nil {
+		(*f)()
+	}
+}
+
+func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	c.logger.Warn("nats", "subject", subject, "error", err)
+	if errors.Is(err, nats.ErrSlowConsumer) {
+		c.lost()
+	}
+}
+
+// Connected reports whether a server is reachable right now.
+func (c *Conn) Connected() bool { return c.nc.IsConnected() }
+
+// Publish sends to whoever listens right now.
+func (c *Conn) Publish(subject string, data []byte) error {
+	if err := c.nc.Publish(subject, data); err != nil {
+		return errs.Unavailable("nats", err)
+	}
+	return nil
+}
+
+// SubscribeChan puts the messages of a subject into ch. A full channel loses
+// messages, and OnLoss's function is called.
+func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error) {
+	s, err := c.nc.ChanSubscribe(subject, ch)
+	if err != nil {
+		return nil, errs.Unavailable("nats", err)
+	}
+	return s, nil
+}
+
+// Subscribe calls f with the messages of a subject, one after the other.
+func (c *Conn) Subscribe(subject string, f func(*Msg)) (*Subscription, error) {
+	s, err := c.nc.Subscribe(subject, f)
+	if err != nil {
+		return nil, errs.Unavailable("nats", err)
+	}
+	return s, nil
+}
+
+// Flush returns when the server has taken all that was published and all
+// interests that were declared before.
+func (c *Conn) Flush(ctx context.Context) error {
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		return errs.Unavailable("nats", err)
+	}
+	return nil
+}
+
+// Drain sends what is pending and closes the connection.
+func (c *Conn) Drain(ctx context.Context) error {
+	select {
+	case <-c.js.PublishAsyncComplete():
+	case <-ctx.Done():
+	}
+	_ = c.nc.FlushWithContext(ctx)
+	c.nc.Close()
+	return nil
+}
+
+// JetStream gives the JetStream context for consumers and key-value buckets.
+func (c *Conn) JetStream() jetstream.JetStream { return c.js }

@@ -1,0 +1,213 @@
+// Package rate is the arithmetic of call rates: exact sliding windows and
+// paced budgets. It is pure: time is an argument, in nanoseconds of a clock
+// that never goes back, and nothing here starts a goroutine or takes a lock.
+package rate
+
+import "math"
+
+// Limit admits at most Units in any half-open interval of Window nanoseconds.
+type Limit struct {
+	Units  int64
+	Window int64
+}
+
+// Verdict says what a window makes of a call. Times are nanoseconds.
+type Verdict struct {
+	// OK admits; nothing is spent until Take.
+	OK bool
+	// TooCostly marks a cost above what the window ever holds: waiting does
+	// not help.
+	TooCostly bool
+	// Limit is the window's size, Remaining what is left of it: after this
+	// call if it is admitted, else now.
+	Limit     int64
+	Remaining int64
+	// RetryAfter is how long until the same call would be admitted if nothing
+	// else came in between; 0 if it is admitted now or never.
+	RetryAfter int64
+	// ResetAfter is how long until the window is empty again if nothing more
+	// comes.
+	ResetAfter int64
+}
+
+// Log is the sliding window of one bucket: the units admitted within the last
+// window, by the nanosecond of their admission. Only units of the same
+// nanosecond share an entry, because anything coarser would admit too much or
+// refuse too early. There are never more entries than units in the window, so
+// memory follows what was admitted and not what the limit would allow.
+//
+// The zero value is an empty window. The limit is an argument of every call,
+// so that it can change at any time: what was admitted before counts against
+// the new limit. When a window gets longer, what had left the shorter one is
+// not counted again.
+//
+// A Log is not safe for concurrent use.
+type Log struct {
+	// ring holds the entries, oldest at head; its length is a power of two or
+	// zero.
+	ring []entry
+	head uint32
+	n    uint32
+	sum  int64
+}
+
+type entry struct {
+	at    int64
+	units int64
+}
+
+// minRing is the ring's first size, keepRing the largest that an empty log
+// keeps.
+const (
+	minRing  = 2
+	keepRing = 16
+)
+
+// Peek tells what would become of a call of the given cost (at least 1) and
+// spends nothing, so that several windows can be asked before any is charged.
+func (l *Log) Peek(now int64, limit Limit, cost int64) Verdict {
+	now = l.clamp(now)
+	l.expire(now, limit.Window)
+	v := Verdict{Limit: limit.Units}
+	switch {
+	case cost > limit.Units:
+		v.TooCostly = true
+		v.Remaining = max(0, limit.Units-l.sum)
+		v.ResetAfter = l.resetAfter(now, limit.Window)
+	case cost > limit.Units-l.sum:
+		v.Remaining = max(0, limit.Units-l.sum)
+		v.RetryAfter = l.retryAfter(now, limit, cost)
+		v.ResetAfter = l.resetAfter(now, limit.Window)
+	default:
+		v.OK = true
+		v.Remaining = limit.Units - l.sum - cost
+		v.ResetAfter = limit.Window
+	}
+	return v
+}
+
+// Take spends cost units at now. Call it only after a Peek with the same now
+// that admitted them. It returns the time under which they are logged: now, or
+// the newest entry's time if that is later.
+func (l *Log) Take(now int64, cost int64) int64 {
+	now = l.clamp(now)
+	l.sum += cost
+	if l.n > 0 {
+		if last := l.at(l.n - 1); last.at == now {
+			last.units += cost
+			return now
+		}
+	}
+	if int(l.n) == len(l.ring) {
+		l.resize(max(minRing, 2*len(l.ring)))
+	}
+	l.n++
+	*l.at(l.n - 1) = entry{at: now, units: cost}
+	return now
+}
+
+// Used gives the units in the window that ends now.
+func (l *Log) Used(now int64, window int64) int64 {
+	l.expire(l.clamp(now), window)
+	return l.sum
+}
+
+// Reset gives how long until the window is empty, in nanoseconds.
+func (l *Log) Reset(now int64, window int64) int64 {
+	now = l.clamp(now)
+	l.expire(now, window)
+	return l.resetAfter(now, window)
+}
+
+// Entries gives how many entries the log holds.
+func (l *Log) Entries() int { return int(l.n) }
+
+// clamp keeps time from going back: a call that read its clock before another
+// but comes after it counts as simultaneous.
+func (l *Log) clamp(now int64) int64 {
+	if l.n > 0 {
+		return max(now, l.at(l.n-1).at)
+	}
+	return now
+}
+
+// expire drops the entries that left the window: an entry made at t is in the
+// interval up to, and without, t+window.
+func (l *Log) expire(now, window int64) {
+	if l.n == 0 || now-l.at(0).at < window {
+		return
+	}
+	for l.n > 0 && now-l.at(0).at >= window {
+		l.sum -= l.at(0).units
+		l.head = (l.head + 1) & uint32(len(l.ring)-1)
+		l.n--
+	}
+	switch size := len(l.ring); {
+	case l.n == 0:
+		l.head = 0
+		if size > keepRing {
+			l.ring = nil
+		}
+	case size > keepRing && int(l.n) <= size/8:
+		l.resize(size / 4)
+	}
+}
+
+// retryAfter finds the entry whose expiry frees enough.
+func (l *Log) retryAfter(now int64, limit Limit, cost int64) int64 {
+	need := l.sum + cost - limit.Units
+	for i := range l.n {
+		e := l.at(i)
+		if need -= e.units; need <= 0 {
+			return e.at + limit.Window - now
+		}
+	}
+	return 0
+}
+
+func (l *Log) resetAfter(now, window int64) int64 {
+	if l.n == 0 {
+		return 0
+	}
+	return l.at(l.n-1).at + window - now
+}
+
+func (l *Log) at(i uint32) *entry {
+	return &l.ring[(l.head+i)&uint32(len(l.ring)-1)]
+}
+
+func (l *Log) resize(size int) {
+	ring := make([]entry, size)
+	for i := range l.n {
+		ring[i] = *l.at(i)
+	}
+	l.ring, l.head = ring, 0
+}
+
+// Tighter reports whether verdict a binds more than b: a refusal before an
+// admission, never before later, longer before shorter, little left before
+// much.
+func Tighter(a, b Verdict) bool {
+	switch {
+	case a.OK != b.OK:
+		return !a.OK
+	case a.TooCostly != b.TooCostly:
+		return a.TooCostly
+	case !a.OK && a.RetryAfter != b.RetryAfter:
+		return a.RetryAfter > b.RetryAfter
+	default:
+		return a.Remaining < b.Remaining
+	}
+}
+
+// CeilMillis turns nanoseconds into milliseconds, rounded up, so that who
+// waits that long has waited long enough.
+func CeilMillis(ns int64) int64 {
+	if ns <= 0 {
+		return 0
+	}
+	if ns > math.MaxInt64-999_999 {
+		return math.MaxInt64 / 1_000_000
+	}
+	return (ns + 999_999) / 1_000_000
+}

@@ -1,0 +1,89 @@
+# The only entry points of the build; CI calls the same ones.
+#
+# Every build uses one set of flags, so that all of them share the build cache:
+# the first build takes about two minutes on two cores, a later one seconds.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+
+BIN      := bin
+GO       ?= go
+BUF      := tools/node_modules/.bin/buf
+LINT     := $(BIN)/golangci-lint
+PACKAGES := ./...
+# Embedded servers start in many tests; a hung one must not hang the run.
+TEST_TIMEOUT ?= 15m
+TEST_FLAGS   ?=
+# chappe serve reads its flags from here: make run ARGS="--http 127.0.0.1:8081".
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: tools
+tools: $(BUF) $(LINT) ## install buf and build golangci-lint, both pinned under tools/
+
+$(BUF): tools/package-lock.json
+	npm ci --prefix tools --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# Own module, own versions: see tools/go.mod.
+$(LINT): tools/go.mod tools/go.sum
+	GOWORK=off $(GO) build -C tools -o ../$(BIN)/ tool
+	@touch $@
+
+.PHONY: gen
+gen: $(BUF) ## lint the protos and regenerate proto/gen
+	$(BUF) lint
+	$(BUF) generate
+
+.PHONY: gen-check
+gen-check: $(BUF) ## fail when proto/gen is not what the protos generate
+	$(BUF) lint
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(BUF) generate -o "$$dir" && \
+	{ diff -r "$$dir/proto/gen" proto/gen || { echo "proto/gen is out of date: run make gen" >&2; exit 1; }; }
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet $(PACKAGES)
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint with .golangci.yaml
+	$(LINT) run $(PACKAGES)
+
+.PHONY: fmt
+fmt: $(LINT) ## format the Go files as lint wants them
+	$(LINT) fmt
+
+.PHONY: build
+build: ## build the binaries into bin/
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+.PHONY: check
+check: gen-check vet lint build ## all that needs no running server
+
+.PHONY: test
+test: build test/websdk/node_modules ## every test, with the Web SDK against a running server
+	CHAPPE_BIN=$(CURDIR)/$(BIN)/chappe $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+
+# The official client SDK, as published, which the tests under test/ drive.
+test/websdk/node_modules: test/websdk/package-lock.json
+	npm ci --prefix test/websdk --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: bench
+bench: build ## measure, and write bench/RESULTS.md
+	$(GO) run ./bench/chappe-bench suite --server $(BIN)/chappe --out bench/RESULTS.md
+
+.PHONY: run
+run: build ## build and start the all-in-one server on 127.0.0.1:8080
+	$(BIN)/chappe serve $(ARGS)
+
+.PHONY: clean
+clean: ## remove what the build made, not ./data
+	rm -rf $(BIN) tools/node_modules test/websdk/node_modules examples/node_modules

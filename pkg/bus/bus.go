@@ -63,6 +63,14 @@ func UserEventSubject(app, user string) string {
 // UserEventFilter matches the UserEvents of all users of all apps.
 const UserEventFilter = "ev.user.*.*"
 
+// PresenceEventSubject carries busv1.PresenceEvent of a user.
+func PresenceEventSubject(app, user string) string {
+	return "ev.presence." + names.Token(app) + "." + names.Token(user)
+}
+
+// PresenceEventFilter matches the PresenceEvents of all users of all apps.
+const PresenceEventFilter = "ev.presence.*.*"
+
 // EventStream names the stream that keeps domain events, EventFilter what it
 // takes.
 const (

@@ -231,7 +231,7 @@ func (x Disconnect_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Disconnect_Reason.Descriptor instead.
 func (Disconnect_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{4, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type UserEvent_Change int32
@@ -301,7 +301,115 @@ func (x UserEvent_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserEvent_Change.Descriptor instead.
 func (UserEvent_Change) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8, 0}
+}
+
+type PresenceEvent_Status int32
+
+const (
+	PresenceEvent_STATUS_UNSPECIFIED PresenceEvent_Status = 0
+	PresenceEvent_STATUS_ONLINE      PresenceEvent_Status = 1
+	PresenceEvent_STATUS_OFFLINE     PresenceEvent_Status = 2
+)
+
+// Enum value maps for PresenceEvent_Status.
+var (
+	PresenceEvent_Status_name = map[int32]string{
+		0: "STATUS_UNSPECIFIED",
+		1: "STATUS_ONLINE",
+		2: "STATUS_OFFLINE",
+	}
+	PresenceEvent_Status_value = map[string]int32{
+		"STATUS_UNSPECIFIED": 0,
+		"STATUS_ONLINE":      1,
+		"STATUS_OFFLINE":     2,
+	}
+)
+
+func (x PresenceEvent_Status) Enum() *PresenceEvent_Status {
+	p := new(PresenceEvent_Status)
+	*p = x
+	return p
+}
+
+func (x PresenceEvent_Status) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PresenceEvent_Status) Descriptor() protoreflect.EnumDescriptor {
+	return file_chappe_bus_v1_bus_proto_enumTypes[4].Descriptor()
+}
+
+func (PresenceEvent_Status) Type() protoreflect.EnumType {
+	return &file_chappe_bus_v1_bus_proto_enumTypes[4]
+}
+
+func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PresenceEvent_Status.Descriptor instead.
+func (PresenceEvent_Status) EnumDescriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9, 0}
+}
+
+type PresenceEvent_Reason int32
+
+const (
+	PresenceEvent_REASON_UNSPECIFIED PresenceEvent_Reason = 0
+	// Went online.
+	PresenceEvent_REASON_LOGIN PresenceEvent_Reason = 1
+	// Closed its connection or lost it.
+	PresenceEvent_REASON_LOGOUT PresenceEvent_Reason = 2
+	// Put offline by an operator, or by the same device logging in again.
+	PresenceEvent_REASON_REPLACED PresenceEvent_Reason = 3
+	// Its gateway died.
+	PresenceEvent_REASON_LOST PresenceEvent_Reason = 4
+)
+
+// Enum value maps for PresenceEvent_Reason.
+var (
+	PresenceEvent_Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_LOGIN",
+		2: "REASON_LOGOUT",
+		3: "REASON_REPLACED",
+		4: "REASON_LOST",
+	}
+	PresenceEvent_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED": 0,
+		"REASON_LOGIN":       1,
+		"REASON_LOGOUT":      2,
+		"REASON_REPLACED":    3,
+		"REASON_LOST":        4,
+	}
+)
+
+func (x PresenceEvent_Reason) Enum() *PresenceEvent_Reason {
+	p := new(PresenceEvent_Reason)
+	*p = x
+	return p
+}
+
+func (x PresenceEvent_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PresenceEvent_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_chappe_bus_v1_bus_proto_enumTypes[5].Descriptor()
+}
+
+func (PresenceEvent_Reason) Type() protoreflect.EnumType {
+	return &file_chappe_bus_v1_bus_proto_enumTypes[5]
+}
+
+func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PresenceEvent_Reason.Descriptor instead.
+func (PresenceEvent_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9, 1}
 }
 
 // LogRecord is one message of the JetStream log: one content for one or more
@@ -504,6 +612,116 @@ func (x *LogTarget) GetTo() string {
 	return ""
 }
 
+// Spill is a slice of deliveries that wait for downstream budget, in the work
+// queue of their partition and app.
+type Spill struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*SpillItem           `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spill) Reset() {
+	*x = Spill{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spill) ProtoMessage() {}
+
+func (x *Spill) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spill.ProtoReflect.Descriptor instead.
+func (*Spill) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Spill) GetItems() []*SpillItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// SpillItem is one delivery.
+type SpillItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Recipient.
+	To string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// Sender whose other devices get a copy; empty for none.
+	CopyTo string `protobuf:"bytes,2,opt,name=copy_to,json=copyTo,proto3" json:"copy_to,omitempty"`
+	// Serialized Push.
+	Push          []byte `protobuf:"bytes,3,opt,name=push,proto3" json:"push,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpillItem) Reset() {
+	*x = SpillItem{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpillItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpillItem) ProtoMessage() {}
+
+func (x *SpillItem) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpillItem.ProtoReflect.Descriptor instead.
+func (*SpillItem) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SpillItem) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *SpillItem) GetCopyTo() string {
+	if x != nil {
+		return x.CopyTo
+	}
+	return ""
+}
+
+func (x *SpillItem) GetPush() []byte {
+	if x != nil {
+		return x.Push
+	}
+	return nil
+}
+
 // Push is what a gateway takes from a delivery subject.
 type Push struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -519,7 +737,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +749,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +762,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{2}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Push) GetWhat() isPush_What {
@@ -628,7 +846,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +858,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +871,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{3}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Delivery) GetId() int64 {
@@ -761,7 +979,7 @@ type Disconnect struct {
 
 func (x *Disconnect) Reset() {
 	*x = Disconnect{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +991,7 @@ func (x *Disconnect) String() string {
 func (*Disconnect) ProtoMessage() {}
 
 func (x *Disconnect) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +1004,7 @@ func (x *Disconnect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disconnect.ProtoReflect.Descriptor instead.
 func (*Disconnect) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{4}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Disconnect) GetReason() Disconnect_Reason {
@@ -830,7 +1048,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1060,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1073,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{5}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Notice) GetNs() int32 {
@@ -915,7 +1133,7 @@ type UserEvent struct {
 
 func (x *UserEvent) Reset() {
 	*x = UserEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1145,7 @@ func (x *UserEvent) String() string {
 func (*UserEvent) ProtoMessage() {}
 
 func (x *UserEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1158,7 @@ func (x *UserEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserEvent.ProtoReflect.Descriptor instead.
 func (*UserEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UserEvent) GetApp() string {
@@ -971,6 +1189,152 @@ func (x *UserEvent) GetTimestamp() int64 {
 	return 0
 }
 
+// PresenceEvent tells that a device of a user came online or went offline.
+// Published on ev.presence.<app>.<user>.
+type PresenceEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	App   string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	User  string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Of this device.
+	Status       PresenceEvent_Status `protobuf:"varint,3,opt,name=status,proto3,enum=chappe.bus.v1.PresenceEvent_Status" json:"status,omitempty"`
+	Reason       PresenceEvent_Reason `protobuf:"varint,4,opt,name=reason,proto3,enum=chappe.bus.v1.PresenceEvent_Reason" json:"reason,omitempty"`
+	Resource     string               `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	Os           string               `protobuf:"bytes,6,opt,name=os,proto3" json:"os,omitempty"`
+	Version      string               `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Ip           string               `protobuf:"bytes,8,opt,name=ip,proto3" json:"ip,omitempty"`
+	Gateway      string               `protobuf:"bytes,9,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	ConnectionId string               `protobuf:"bytes,10,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	// Whether the user has any device online after this.
+	UserOnline bool `protobuf:"varint,11,opt,name=user_online,json=userOnline,proto3" json:"user_online,omitempty"`
+	// Whether this changed user_online.
+	UserChanged bool `protobuf:"varint,12,opt,name=user_changed,json=userChanged,proto3" json:"user_changed,omitempty"`
+	// Unix milliseconds.
+	Timestamp     int64 `protobuf:"varint,13,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceEvent) Reset() {
+	*x = PresenceEvent{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceEvent) ProtoMessage() {}
+
+func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
+func (*PresenceEvent) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PresenceEvent) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetStatus() PresenceEvent_Status {
+	if x != nil {
+		return x.Status
+	}
+	return PresenceEvent_STATUS_UNSPECIFIED
+}
+
+func (x *PresenceEvent) GetReason() PresenceEvent_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return PresenceEvent_REASON_UNSPECIFIED
+}
+
+func (x *PresenceEvent) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetConnectionId() string {
+	if x != nil {
+		return x.ConnectionId
+	}
+	return ""
+}
+
+func (x *PresenceEvent) GetUserOnline() bool {
+	if x != nil {
+		return x.UserOnline
+	}
+	return false
+}
+
+func (x *PresenceEvent) GetUserChanged() bool {
+	if x != nil {
+		return x.UserChanged
+	}
+	return false
+}
+
+func (x *PresenceEvent) GetTimestamp() int64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
 var File_chappe_bus_v1_bus_proto protoreflect.FileDescriptor
 
 const file_chappe_bus_v1_bus_proto_rawDesc = "" +
@@ -994,7 +1358,13 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\atargets\x18\f \x03(\v2\x18.chappe.bus.v1.LogTargetR\atargets\"+\n" +
 	"\tLogTarget\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\xb3\x01\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"7\n" +
+	"\x05Spill\x12.\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.chappe.bus.v1.SpillItemR\x05items\"H\n" +
+	"\tSpillItem\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x17\n" +
+	"\acopy_to\x18\x02 \x01(\tR\x06copyTo\x12\x12\n" +
+	"\x04push\x18\x03 \x01(\fR\x04push\"\xb3\x01\n" +
 	"\x04Push\x125\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x17.chappe.bus.v1.DeliveryH\x00R\bdelivery\x12;\n" +
 	"\n" +
@@ -1053,7 +1423,33 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\rCHANGE_BLOCKS\x10\x06\x12\x13\n" +
 	"\x0fCHANGE_CONTACTS\x10\a\x12\x10\n" +
 	"\fCHANGE_MUTES\x10\b\x12\x18\n" +
-	"\x14CHANGE_PUSH_SETTINGS\x10\t*J\n" +
+	"\x14CHANGE_PUSH_SETTINGS\x10\t\"\xdc\x04\n" +
+	"\rPresenceEvent\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12;\n" +
+	"\x06status\x18\x03 \x01(\x0e2#.chappe.bus.v1.PresenceEvent.StatusR\x06status\x12;\n" +
+	"\x06reason\x18\x04 \x01(\x0e2#.chappe.bus.v1.PresenceEvent.ReasonR\x06reason\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12\x0e\n" +
+	"\x02os\x18\x06 \x01(\tR\x02os\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x0e\n" +
+	"\x02ip\x18\b \x01(\tR\x02ip\x12\x18\n" +
+	"\agateway\x18\t \x01(\tR\agateway\x12#\n" +
+	"\rconnection_id\x18\n" +
+	" \x01(\tR\fconnectionId\x12\x1f\n" +
+	"\vuser_online\x18\v \x01(\bR\n" +
+	"userOnline\x12!\n" +
+	"\fuser_changed\x18\f \x01(\bR\vuserChanged\x12\x1c\n" +
+	"\ttimestamp\x18\r \x01(\x03R\ttimestamp\"G\n" +
+	"\x06Status\x12\x16\n" +
+	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTATUS_ONLINE\x10\x01\x12\x12\n" +
+	"\x0eSTATUS_OFFLINE\x10\x02\"k\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fREASON_LOGIN\x10\x01\x12\x11\n" +
+	"\rREASON_LOGOUT\x10\x02\x12\x13\n" +
+	"\x0fREASON_REPLACED\x10\x03\x12\x0f\n" +
+	"\vREASON_LOST\x10\x04*J\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_USER\x10\x01\x12\x0e\n" +
@@ -1089,37 +1485,45 @@ func file_chappe_bus_v1_bus_proto_rawDescGZIP() []byte {
 	return file_chappe_bus_v1_bus_proto_rawDescData
 }
 
-var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_chappe_bus_v1_bus_proto_goTypes = []any{
-	(Kind)(0),              // 0: chappe.bus.v1.Kind
-	(EntryType)(0),         // 1: chappe.bus.v1.EntryType
-	(Disconnect_Reason)(0), // 2: chappe.bus.v1.Disconnect.Reason
-	(UserEvent_Change)(0),  // 3: chappe.bus.v1.UserEvent.Change
-	(*LogRecord)(nil),      // 4: chappe.bus.v1.LogRecord
-	(*LogTarget)(nil),      // 5: chappe.bus.v1.LogTarget
-	(*Push)(nil),           // 6: chappe.bus.v1.Push
-	(*Delivery)(nil),       // 7: chappe.bus.v1.Delivery
-	(*Disconnect)(nil),     // 8: chappe.bus.v1.Disconnect
-	(*Notice)(nil),         // 9: chappe.bus.v1.Notice
-	(*UserEvent)(nil),      // 10: chappe.bus.v1.UserEvent
+	(Kind)(0),                 // 0: chappe.bus.v1.Kind
+	(EntryType)(0),            // 1: chappe.bus.v1.EntryType
+	(Disconnect_Reason)(0),    // 2: chappe.bus.v1.Disconnect.Reason
+	(UserEvent_Change)(0),     // 3: chappe.bus.v1.UserEvent.Change
+	(PresenceEvent_Status)(0), // 4: chappe.bus.v1.PresenceEvent.Status
+	(PresenceEvent_Reason)(0), // 5: chappe.bus.v1.PresenceEvent.Reason
+	(*LogRecord)(nil),         // 6: chappe.bus.v1.LogRecord
+	(*LogTarget)(nil),         // 7: chappe.bus.v1.LogTarget
+	(*Spill)(nil),             // 8: chappe.bus.v1.Spill
+	(*SpillItem)(nil),         // 9: chappe.bus.v1.SpillItem
+	(*Push)(nil),              // 10: chappe.bus.v1.Push
+	(*Delivery)(nil),          // 11: chappe.bus.v1.Delivery
+	(*Disconnect)(nil),        // 12: chappe.bus.v1.Disconnect
+	(*Notice)(nil),            // 13: chappe.bus.v1.Notice
+	(*UserEvent)(nil),         // 14: chappe.bus.v1.UserEvent
+	(*PresenceEvent)(nil),     // 15: chappe.bus.v1.PresenceEvent
 }
 var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	0,  // 0: chappe.bus.v1.LogRecord.kind:type_name -> chappe.bus.v1.Kind
 	1,  // 1: chappe.bus.v1.LogRecord.type:type_name -> chappe.bus.v1.EntryType
-	5,  // 2: chappe.bus.v1.LogRecord.targets:type_name -> chappe.bus.v1.LogTarget
-	7,  // 3: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
-	8,  // 4: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
-	9,  // 5: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
-	0,  // 6: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
-	1,  // 7: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
-	2,  // 8: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
-	3,  // 9: chappe.bus.v1.UserEvent.change:type_name -> chappe.bus.v1.UserEvent.Change
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	7,  // 2: chappe.bus.v1.LogRecord.targets:type_name -> chappe.bus.v1.LogTarget
+	9,  // 3: chappe.bus.v1.Spill.items:type_name -> chappe.bus.v1.SpillItem
+	11, // 4: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
+	12, // 5: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
+	13, // 6: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
+	0,  // 7: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
+	1,  // 8: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
+	2,  // 9: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
+	3,  // 10: chappe.bus.v1.UserEvent.change:type_name -> chappe.bus.v1.UserEvent.Change
+	4,  // 11: chappe.bus.v1.PresenceEvent.status:type_name -> chappe.bus.v1.PresenceEvent.Status
+	5,  // 12: chappe.bus.v1.PresenceEvent.reason:type_name -> chappe.bus.v1.PresenceEvent.Reason
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_chappe_bus_v1_bus_proto_init() }
@@ -1127,7 +1531,7 @@ func file_chappe_bus_v1_bus_proto_init() {
 	if File_chappe_bus_v1_bus_proto != nil {
 		return
 	}
-	file_chappe_bus_v1_bus_proto_msgTypes[2].OneofWrappers = []any{
+	file_chappe_bus_v1_bus_proto_msgTypes[4].OneofWrappers = []any{
 		(*Push_Delivery)(nil),
 		(*Push_Disconnect)(nil),
 		(*Push_Notice)(nil),
@@ -1137,8 +1541,8 @@ func file_chappe_bus_v1_bus_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_bus_v1_bus_proto_rawDesc), len(file_chappe_bus_v1_bus_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   7,
+			NumEnums:      6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

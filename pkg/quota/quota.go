@@ -1,0 +1,103 @@
+// Package quota counts what a tier bounds: users of an app, friends of a user,
+// bytes of attributes. The count is a row of the service's own database,
+// changed in the transaction that adds or removes the counted rows, so that it
+// is exact under races and never parts from them.
+//
+// A service's schema needs the table usage, whose text Schema gives.
+package quota
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+)
+
+// Schema is the table that a service's migration must create, alike in both
+// dialects. Its key begins with the app, so that it can be sharded by it.
+const Schema = `CREATE TABLE usage (
+    app   BIGINT NOT NULL,
+    quota TEXT   NOT NULL,
+    owner TEXT   NOT NULL,
+    used  BIGINT NOT NULL,
+    PRIMARY KEY (app, quota, owner)
+)`
+
+// Add counts n more units of a quota of an app; owner is whose quota it is (a
+// user, a group) or empty for the app's own. A nil limit counts without bound.
+// When used + n would pass the limit nothing is counted and the error is
+// errs.QuotaExceeded(quota); the caller's transaction is still usable.
+//
+// The row stays locked until the transaction ends: transactions that touch
+// several owners' rows do so in the order of the owners' names.
+func Add(ctx context.Context, tx *sql.Tx, app int64, quota, owner string, n int64, limit *int64) error {
+	if n <= 0 {
+		return Release(ctx, tx, app, quota, owner, -n)
+	}
+	if limit == nil {
+		_, err := tx.ExecContext(ctx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (app, quota, owner) DO UPDATE SET used = usage.used + excluded.used`, app, quota, owner, n)
+		if err != nil {
+			return fmt.Errorf("quota %s: %w", quota, err)
+		}
+		return nil
+	}
+	if n > *limit {
+		return errs.QuotaExceeded(quota)
+	}
+	// n - limit is not positive, so that neither side can overflow.
+	res, err := tx.ExecContext(ctx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (app, quota, owner) DO UPDATE SET used = usage.used + excluded.used WHERE usage.used <= $5`,
+		app, quota, owner, n, *limit-n)
+	if err != nil {
+		return fmt.Errorf("quota %s: %w", quota, err)
+	}
+	changed, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("quota %s: %w", quota, err)
+	}
+	if changed == 0 {
+		return errs.QuotaExceeded(quota)
+	}
+	return nil
+}
+
+// Release gives n units back. It works above the limit as well, after a limit
+// was lowered.
+func Release(ctx context.Context, tx *sql.Tx, app int64, quota, owner string, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE usage SET used = used - $1 WHERE app = $2 AND quota = $3 AND owner = $4`,
+		n, app, quota, owner)
+	if err != nil {
+		return fmt.Errorf("quota %s: %w", quota, err)
+	}
+	return nil
+}
+
+// Clear forgets the count of an owner that is gone.
+func Clear(ctx context.Context, tx *sql.Tx, app int64, quota, owner string) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`, app, quota, owner)
+	if err != nil {
+		return fmt.Errorf("quota %s: %w", quota, err)
+	}
+	return nil
+}
+
+// Querier reads: a transaction or a database.
+type Querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Used tells how many units are counted.
+func Used(ctx context.Context, q Querier, app int64, quota, owner string) (int64, error) {
+	var used int64
+	err := q.QueryRowContext(ctx, `SELECT used FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`, app, quota, owner).Scan(&used)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("quota %s: %w", quota, err)
+	}
+	return used, nil
+}

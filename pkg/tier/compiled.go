@@ -190,3 +190,20 @@ func (c *Compiled) Downstream() CompiledDownstream { return c.downstream }
 
 // Document gives the document; the caller must not change it.
 func (c *Compiled) Document() *Document { return c.doc }
+
+// QuotaLimit gives a quota by its name, nil if it has no bound. An unknown
+// name has none left.
+func (c *Compiled) QuotaLimit(name string) *int64 {
+	n, ok := c.quotas[name]
+	if ok && n == Unlimited {
+		return nil
+	}
+	return &n
+}
+
+// PacesRESTSends reports whether sends over REST draw on the downstream
+// budget, PacesClientSends whether those of connected clients do.
+func (c *Compiled) PacesRESTSends() bool { return c.downstream.Limited && c.downstream.REST }
+
+// PacesClientSends is PacesRESTSends for sends of connected clients.
+func (c *Compiled) PacesClientSends() bool { return c.downstream.Limited && c.downstream.Client }

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -74,28 +77,113 @@ func TestRules(t *testing.T) {
 // list asks the go command for every package of the module.
 func list(t *testing.T) []Package {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e",
-		"-json=ImportPath,Imports,TestImports,XTestImports,Deps", module+"/...")
-	var errOut strings.Builder
-	cmd.Stderr = &errOut
-	out, err := cmd.Output()
-	require.NoError(t, err, errOut.String())
+	type pkg struct {
+		ImportPath                               string
+		Imports, TestImports, XTestImports, Deps []string
+	}
 	var packages []Package
-	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p struct {
-			ImportPath                               string
-			Imports, TestImports, XTestImports, Deps []string
-		}
-		err := dec.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			return packages
-		}
-		require.NoError(t, err)
+	golist(t, func(p pkg) {
 		packages = append(packages, Package{
 			Path:        own(p.ImportPath),
 			Imports:     p.Imports,
 			TestImports: slices.Concat(p.TestImports, p.XTestImports),
 			Deps:        p.Deps,
 		})
+	}, "-json=ImportPath,Imports,TestImports,XTestImports,Deps", module+"/...")
+	return packages
+}
+
+// golist runs go list and gives each object that it prints to f.
+func golist[T any](t *testing.T, f func(T), args ...string) {
+	t.Helper()
+	readTree(t)
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-e"}, args...)...)
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	require.NoError(t, err, errOut.String())
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var v T
+		err := dec.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+		f(v)
 	}
+}
+
+// TestDependenciesAreDocumented compares the modules that the module's own
+// packages and tests import with the rows of docs/dependencies.md.
+func TestDependenciesAreDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/dependencies.md")
+	require.NoError(t, err)
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(doc)) {
+		if rest, ok := strings.CutPrefix(line, "| `"); ok {
+			name, _, _ := strings.Cut(rest, "`")
+			documented[name] = true
+		}
+	}
+	imported := modules(t)
+	for m := range imported {
+		if !documented[m] {
+			t.Errorf("docs/dependencies.md has no row for %s", m)
+		}
+	}
+	for m := range documented {
+		if !imported[m] {
+			t.Errorf("docs/dependencies.md has a row for %s, which nothing imports directly", m)
+		}
+	}
+}
+
+// modules gives the paths of all modules that the module's own packages, tests
+// included, import directly.
+func modules(t *testing.T) map[string]bool {
+	t.Helper()
+	type pkg struct {
+		ImportPath string
+		Imports    []string
+		Module     *struct {
+			Path string
+			Main bool
+		}
+	}
+	moduleOf := map[string]string{}
+	var own []pkg
+	golist(t, func(p pkg) {
+		if p.Module == nil {
+			return // of the standard library
+		}
+		if p.Module.Main {
+			own = append(own, p)
+			return
+		}
+		moduleOf[p.ImportPath] = p.Module.Path
+	}, "-deps", "-test", "-json=ImportPath,Imports,Module", module+"/...")
+	direct := map[string]bool{}
+	for _, p := range own {
+		for _, imp := range p.Imports {
+			imp, _, _ = strings.Cut(imp, " ") // without the mark of a test's variant
+			if m := moduleOf[imp]; m != "" {
+				direct[m] = true
+			}
+		}
+	}
+	return direct
+}
+
+// readTree lists every folder of the module, so that go test knows that the
+// result depends on them: what a child process reads it does not see, and it
+// would call an old result up to date.
+func readTree(t *testing.T) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir("../..", func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && slices.Contains([]string{".git", "bin", "data", "node_modules"}, d.Name()) {
+			return fs.SkipDir
+		}
+		return err
+	}))
 }

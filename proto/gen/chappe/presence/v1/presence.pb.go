@@ -223,12 +223,14 @@ func (*ConnectResponse) Descriptor() ([]byte, []int) {
 }
 
 type DisconnectRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	ConnectionId  string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
-	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
-	Resource      string                 `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Org          string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App          string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	ConnectionId string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	User         string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Resource     string                 `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	// The server ended the connection, and not the client or the network.
+	Kicked        bool `protobuf:"varint,6,opt,name=kicked,proto3" json:"kicked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +298,13 @@ func (x *DisconnectRequest) GetResource() string {
 		return x.Resource
 	}
 	return ""
+}
+
+func (x *DisconnectRequest) GetKicked() bool {
+	if x != nil {
+		return x.Kicked
+	}
+	return false
 }
 
 type DisconnectResponse struct {
@@ -1496,13 +1505,14 @@ const file_chappe_presence_v1_presence_proto_rawDesc = "" +
 	"\n" +
 	"connection\x18\x03 \x01(\v2\x1e.chappe.presence.v1.ConnectionR\n" +
 	"connection\"\x11\n" +
-	"\x0fConnectResponse\"\x8c\x01\n" +
+	"\x0fConnectResponse\"\xa4\x01\n" +
 	"\x11DisconnectRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12#\n" +
 	"\rconnection_id\x18\x03 \x01(\tR\fconnectionId\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12\x1a\n" +
-	"\bresource\x18\x05 \x01(\tR\bresource\"\x14\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12\x16\n" +
+	"\x06kicked\x18\x06 \x01(\bR\x06kicked\"\x14\n" +
 	"\x12DisconnectResponse\"X\n" +
 	"\x16ListConnectionsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +

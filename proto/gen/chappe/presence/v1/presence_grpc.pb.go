@@ -32,10 +32,13 @@ const (
 //
 // ConnectionService is told by gateways of every connection.
 type ConnectionServiceClient interface {
-	// Connect enters a connection. Refused with RESOURCE_EXHAUSTED (reason
-	// users_online) when the app's plan allows no further user online. Of two
+	// Connect enters a connection; entering it again changes nothing. Refused
+	// with RESOURCE_EXHAUSTED (reason resource_limited, quota
+	// concurrent_online_users) when the app's plan allows no further user online,
+	// and with UNAVAILABLE while the gateway is not registered in etcd. Of two
 	// connections of one device the newer stays; the older one's gateway is told
-	// to close it.
+	// to close it. After an error of any other kind than these the connection may
+	// have been entered: the gateway must call Disconnect.
 	Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*ConnectResponse, error)
 	// Disconnect removes a connection; unknown ones are ignored.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
@@ -87,10 +90,13 @@ func (c *connectionServiceClient) ListConnections(ctx context.Context, in *ListC
 //
 // ConnectionService is told by gateways of every connection.
 type ConnectionServiceServer interface {
-	// Connect enters a connection. Refused with RESOURCE_EXHAUSTED (reason
-	// users_online) when the app's plan allows no further user online. Of two
+	// Connect enters a connection; entering it again changes nothing. Refused
+	// with RESOURCE_EXHAUSTED (reason resource_limited, quota
+	// concurrent_online_users) when the app's plan allows no further user online,
+	// and with UNAVAILABLE while the gateway is not registered in etcd. Of two
 	// connections of one device the newer stays; the older one's gateway is told
-	// to close it.
+	// to close it. After an error of any other kind than these the connection may
+	// have been entered: the gateway must call Disconnect.
 	Connect(context.Context, *ConnectRequest) (*ConnectResponse, error)
 	// Disconnect removes a connection; unknown ones are ignored.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)

@@ -44,6 +44,9 @@ type Conn struct {
 	lossMu atomic.Pointer[func()]
 }
 
+// flushTimeout bounds a round trip to the server.
+const flushTimeout = 5 * time.Second
+
 // maxPending bounds publishes that wait for their ack.
 const maxPending = 16384
 
@@ -145,6 +148,8 @@ func (c *Conn) Subscribe(subject string, f func(*Msg)) (*Subscription, error) {
 // Flush returns when the server has taken all that was published and all
 // interests that were declared before.
 func (c *Conn) Flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
 	if err := c.nc.FlushWithContext(ctx); err != nil {
 		return errs.Unavailable("nats", err)
 	}

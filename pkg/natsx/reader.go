@@ -1,0 +1,155 @@
+package natsx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+)
+
+// StreamReader reads a stream in order, from a place on, without
+// acknowledging anything: its user keeps the place.
+type StreamReader struct {
+	ch     chan StreamMsg
+	cc     jetstream.ConsumeContext
+	failed chan error
+	once   sync.Once
+	closed chan struct{}
+}
+
+// ReadStream begins to read at a stream place (from 1), taking only the given
+// subjects, or all. buffer bounds what is read ahead.
+func (c *Conn) ReadStream(ctx context.Context, stream string, from uint64, buffer int, subjects ...string) (*StreamReader, error) {
+	cons, err := c.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: subjects,
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    max(1, from),
+	})
+	if err != nil {
+		return nil, errs.Unavailable("stream "+stream, err)
+	}
+	r := &StreamReader{ch: make(chan StreamMsg, buffer), failed: make(chan error, 1), closed: make(chan struct{})}
+	r.cc, err = cons.Consume(func(m jetstream.Msg) {
+		select {
+		case r.ch <- m:
+		case <-r.closed:
+		}
+	}, jetstream.PullMaxMessages(max(buffer, 2)), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		// Heartbeats missed and the like heal by themselves: the consumer is
+		// made anew where it was. What does not heal closes it.
+		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+			select {
+			case r.failed <- err:
+			default:
+			}
+		}
+	}))
+	if err != nil {
+		return nil, errs.Unavailable("stream "+stream, err)
+	}
+	return r, nil
+}
+
+// Next waits for messages and appends up to limit of them, all that are there.
+func (r *StreamReader) Next(ctx context.Context, into []StreamMsg, limit int) ([]StreamMsg, error) {
+	select {
+	case m := <-r.ch:
+		into = append(into, m)
+	case err := <-r.failed:
+		return nil, fmt.Errorf("read stream: %w", err)
+	case <-r.cc.Closed():
+		return nil, errs.Unavailable("stream", errors.New("its reader ended"))
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for len(into) < limit {
+		select {
+		case m := <-r.ch:
+			into = append(into, m)
+		default:
+			return into, nil
+		}
+	}
+	return into, nil
+}
+
+// C gives the messages one by one, for use in a select.
+func (r *StreamReader) C() <-chan StreamMsg { return r.ch }
+
+// Closed is closed when the reader has ended by itself.
+func (r *StreamReader) Closed() <-chan struct{} { return r.cc.Closed() }
+
+// Stop ends reading.
+func (r *StreamReader) Stop() {
+	r.once.Do(func() {
+		close(r.closed)
+		r.cc.Stop()
+	})
+}
+
+// StreamBounds tells the first and the last place a stream holds.
+func (c *Conn) StreamBounds(ctx context.Context, stream string) (first, last uint64, err error) {
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, 0, errs.Unavailable("stream "+stream, err)
+	}
+	st := s.CachedInfo().State
+	return st.FirstSeq, st.LastSeq, nil
+}
+
+// StreamSubjects counts a stream's messages by subject.
+func (c *Conn) StreamSubjects(ctx context.Context, stream, filter string) (map[string]uint64, error) {
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, errs.Unavailable("stream "+stream, err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, errs.Unavailable("stream "+stream, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// WorkConsumer makes or opens the consumer that takes one subject of a work
+// queue, one message after the other.
+func (c *Conn) WorkConsumer(ctx context.Context, stream, name, subject string) (Consumer, error) {
+	cons, err := c.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 1,
+	})
+	if err != nil {
+		return nil, errs.Unavailable("consumer "+name, err)
+	}
+	return cons, nil
+}
+
+// DeleteConsumer removes a consumer; one that is gone is fine.
+func (c *Conn) DeleteConsumer(ctx context.Context, stream, name string) error {
+	err := c.js.DeleteConsumer(ctx, stream, name)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return errs.Unavailable("consumer "+name, err)
+	}
+	return nil
+}
+
+// ErrNoWork says that a work queue is empty.
+var ErrNoWork = errors.New("no work")
+
+// NextWork takes the next message of a work queue, waiting for it at most so
+// long; ErrNoWork if none came.
+func NextWork(c Consumer, wait time.Duration) (StreamMsg, error) {
+	m, err := c.Next(jetstream.FetchMaxWait(wait))
+	switch {
+	case err == nil:
+		return m, nil
+	case errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, nats.ErrTimeout):
+		return nil, ErrNoWork
+	default:
+		return nil, errs.Unavailable("work queue", err)
+	}
+}

@@ -1,0 +1,115 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/content"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+)
+
+// MetadataSyncCode is the metadata key of errors that a connected device is
+// refused with: the status code of the client protocol. The error's message is
+// the reason text that goes with it.
+const MetadataSyncCode = "sync_code"
+
+// refuse makes an error that the client protocol has a code and text for.
+func refuse(code msyncv1.Status_ErrorCode, reason string) error {
+	return errs.Forbidden(reason).With(MetadataSyncCode, strconv.Itoa(int(code)))
+}
+
+// sendFromClient checks and commits what a connected device sent.
+func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromClientRequest) (*messagingv1.SendFromClientResponse, error) {
+	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
+	if !ok {
+		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
+	}
+	var meta msyncv1.Meta
+	if err := proto.Unmarshal(req.GetMeta(), &meta); err != nil {
+		return nil, errs.Invalid(errs.MessageInvalidRequest)
+	}
+	if strings.Contains(meta.GetTo().GetDomain(), "conference") {
+		// Groups and rooms are not offered yet, so none of them exists.
+		return nil, refuse(msyncv1.Status_FAIL, "group not found")
+	}
+	to := names.FoldUser(meta.GetTo().GetName())
+	if !names.ValidUser(to) {
+		return nil, errs.Invalid(errs.MessageInvalidRequest)
+	}
+	m, body, err := content.FromClient(meta.GetPayload())
+	if err != nil {
+		return nil, err
+	}
+	switch m.Type {
+	case busv1.EntryType_ENTRY_TYPE_RECALL:
+		return nil, refuse(msyncv1.Status_FAIL, "message recall disabled")
+	case busv1.EntryType_ENTRY_TYPE_EDIT:
+		return nil, refuse(msyncv1.Status_FAIL, "Sorry, edit is not available")
+	case busv1.EntryType_ENTRY_TYPE_READ_ACK, busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK:
+		if body.GetAckMessageId() == 0 {
+			return nil, errs.Invalid(errs.MessageInvalidRequest)
+		}
+	}
+	if err := checkSize(app, m); err != nil {
+		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
+	}
+
+	now := s.deps.Now()
+	from := names.FoldUser(req.GetUser())
+	who, err := s.recipients.get(ctx, app.Key, []string{from, to}, now)
+	if err != nil {
+		return nil, err
+	}
+	message := isMessage(m.Type)
+	if message && who[0].mutedAt(now) {
+		return nil, refuse(msyncv1.Status_USER_MUTED, "user is mute")
+	}
+	blocked := who[1].exists && who[1].blocks(from)
+	if message && blocked {
+		return nil, refuse(msyncv1.Status_FAIL, "blocked")
+	}
+	metaExt, err := onlyExt(&meta)
+	if err != nil {
+		return nil, err
+	}
+	timestamp := now.UnixMilli()
+	d := draft{
+		app: app.Key,
+		record: &busv1.LogRecord{
+			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, FromResource: req.GetResource(),
+			Timestamp: timestamp, Body: m.Body, MetaExt: metaExt,
+			OnlineOnly: meta.GetRoutetype() == msyncv1.Meta_ROUTE_ONLINE,
+			SyncSender: message,
+			Paced:      app.Tier.Downstream().Client,
+		},
+		targets: []draftTarget{{to: to, drop: !who[1].exists || blocked}},
+	}
+	if err := s.commit(ctx, &d); err != nil {
+		return nil, err
+	}
+	s.metrics.accepted.WithLabelValues("client").Inc()
+	return &messagingv1.SendFromClientResponse{MessageId: d.targets[0].id, Timestamp: timestamp}, nil
+}
+
+// isMessage tells messages from receipts and changes.
+func isMessage(t busv1.EntryType) bool { return t < busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK }
+
+// onlyExt keeps the extension pairs of a meta, which travel with the message.
+func onlyExt(meta *msyncv1.Meta) ([]byte, error) {
+	if len(meta.GetExt()) == 0 {
+		return nil, nil
+	}
+	b, err := proto.Marshal(&msyncv1.Meta{Ext: meta.GetExt()})
+	if err != nil {
+		return nil, errs.Internal(errors.New("marshal extension pairs"))
+	}
+	return b, nil
+}

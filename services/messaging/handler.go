@@ -1,0 +1,112 @@
+package messaging
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+)
+
+// SourceMetadata is the metadata key by which the gateway says that a call
+// came in by REST, so that its deliveries count against the app's downstream
+// budget.
+const SourceMetadata = "chappe-source"
+
+// SendToUsers implements messagingv1.MessagingServiceServer.
+func (s *Service) SendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest) (*messagingv1.SendToUsersResponse, error) {
+	rest := metadata.ValueFromIncomingContext(ctx, SourceMetadata)
+	return s.sendToUsers(ctx, req, len(rest) > 0 && rest[0] == "rest")
+}
+
+// SendFromClient implements messagingv1.MessagingServiceServer.
+func (s *Service) SendFromClient(ctx context.Context, req *messagingv1.SendFromClientRequest) (*messagingv1.SendFromClientResponse, error) {
+	return s.sendFromClient(ctx, req)
+}
+
+// GetOfflineMessageCount implements messagingv1.MessagingServiceServer.
+func (s *Service) GetOfflineMessageCount(ctx context.Context, req *messagingv1.GetOfflineMessageCountRequest) (*messagingv1.GetOfflineMessageCountResponse, error) {
+	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
+	if !ok {
+		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
+	}
+	// Presence answers for unknown users, too.
+	online, err := s.deps.Presence.GetOnlineStatus(ctx, &presencev1.GetOnlineStatusRequest{
+		Org: req.GetOrg(), App: req.GetApp(), Username: req.GetUsername(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if online.GetOnline() {
+		return &messagingv1.GetOfflineMessageCountResponse{}, nil
+	}
+	n, err := s.devices.offlineCount(ctx, app.Number, names.FoldUser(req.GetUsername()))
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.GetOfflineMessageCountResponse{Count: n}, nil
+}
+
+// ListMessages implements messagingv1.MessagingServiceServer.
+func (s *Service) ListMessages(ctx context.Context, req *messagingv1.ListMessagesRequest) (*messagingv1.ListMessagesResponse, error) {
+	return s.listMessages(ctx, req)
+}
+
+// Subscribe implements messagingv1.MessagingServiceServer.
+func (s *Service) Subscribe(req *messagingv1.SubscribeRequest, stream grpc.ServerStreamingServer[messagingv1.SubscribeResponse]) error {
+	return s.subscribe(stream.Context(), req, stream.Send)
+}
+
+// OpenDevice implements messagingv1.SyncServiceServer.
+func (s *Service) OpenDevice(ctx context.Context, req *messagingv1.OpenDeviceRequest) (*messagingv1.OpenDeviceResponse, error) {
+	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
+	if !ok {
+		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
+	}
+	user := names.FoldUser(req.GetUser())
+	if !names.ValidUser(user) || req.GetResource() == "" || len(req.GetResource()) > maxResourceBytes {
+		return nil, errs.Invalid(errs.MessageInvalidRequest)
+	}
+	if err := s.devices.open(ctx, app.Number, user, req.GetResource()); err != nil {
+		return nil, err
+	}
+	queues, err := s.devices.unread(ctx, app.Number, user, req.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.OpenDeviceResponse{Queues: queues}, nil
+}
+
+// maxResourceBytes bounds the names of devices.
+const maxResourceBytes = 256
+
+// PullConversation implements messagingv1.SyncServiceServer.
+func (s *Service) PullConversation(ctx context.Context, req *messagingv1.PullConversationRequest) (*messagingv1.PullConversationResponse, error) {
+	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
+	if !ok {
+		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
+	}
+	return s.devices.pull(ctx, app.Number, req)
+}
+
+// ConfirmDevices implements messagingv1.SyncServiceServer.
+func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
+	all := make([]position, 0, len(req.GetPositions()))
+	for _, p := range req.GetPositions() {
+		app, ok := s.deps.Apps.App(p.GetOrg(), p.GetApp())
+		if !ok {
+			continue
+		}
+		all = append(all, position{
+			app: app.Number, user: names.FoldUser(p.GetUser()), resource: p.GetResource(), conversation: p.GetConversation(), seq: p.GetSeq(),
+		})
+	}
+	if len(all) == 0 {
+		return &messagingv1.ConfirmDevicesResponse{}, nil
+	}
+	return &messagingv1.ConfirmDevicesResponse{}, s.devices.confirm(ctx, all)
+}

@@ -1,0 +1,556 @@
+package messaging_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/etcdx"
+	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/rate"
+	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/testkit"
+	"github.com/chappe-im/chappe/pkg/tier"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/messaging"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// apps knows three apps of one tier.
+type apps map[string]*catalog.App
+
+func (a apps) App(org, app string) (*catalog.App, bool) { return a.AppByKey(org + "#" + app) }
+func (a apps) AppByKey(key string) (*catalog.App, bool) {
+	x, ok := a[key]
+	return x, ok
+}
+
+// users answers from a table: everybody exists but those named "nobody…".
+type users struct {
+	accountv1.UnimplementedUserServiceServer
+	mu      sync.Mutex
+	blocked map[string][]string
+	muted   map[string]int64
+}
+
+func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	resp := &accountv1.LookupRecipientsResponse{}
+	for _, name := range req.GetUsernames() {
+		exists := name != "admin" && (len(name) < 6 || name[:6] != "nobody")
+		resp.Recipients = append(resp.Recipients, &accountv1.Recipient{Exists: exists, Blocked: u.blocked[name], MutedChat: u.muted[name]})
+	}
+	return resp, nil
+}
+
+type presence struct {
+	presencev1.UnimplementedPresenceServiceServer
+}
+
+func (presence) GetOnlineStatus(_ context.Context, req *presencev1.GetOnlineStatusRequest) (*presencev1.GetOnlineStatusResponse, error) {
+	if req.GetUsername() == "nobody" {
+		return nil, errs.NotFound()
+	}
+	return &presencev1.GetOnlineStatusResponse{Online: req.GetUsername() == "online"}, nil
+}
+
+// pacer is a limiter with one budget for each app.
+type pacer struct {
+	limiterv1.UnimplementedLimiterServiceServer
+	rate  int64
+	began time.Time
+	mu    sync.Mutex
+	by    map[string]*rate.Pacer
+	last  map[string]int64
+}
+
+func (p *pacer) Reserve(_ context.Context, req *limiterv1.ReserveRequest) (*limiterv1.ReserveResponse, error) {
+	if p.rate == 0 || req.GetApp() == "free" {
+		return &limiterv1.ReserveResponse{Unlimited: true}, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.by[req.GetApp()]
+	if g == nil {
+		g = &rate.Pacer{}
+		p.by[req.GetApp()] = g
+	}
+	granted, delay := g.Reserve(time.Since(p.began).Nanoseconds(), rate.Budget{PerSecond: p.rate, Burst: p.rate}, req.GetCost(), req.GetMaxDelayMs()*1e6)
+	return &limiterv1.ReserveResponse{Granted: granted, DelayUs: delay / 1e3}, nil
+}
+
+func (p *pacer) ReportBacklog(_ context.Context, req *limiterv1.ReportBacklogRequest) (*limiterv1.ReportBacklogResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[req.GetApp()] = req.GetDeliveries()
+	return &limiterv1.ReportBacklogResponse{}, nil
+}
+
+// rig is a messaging service with everything around it.
+type rig struct {
+	t       testing.TB
+	nats    *embed.NATS
+	etcd    *etcdx.Client
+	db      *store.DB
+	apps    apps
+	users   *users
+	pacer   *pacer
+	service *messaging.Service
+	conn    *natsx.Conn
+	send    messagingv1.MessagingServiceClient
+	sync    messagingv1.SyncServiceClient
+}
+
+func newRig(t testing.TB, pace int64) *rig {
+	t.Helper()
+	seeds, err := tier.Seeds()
+	require.NoError(t, err)
+	compiled, err := tier.Compile(seeds[len(seeds)-1])
+	require.NoError(t, err)
+	r := &rig{
+		t: t, nats: testkit.NATSServer(t), etcd: testkit.Etcd(t), db: testkit.SQLite(t, "messaging", nil),
+		users: &users{blocked: map[string][]string{}, muted: map[string]int64{}},
+		pacer: &pacer{rate: pace, began: time.Now(), by: map[string]*rate.Pacer{}, last: map[string]int64{}},
+		apps:  apps{},
+	}
+	for i, name := range []string{"shop", "other", "free"} {
+		r.apps["acme#"+name] = &catalog.App{Org: "acme", Name: name, Key: "acme#" + name, Number: int64(i + 1), Tier: compiled}
+	}
+	r.conn = testkit.Connect(t, r.nats)
+	r.start()
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *rig) start() {
+	logger := testkit.Logger(r.t)
+	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
+	accountv1.RegisterUserServiceServer(ch, r.users)
+	presencev1.RegisterPresenceServiceServer(ch, presence{})
+	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
+	cfg := messaging.DefaultConfig()
+	cfg.TakeOver = true
+	s, err := messaging.New(cfg, messaging.Deps{
+		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
+		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
+		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(), Now: time.Now,
+	})
+	require.NoError(r.t, err)
+	s.Register(ch)
+	require.NoError(r.t, s.Start(r.t.Context()))
+	r.service = s
+	r.send = messagingv1.NewMessagingServiceClient(ch.Conn())
+	r.sync = messagingv1.NewSyncServiceClient(ch.Conn())
+}
+
+func (r *rig) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(r.t, r.service.Stop(ctx))
+}
+
+func txt(from, text string, to ...string) *messagingv1.SendToUsersRequest {
+	return &messagingv1.SendToUsersRequest{Org: "acme", App: "shop", From: &from, To: to, Type: "txt", Body: []byte(`{"msg":` + strconv.Quote(text) + `}`)}
+}
+
+// rest marks a call as one that came in by REST.
+func rest(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, messaging.SourceMetadata, "rest")
+}
+
+func (r *rig) listen(app, user string) chan *natsx.Msg {
+	ch := make(chan *natsx.Msg, 1<<16)
+	_, err := r.conn.SubscribeChan(bus.UserSubject(app, user), ch)
+	require.NoError(r.t, err)
+	require.NoError(r.t, r.conn.Flush(r.t.Context()))
+	return ch
+}
+
+func next(t testing.TB, ch chan *natsx.Msg) *busv1.Delivery {
+	t.Helper()
+	select {
+	case m := <-ch:
+		var p busv1.Push
+		require.NoError(t, proto.Unmarshal(m.Data, &p))
+		return p.GetDelivery()
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "nothing was pushed")
+		return nil
+	}
+}
+
+func (r *rig) archived(conversation string, n int) []*messagingv1.Message {
+	r.t.Helper()
+	var got []*messagingv1.Message
+	require.Eventually(r.t, func() bool {
+		resp, err := r.send.ListMessages(r.t.Context(), &messagingv1.ListMessagesRequest{Org: "acme", App: "shop", Conversation: conversation, Limit: 1000})
+		if err != nil {
+			return false
+		}
+		got = resp.GetMessages()
+		return len(got) >= n
+	}, 20*time.Second, 10*time.Millisecond, "archive of %s", conversation)
+	require.Len(r.t, got, n)
+	return got
+}
+
+func TestSendIsPushedAndArchivedInOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	pushed := r.listen("acme#shop", "omar")
+	var ids []string
+	for i := range 20 {
+		resp, err := r.send.SendToUsers(t.Context(), txt("Lena", fmt.Sprintf("m%d", i), "Omar"))
+		require.NoError(t, err)
+		require.Equal(t, "omar", resp.GetResults()[0].GetTarget())
+		ids = append(ids, resp.GetResults()[0].GetMessageId())
+	}
+	for i, m := range r.archived("lena~omar", 20) {
+		require.Equal(t, int64(i+1), m.GetSeq())
+		require.Equal(t, ids[i], m.GetId())
+		require.Equal(t, "lena", m.GetFrom())
+		require.JSONEq(t, fmt.Sprintf(`{"bodies":[{"type":"txt","msg":"m%d"}],"ext":{}}`, i), m.GetPayload())
+	}
+	for i := range 20 {
+		d := next(t, pushed)
+		require.Equal(t, int64(i+1), d.GetSeq())
+		require.Equal(t, ids[i], strconv.FormatInt(d.GetId(), 10))
+		require.Equal(t, "omar", d.GetTo())
+	}
+}
+
+func TestSendToManyGivesEachTargetItsOwnMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	r.users.blocked["dario"] = []string{"lena"}
+	var to []string
+	for i := range 598 {
+		to = append(to, fmt.Sprintf("u%d", i))
+	}
+	to = append(to, "nobody1", "Dario")
+	last := r.listen("acme#shop", "u597")
+	silent := r.listen("acme#shop", "dario")
+	resp, err := r.send.SendToUsers(t.Context(), txt("lena", "all", append(to, "U0")...))
+	require.Error(t, err, "601 targets")
+	require.True(t, errs.Is(err, errs.ReasonIllegalArgument))
+	require.Nil(t, resp)
+	resp, err = r.send.SendToUsers(t.Context(), txt("lena", "all", to...))
+	require.NoError(t, err)
+	require.Len(t, resp.GetResults(), 600)
+	seen := map[string]bool{}
+	for _, x := range resp.GetResults() {
+		require.False(t, seen[x.GetMessageId()])
+		seen[x.GetMessageId()] = true
+	}
+	require.Equal(t, int64(1), next(t, last).GetSeq())
+	require.Len(t, r.archived("lena~u597", 1), 1)
+	require.Len(t, r.archived("lena~u0", 1), 1)
+	require.Empty(t, silent, "a blocked sender's message is not delivered")
+	_, err = r.send.ListMessages(t.Context(), &messagingv1.ListMessagesRequest{Org: "acme", App: "shop", Conversation: "dario~lena"})
+	require.True(t, errs.Is(err, errs.ReasonNotFound))
+}
+
+func TestBadSendsAreRefusedAndStoreNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	r.users.muted["moritz"] = -1
+	body := func(n int) []byte {
+		b := []byte(`{"msg":"`)
+		for range n {
+			b = append(b, 'x')
+		}
+		return append(b, `"}`...)
+	}
+	for name, c := range map[string]struct {
+		edit   func(*messagingv1.SendToUsersRequest)
+		reason string
+		text   string
+	}{
+		"empty from":        {func(q *messagingv1.SendToUsersRequest) { q.From = proto.String("") }, errs.ReasonIllegalArgument, "from can't be empty"},
+		"no targets":        {func(q *messagingv1.SendToUsersRequest) { q.To = nil }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"unknown type":      {func(q *messagingv1.SendToUsersRequest) { q.Type = "smell" }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"no type":           {func(q *messagingv1.SendToUsersRequest) { q.Type = "" }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"body is no object": {func(q *messagingv1.SendToUsersRequest) { q.Body = []byte(`[1]`) }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"text is a number":  {func(q *messagingv1.SendToUsersRequest) { q.Body = []byte(`{"msg":7}`) }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"ext is null":       {func(q *messagingv1.SendToUsersRequest) { q.Ext = []byte(`null`) }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"5121 bytes":        {func(q *messagingv1.SendToUsersRequest) { q.Body = body(5121) }, errs.ReasonTooLarge, errs.ReasonTooLarge},
+		"40961 bytes":       {func(q *messagingv1.SendToUsersRequest) { q.Body = body(40961) }, errs.ReasonIllegalArgument, "message is too large"},
+		"unknown app":       {func(q *messagingv1.SendToUsersRequest) { q.App = "none" }, errs.ReasonAppNotFound, "Could not find application for acme/none"},
+		"globally muted":    {func(q *messagingv1.SendToUsersRequest) { q.From = proto.String("moritz") }, errs.ReasonForbidden, "user moritz is muted"},
+		"routetype":         {func(q *messagingv1.SendToUsersRequest) { q.Routetype = "ROUTE_66" }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"custom event":      {func(q *messagingv1.SendToUsersRequest) { q.Type, q.Body = "custom", []byte(`{"customEvent":"a b"}`) }, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+		"location, no height": {func(q *messagingv1.SendToUsersRequest) {
+			q.Type, q.Body = "loc", []byte(`{"lat":"x","lng":1,"addr":""}`)
+		}, errs.ReasonIllegalArgument, errs.MessageInvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := txt("lena", "hi", "omar")
+			c.edit(req)
+			_, err := r.send.SendToUsers(t.Context(), req)
+			require.True(t, errs.Is(err, c.reason), "%v", err)
+			require.Equal(t, c.text, errs.From(err).Message)
+		})
+	}
+	_, err := r.send.ListMessages(t.Context(), &messagingv1.ListMessagesRequest{Org: "acme", App: "shop", Conversation: "lena~omar"})
+	require.True(t, errs.Is(err, errs.ReasonNotFound), "nothing was stored")
+	req := txt("lena", "", "omar")
+	req.Body = body(5120)
+	_, err = r.send.SendToUsers(t.Context(), req)
+	require.NoError(t, err, "5,120 bytes pass")
+}
+
+func clientMeta(t testing.TB, to string, mb *msyncv1.MessageBody) []byte {
+	t.Helper()
+	payload, err := proto.Marshal(mb)
+	require.NoError(t, err)
+	b, err := proto.Marshal(&msyncv1.Meta{
+		Id: proto.Uint64(7), To: &msyncv1.JID{Name: &to, Domain: proto.String("easemob.com")},
+		Ns: msyncv1.Meta_CHAT.Enum(), Payload: payload,
+	})
+	require.NoError(t, err)
+	return b
+}
+
+func TestDevicesCatchUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	ctx := t.Context()
+	open := func(user, resource string) []*messagingv1.DeviceQueue {
+		resp, err := r.sync.OpenDevice(ctx, &messagingv1.OpenDeviceRequest{Org: "acme", App: "shop", User: user, Resource: resource})
+		require.NoError(t, err)
+		return resp.GetQueues()
+	}
+	require.Empty(t, open("omar", "web_1"))
+	for i := range 5 {
+		_, err := r.send.SendToUsers(ctx, txt("lena", strconv.Itoa(i), "omar"))
+		require.NoError(t, err)
+	}
+	// A message of omar's first device, of which lena and his others get copies.
+	resp, err := r.send.SendFromClient(ctx, &messagingv1.SendFromClientRequest{
+		Org: "acme", App: "shop", User: "omar", Resource: "web_1",
+		Meta: clientMeta(t, "lena", &msyncv1.MessageBody{
+			Type: msyncv1.MessageBody_CHAT.Enum(), From: &msyncv1.JID{Name: proto.String("forged")},
+			Contents: []*msyncv1.MessageBody_Content{{Type: msyncv1.MessageBody_Content_TEXT.Enum(), Text: proto.String("back")}},
+		}),
+	})
+	require.NoError(t, err)
+	r.archived("lena~omar", 6)
+
+	queues := open("omar", "web_1")
+	require.Len(t, queues, 1)
+	require.Equal(t, "lena", queues[0].GetPeer())
+	require.Equal(t, int64(6), queues[0].GetLastSeq())
+	pull := func(user, resource string, after int64) *messagingv1.PullConversationResponse {
+		p, err := r.sync.PullConversation(ctx, &messagingv1.PullConversationRequest{
+			Org: "acme", App: "shop", User: user, Resource: resource, Conversation: "lena~omar", AfterSeq: after, Limit: 4,
+		})
+		require.NoError(t, err)
+		return p
+	}
+	page := pull("omar", "web_1", 0)
+	require.Len(t, page.GetEntries(), 4)
+	require.Equal(t, int64(6), page.GetLastSeq())
+	page = pull("omar", "web_1", page.GetThroughSeq())
+	require.Len(t, page.GetEntries(), 1, "its own message is not shown to the device that sent it")
+	require.Equal(t, int64(6), page.GetThroughSeq())
+
+	count := func(user string) int64 {
+		c, err := r.send.GetOfflineMessageCount(ctx, &messagingv1.GetOfflineMessageCountRequest{Org: "acme", App: "shop", Username: user})
+		require.NoError(t, err)
+		return c.GetCount()
+	}
+	require.Equal(t, int64(5), count("omar"))
+	require.Equal(t, int64(1), count("lena"))
+	confirm := func(resource string, seq int64) {
+		_, err := r.sync.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: []*messagingv1.DevicePosition{
+			{Org: "acme", App: "shop", User: "omar", Resource: resource, Conversation: "lena~omar", Seq: seq},
+		}})
+		require.NoError(t, err)
+	}
+	confirm("web_1", 3)
+	second := open("omar", "web_2")
+	require.Equal(t, int64(3), second[0].GetConfirmedSeq(), "a new device begins where the others are")
+	confirm("web_1", 6)
+	confirm("web_1", 2)
+	require.Empty(t, open("omar", "web_1"), "positions never move back")
+	require.Equal(t, int64(3), open("omar", "web_2")[0].GetConfirmedSeq(), "and another device does not move this one")
+	require.Len(t, pull("omar", "web_2", 5).GetEntries(), 1, "other devices get a copy")
+	require.Zero(t, count("omar"))
+
+	page = pull("lena", "web_9", 5)
+	require.Len(t, page.GetEntries(), 1)
+	require.Equal(t, resp.GetMessageId(), page.GetEntries()[0].GetId())
+	var mb msyncv1.MessageBody
+	require.NoError(t, proto.Unmarshal(page.GetEntries()[0].GetBody(), &mb))
+	require.Nil(t, mb.GetFrom(), "a forged sender is gone")
+	require.Equal(t, "omar", page.GetEntries()[0].GetFrom())
+	_, err = r.sync.PullConversation(ctx, &messagingv1.PullConversationRequest{Org: "acme", App: "shop", User: "eve", Conversation: "lena~omar"})
+	require.NoError(t, err)
+}
+
+func TestStrangersPullNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	_, err := r.send.SendToUsers(t.Context(), txt("lena", "secret", "omar"))
+	require.NoError(t, err)
+	r.archived("lena~omar", 1)
+	page, err := r.sync.PullConversation(t.Context(), &messagingv1.PullConversationRequest{Org: "acme", App: "shop", User: "eve", Resource: "web_1", Conversation: "lena~omar"})
+	require.NoError(t, err)
+	require.Empty(t, page.GetEntries())
+	page, err = r.sync.PullConversation(t.Context(), &messagingv1.PullConversationRequest{Org: "acme", App: "other", User: "omar", Resource: "web_1", Conversation: "lena~omar"})
+	require.NoError(t, err)
+	require.Empty(t, page.GetEntries(), "apps are apart")
+}
+
+func TestClientRefusals(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	r.users.blocked["dario"] = []string{"lena"}
+	r.users.muted["moritz"] = time.Now().Add(time.Hour).UnixMilli()
+	text := func(n int) *msyncv1.MessageBody {
+		return &msyncv1.MessageBody{Type: msyncv1.MessageBody_CHAT.Enum(), Contents: []*msyncv1.MessageBody_Content{
+			{Type: msyncv1.MessageBody_Content_TEXT.Enum(), Text: proto.String(string(make([]byte, n)))},
+		}}
+	}
+	for name, c := range map[string]struct {
+		user, to string
+		body     *msyncv1.MessageBody
+		code     string
+		text     string
+	}{
+		"blocked":        {"lena", "dario", text(1), "1", "blocked"},
+		"muted":          {"moritz", "lena", text(1), "15", "user is mute"},
+		"too large":      {"lena", "omar", text(5121), "7", "Sorry, data is too large"},
+		"recall":         {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_RECALL.Enum(), AckMessageId: proto.Uint64(1)}, "1", "message recall disabled"},
+		"edit":           {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_EDIT.Enum()}, "1", "Sorry, edit is not available"},
+		"ack of nothing": {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_READ_ACK.Enum()}, "", errs.MessageInvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := r.send.SendFromClient(t.Context(), &messagingv1.SendFromClientRequest{
+				Org: "acme", App: "shop", User: c.user, Resource: "web_1", Meta: clientMeta(t, c.to, c.body),
+			})
+			e := errs.From(err)
+			require.Equal(t, c.text, e.Message)
+			require.Equal(t, c.code, e.Metadata[messaging.MetadataSyncCode])
+		})
+	}
+}
+
+func TestSubscribeResumes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	subscribe := func(ctx context.Context, cursor, user string) grpc.ServerStreamingClient[messagingv1.SubscribeResponse] {
+		s, err := r.send.Subscribe(ctx, &messagingv1.SubscribeRequest{Org: "acme", App: "shop", Cursor: cursor, User: user})
+		require.NoError(t, err)
+		first, err := s.Recv()
+		require.NoError(t, err)
+		require.Nil(t, first.GetMessage())
+		require.NotEmpty(t, first.GetCursor())
+		return s
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := subscribe(ctx, "", "")
+	_, err := r.send.SendToUsers(t.Context(), txt("lena", "many", "a", "b", "c", "d", "e", "f", "g", "h"))
+	require.NoError(t, err)
+	got := map[string]int{}
+	var cursor string
+	for range 3 {
+		m, err := s.Recv()
+		require.NoError(t, err)
+		got[m.GetMessage().GetTo()]++
+		cursor = m.GetCursor()
+	}
+	cancel()
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	s = subscribe(ctx, cursor, "")
+	for range 5 {
+		m, err := s.Recv()
+		require.NoError(t, err)
+		got[m.GetMessage().GetTo()]++
+	}
+	require.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1}, got)
+	one := subscribe(ctx, "", "omar")
+	_, err = r.send.SendToUsers(t.Context(), txt("lena", "x", "nils", "omar"))
+	require.NoError(t, err)
+	m, err := one.Recv()
+	require.NoError(t, err)
+	require.Equal(t, "omar", m.GetMessage().GetTo())
+	bad, err := r.send.Subscribe(ctx, &messagingv1.SubscribeRequest{Org: "acme", App: "shop", Cursor: "nonsense"})
+	require.NoError(t, err)
+	_, err = bad.Recv()
+	require.Equal(t, errs.ReasonIllegalArgument, errs.From(err).Reason)
+}
+
+func TestPacedDeliveriesWaitAndOthersDoNot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 200)
+	var to []string
+	var chans []chan *natsx.Msg
+	for i := range 100 {
+		to = append(to, fmt.Sprintf("p%d", i))
+		chans = append(chans, r.listen("acme#shop", to[i]))
+	}
+	other := r.listen("acme#other", "omar")
+	began := time.Now()
+	for i := range 6 {
+		_, err := r.send.SendToUsers(rest(t.Context()), txt("lena", strconv.Itoa(i), to...))
+		require.NoError(t, err)
+	}
+	quick := txt("lena", "quick", "omar")
+	quick.App = "other"
+	_, err := r.send.SendToUsers(rest(t.Context()), quick)
+	require.NoError(t, err)
+	require.Equal(t, "omar", next(t, other).GetTo())
+	require.Less(t, len(chans[99]), 6, "the other app's message came while this one's were waiting")
+	for _, ch := range chans {
+		for seq := range 6 {
+			require.Equal(t, int64(seq+1), next(t, ch).GetSeq())
+		}
+	}
+	// 600 deliveries, 200 at once and 200 a second.
+	require.GreaterOrEqual(t, time.Since(began), 1900*time.Millisecond)
+	require.Eventually(t, func() bool {
+		r.pacer.mu.Lock()
+		defer r.pacer.mu.Unlock()
+		n, reported := r.pacer.last["shop"]
+		return reported && n == 0
+	}, 10*time.Second, 20*time.Millisecond, "the backlog was reported and is gone")
+}
+
+func TestRestartGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	for i := range 3 {
+		for j := range 10 {
+			_, err := r.send.SendToUsers(t.Context(), txt("lena", fmt.Sprintf("%d-%d", i, j), "omar"))
+			require.NoError(t, err)
+		}
+		r.stop()
+		r.start()
+	}
+	for i, m := range r.archived("lena~omar", 30) {
+		require.Equal(t, int64(i+1), m.GetSeq())
+	}
+}

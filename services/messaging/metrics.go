@@ -1,0 +1,54 @@
+package messaging
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+)
+
+type metrics struct {
+	accepted  *prometheus.CounterVec
+	archived  prometheus.Counter
+	batch     prometheus.Histogram
+	lag       prometheus.Histogram
+	pushed    prometheus.Counter
+	spilled   prometheus.Counter
+	backlog   prometheus.Gauge
+	failures  *prometheus.CounterVec
+	partition prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chappe_messaging_accepted_total", Help: "Messages committed to the log, by source.",
+		}, []string{"source"}),
+		archived: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chappe_messaging_archived_total", Help: "Entries written to the archive.",
+		}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chappe_messaging_archive_batch_entries", Help: "Entries of one archive transaction.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000},
+		}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "chappe_messaging_distribution_delay_seconds", Help: "From commit to push.", Buckets: obs.LatencyBuckets,
+		}),
+		pushed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chappe_messaging_deliveries_total", Help: "Deliveries pushed to the gateways' subjects.",
+		}),
+		spilled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "chappe_messaging_spilled_total", Help: "Deliveries that had to wait for downstream budget.",
+		}),
+		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chappe_messaging_backlog_deliveries", Help: "Deliveries waiting for downstream budget here.",
+		}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chappe_messaging_worker_failures_total", Help: "Restarts of partition workers, by cause.",
+		}, []string{"cause"}),
+		partition: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chappe_messaging_partitions_owned", Help: "Partitions whose worker runs here.",
+		}),
+	}
+	reg.MustRegister(m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
+	return m
+}

@@ -1,0 +1,214 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/idgen"
+	"github.com/chappe-im/chappe/pkg/natsx"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// worker takes one partition of the log into the archive and to the gateways.
+// The archive's own note of how far it is, written in the transaction of each
+// batch, is the worker's only position: nothing is acknowledged to the log, and
+// whoever works on the partition next goes on exactly there.
+type worker struct {
+	svc       *Service
+	partition int
+	logger    *slog.Logger
+	seq       *sequencer
+	dist      *distributor
+	position  uint64
+}
+
+// maxBatch bounds the records that a worker takes in one go, maxBatchEntries
+// the entries after which it takes no further record.
+const (
+	maxBatch        = 512
+	maxBatchEntries = 4000
+)
+
+// run works until ctx ends; after a failure it begins anew from the archive.
+func (s *Service) runWorker(ctx context.Context, partition int) {
+	logger := s.deps.Logger.With("partition", partition)
+	s.metrics.partition.Inc()
+	defer s.metrics.partition.Dec()
+	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+		began := time.Now()
+		err := s.workPartition(ctx, partition, logger)
+		if ctx.Err() != nil {
+			return
+		}
+		cause := "error"
+		if errors.Is(err, errFenced) {
+			cause = "fenced"
+		}
+		s.metrics.failures.WithLabelValues(cause).Inc()
+		logger.Warn("partition worker starts over", "error", err)
+		if time.Since(began) > time.Minute {
+			delay = 50 * time.Millisecond
+		}
+		if !sleep(ctx, delay) {
+			return
+		}
+	}
+}
+
+func (s *Service) workPartition(ctx context.Context, partition int, logger *slog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	seq, err := newSequencer(s.archive)
+	if err != nil {
+		return err
+	}
+	position, err := s.archive.position(ctx, partition)
+	if err != nil {
+		return err
+	}
+	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, position: position}
+	w.dist = newDistributor(s, partition, logger)
+	defer w.dist.stop()
+	if err := w.dist.start(ctx); err != nil {
+		return err
+	}
+
+	reader, err := s.deps.NATS.ReadStream(ctx, bus.LogStream(partition), position+1, maxBatch)
+	if err != nil {
+		return err
+	}
+	defer reader.Stop()
+	batch := make([]natsx.StreamMsg, 0, maxBatch)
+	for {
+		batch, err = reader.Next(ctx, batch[:0], maxBatch)
+		if err != nil {
+			return err
+		}
+		for rest := batch; len(rest) > 0; {
+			n, err := w.process(ctx, rest)
+			if err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// process takes a batch through sequencing, archive and distribution and tells
+// how many of the messages it took. Pushes run beside the archive's
+// transaction.
+func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int, err error) {
+	b := &batch{partition: w.partition, from: w.position, through: w.position}
+	groups := make([]group, 0, len(msgs))
+	for _, m := range msgs {
+		if len(b.entries) >= maxBatchEntries {
+			break
+		}
+		taken++
+		meta, err := m.Metadata()
+		if err != nil {
+			return 0, fmt.Errorf("message of the log: %w", err)
+		}
+		if meta.Sequence.Stream <= w.position {
+			continue
+		}
+		b.through = meta.Sequence.Stream
+		var r busv1.LogRecord
+		if err := proto.Unmarshal(m.Data(), &r); err != nil {
+			// Nobody but us writes here, so this is a fault of ours; the log
+			// keeps the record, and the partition must not stand still for it.
+			w.logger.Error("record of the log is unreadable and left out", "stream_seq", b.through, "error", err)
+			continue
+		}
+		g, err := w.sequence(ctx, &r, b)
+		if err != nil {
+			return 0, err
+		}
+		if len(g.entries) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	if b.through == w.position {
+		return taken, nil
+	}
+	// What has to wait for budget is stored before the log's position moves
+	// past it.
+	if err := w.dist.distribute(ctx, groups); err != nil {
+		return 0, err
+	}
+	if err := w.svc.archive.submit(ctx, b); err != nil {
+		return 0, err
+	}
+	select {
+	case err := <-b.done:
+		if err != nil {
+			return 0, err
+		}
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	w.position = b.through
+	return taken, nil
+}
+
+// group is the entries of one record.
+type group struct {
+	record  *busv1.LogRecord
+	entries []*entry
+}
+
+// sequence gives the targets of a record their places and adds their entries
+// to the batch.
+func (w *worker) sequence(ctx context.Context, r *busv1.LogRecord, b *batch) (group, error) {
+	g := group{record: r, entries: make([]*entry, 0, len(r.GetTargets()))}
+	app, ok := w.svc.deps.Apps.AppByKey(r.GetApp())
+	if !ok {
+		w.logger.Warn("message of an app that is gone is left out", "app", r.GetApp())
+		return g, nil
+	}
+	flags := 0
+	if r.GetOnlineOnly() {
+		flags |= flagOnlineOnly
+	}
+	if r.GetSyncSender() {
+		flags |= flagSyncSender
+	}
+	common := deliveryCommon(r)
+	entries := make([]entry, len(r.GetTargets()))
+	for i, t := range r.GetTargets() {
+		name := conversationOf(r, t.GetTo())
+		c, seq, fresh, err := w.seq.next(ctx, app.Number, r.GetKind(), name)
+		if err != nil {
+			return g, err
+		}
+		if fresh {
+			b.fresh = append(b.fresh, c)
+		}
+		e := &entries[i]
+		*e = entry{id: t.GetId(), conv: c, seq: seq, typ: r.GetType(), flags: flags, sender: r.GetFrom(), to: t.GetTo()}
+		e.push, e.data = appendPush(common, e.id, name, seq, e.to)
+		g.entries = append(g.entries, e)
+		b.entries = append(b.entries, e)
+	}
+	if len(entries) > 0 {
+		w.svc.metrics.lag.Observe(w.svc.deps.Now().Sub(idgen.Time(entries[0].id)).Seconds())
+	}
+	return g, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,103 @@
+package auth_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/token"
+	"github.com/chappe-im/chappe/services/gateway/auth"
+)
+
+type apps map[string]*catalog.App
+
+func (a apps) App(org, app string) (*catalog.App, bool) {
+	x, ok := a[org+"/"+app]
+	return x, ok
+}
+
+// revoked voids what was issued before an instant, by "appkey/user".
+type revoked map[string]time.Time
+
+func (r revoked) Revoked(appKey, user string, issuedAt time.Time) bool {
+	return issuedAt.Before(r[appKey+"/"+user]) || issuedAt.Before(r[appKey+"/"])
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(1_700_000_000_000)
+	keys := []token.Key{{ID: 2, Secret: []byte("the newer secret of demo/chat")}, {ID: 1, Secret: []byte("the older secret of demo/chat")}}
+	chat := &catalog.App{Org: "demo", Name: "chat", Key: "demo#chat", Number: 7, Keys: keys}
+	other := &catalog.App{Org: "demo", Name: "other", Key: "demo#other", Number: 8, Keys: []token.Key{{ID: 1, Secret: []byte("the secret of demo/other")}}}
+	v := auth.NewVerifier(apps{"demo/chat": chat, "demo/other": other},
+		revoked{"demo#chat/bruno": now}, func() time.Time { return now })
+
+	issued := now.Add(-time.Minute)
+	sign := func(a *catalog.App, k token.Key, kind token.Kind, user string, expires time.Time) string {
+		return token.Sign(k, token.Claims{Kind: kind, App: a.Number, User: user, IssuedAt: issued, ExpiresAt: expires})
+	}
+	later := now.Add(time.Hour)
+	for _, c := range []struct {
+		name, org, app, raw string
+		want                auth.Principal
+		reason, message     string
+	}{
+		{name: "app", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", later),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued, ExpiresAt: later}},
+		{name: "app, older key, for ever", org: "demo", app: "chat", raw: sign(chat, keys[1], token.App, "", time.Time{}),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued}},
+		{name: "user", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "amelia", later),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.User, User: "amelia", IssuedAt: issued, ExpiresAt: later}},
+		{name: "unknown app", org: "demo", app: "nothing", raw: "x", reason: errs.ReasonAppNotFound},
+		{name: "no token", org: "demo", app: "chat", reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token"},
+		{name: "expired", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", now), reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token"},
+		{name: "revoked", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "bruno", later), reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token"},
+		{name: "no token at all", org: "demo", app: "chat", raw: "nonsense", reason: errs.ReasonBadToken,
+			message: "Unable to authenticate due to corrupt access token"},
+		{name: "of another app", org: "demo", app: "chat", raw: sign(other, other.Keys[0], token.App, "", later), reason: errs.ReasonBadToken,
+			message: "Unable to authenticate"},
+		{name: "unknown key", org: "demo", app: "chat", raw: sign(chat, token.Key{ID: 9, Secret: keys[0].Secret}, token.App, "", later),
+			reason: errs.ReasonBadToken, message: "Unable to authenticate"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := v.Verify(t.Context(), c.org, c.app, c.raw)
+			if c.reason != "" {
+				require.True(t, errs.Is(err, c.reason), "%v", err)
+				if c.message != "" {
+					require.Equal(t, c.message, errs.From(err).Message)
+				}
+				require.Zero(t, p)
+				return
+			}
+			require.NoError(t, err)
+			require.True(t, c.want.IssuedAt.Equal(p.IssuedAt))
+			require.True(t, c.want.ExpiresAt.Equal(p.ExpiresAt))
+			p.IssuedAt, p.ExpiresAt = c.want.IssuedAt, c.want.ExpiresAt
+			require.Equal(t, c.want, p)
+		})
+	}
+}
+
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]string{
+		"":                 "",
+		"Bearer":           "",
+		"Bearer ":          "",
+		"Bearer abc":       "abc",
+		"bearer  abc ":     "abc",
+		"Basic YTpi":       "",
+		"Bearerabc":        "",
+		"YWMtnaked":        "",
+		"BEARER YWMt-_x=y": "YWMt-_x=y",
+	} {
+		require.Equal(t, want, auth.Bearer(header), header)
+	}
+}

@@ -1,0 +1,187 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+)
+
+const (
+	// flushBatch bounds the positions of one call.
+	flushBatch = 1000
+	// flushEarly is how many waiting positions end the pause between flushes;
+	// maxPositions how many may wait while the messaging service does not answer.
+	flushEarly   = 20_000
+	maxPositions = 1_000_000
+)
+
+// device names a device of an app's user.
+type device struct{ org, app, user, resource string }
+
+// flusher hands confirmed positions on: the latest of each device and
+// conversation, in batches. What is on its way stays known until it has
+// arrived, so that a device that comes back meanwhile is not shown it again.
+type flusher struct {
+	srv  *Server
+	wake chan struct{}
+	done sync.WaitGroup
+	quit chan struct{}
+
+	mu      sync.Mutex
+	dirty   map[device]map[string]int64
+	flying  map[device]map[string]int64
+	waits   int
+	started bool
+}
+
+func newFlusher(s *Server) *flusher {
+	return &flusher{srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), dirty: make(map[device]map[string]int64)}
+}
+
+func (f *flusher) start() {
+	f.mu.Lock()
+	f.started = true
+	f.mu.Unlock()
+	f.done.Go(f.run)
+}
+
+// put notes a position; only the highest counts.
+func (f *flusher) put(d device, conversation string, seq int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.dirty[d]
+	old, known := m[conversation]
+	if known {
+		m[conversation] = max(old, seq)
+		return
+	}
+	if f.waits >= maxPositions {
+		// The device is shown again what it confirmed; nothing is lost.
+		f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
+		return
+	}
+	if m == nil {
+		m = make(map[string]int64, 1)
+		f.dirty[d] = m
+	}
+	m[conversation] = seq
+	f.waits++
+	if f.waits == flushEarly {
+		f.hurry()
+	}
+}
+
+// waiting gives the positions of a device that have not arrived yet.
+func (f *flusher) waiting(d device) map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all map[string]int64
+	for _, from := range [...]map[string]int64{f.flying[d], f.dirty[d]} {
+		for conversation, seq := range from {
+			if all == nil {
+				all = make(map[string]int64)
+			}
+			all[conversation] = max(all[conversation], seq)
+		}
+	}
+	return all
+}
+
+// hurry ends the pause before the next flush.
+func (f *flusher) hurry() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *flusher) run() {
+	t := time.NewTicker(f.srv.cfg.FlushInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-f.wake:
+		case <-f.quit:
+			return
+		}
+		f.flush(f.srv.ctx)
+	}
+}
+
+// stop makes a last flush, until ctx ends.
+func (f *flusher) stop(ctx context.Context) {
+	f.mu.Lock()
+	started := f.started
+	f.started = false
+	f.mu.Unlock()
+	if !started {
+		return
+	}
+	close(f.quit)
+	f.done.Wait()
+	f.flush(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waits > 0 {
+		f.srv.logger.Error("confirmed positions were not handed on: devices will see entries again", "positions", f.waits)
+	}
+}
+
+// flush hands on what is dirty; what fails is dirty again.
+func (f *flusher) flush(ctx context.Context) {
+	f.mu.Lock()
+	if f.waits == 0 {
+		f.mu.Unlock()
+		return
+	}
+	f.flying, f.dirty = f.dirty, make(map[device]map[string]int64)
+	f.waits = 0
+	flying := f.flying
+	f.mu.Unlock()
+
+	batch := make([]*messagingv1.DevicePosition, 0, flushBatch)
+	var failed []*messagingv1.DevicePosition
+	submit := func() {
+		if len(batch) == 0 {
+			return
+		}
+		if err := f.submit(ctx, batch); err != nil {
+			failed = append(failed, batch...)
+		}
+		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
+	}
+	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
+		for conversation, seq := range positions {
+			batch = append(batch, &messagingv1.DevicePosition{
+				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: seq,
+			})
+			if len(batch) == flushBatch {
+				submit()
+			}
+		}
+	}
+	submit()
+	for _, p := range failed {
+		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq())
+	}
+	f.mu.Lock()
+	f.flying = nil
+	f.srv.metrics.unconfirmed.Set(float64(f.waits))
+	f.mu.Unlock()
+}
+
+func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) error {
+	ctx, cancel := context.WithTimeout(ctx, f.srv.cfg.CallTimeout)
+	defer cancel()
+	if _, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch}); err != nil {
+		f.srv.metrics.confirmations.WithLabelValues("failed").Add(float64(len(batch)))
+		f.srv.logger.Warn("confirmed positions were not taken and wait for the next try", "positions", len(batch), obs.KeyError, err)
+		return err
+	}
+	f.srv.metrics.confirmations.WithLabelValues("ok").Add(float64(len(batch)))
+	return nil
+}

@@ -1,0 +1,57 @@
+package session
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	connections   prometheus.Gauge
+	logins        *prometheus.CounterVec
+	delivered     prometheus.Counter
+	pushes        *prometheus.CounterVec
+	pageAsked     prometheus.Counter
+	pagePushed    prometheus.Counter
+	pageEmpty     prometheus.Counter
+	notice        prometheus.Counter
+	direct        prometheus.Counter
+	sendOK        prometheus.Counter
+	sends         *prometheus.CounterVec
+	slowConsumers prometheus.Counter
+	checks        *prometheus.CounterVec
+	losses        prometheus.Counter
+	confirmations *prometheus.CounterVec
+	unconfirmed   prometheus.Gauge
+	kicks         *prometheus.CounterVec
+	panics        prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "chappe_session_" + name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "chappe_session_" + name, Help: help}, []string{label})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "chappe_session_" + name, Help: help})
+	}
+	m := &metrics{
+		connections:   gauge("connections", "Client connections, logged in or not."),
+		logins:        vec("logins_total", "Logins by result.", "result"),
+		pushes:        vec("pushes_total", "Pushes taken in, by kind.", "kind"),
+		sends:         vec("sends_total", "Metas that devices sent, by result.", "result"),
+		slowConsumers: counter("slow_consumers_total", "Connections closed because they read too slowly."),
+		checks:        vec("checks_total", "Comparisons of a connection's view with the archive, by result.", "result"),
+		losses:        counter("losses_total", "Times when pushes may have been lost and all connections were checked."),
+		confirmations: vec("positions_total", "Confirmed positions handed on, by result.", "result"),
+		unconfirmed:   gauge("positions_waiting", "Confirmed positions that wait to be handed on."),
+		kicks:         vec("kicks_total", "Connections ended by the server, by reason.", "reason"),
+		panics:        counter("panics_total", "Faults while handling a frame."),
+	}
+	m.sendOK = m.sends.WithLabelValues("ok")
+	m.delivered = m.pushes.WithLabelValues("delivery")
+	frames := vec("frames_total", "Frames sent to devices, by kind.", "kind")
+	m.pageAsked, m.pagePushed, m.pageEmpty = frames.WithLabelValues("page_asked"), frames.WithLabelValues("page_pushed"), frames.WithLabelValues("page_empty")
+	m.notice, m.direct = frames.WithLabelValues("notice"), frames.WithLabelValues("direct")
+	reg.MustRegister(frames, m.connections, m.logins, m.pushes, m.sends, m.slowConsumers, m.checks, m.losses,
+		m.confirmations, m.unconfirmed, m.kicks, m.panics)
+	return m
+}

@@ -1,0 +1,430 @@
+package session_test
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/msyncclient"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/testkit"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/gateway/session"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const appKey = "acme#shop"
+
+// backend stands for the services behind the gateway: an archive with device
+// positions that pushes what is added to it, and a register of connections.
+type backend struct {
+	messagingv1.UnimplementedMessagingServiceServer
+	messagingv1.UnimplementedSyncServiceServer
+	presencev1.UnimplementedConnectionServiceServer
+
+	nats *natsx.Conn
+
+	mu        sync.Mutex
+	nextID    int64
+	entries   map[string][]*busv1.Delivery // by conversation
+	positions map[string]map[string]int64  // by user/resource, then conversation
+	online    map[string]*presencev1.Connection
+	opens     int
+	pulls     int
+	// Faults that tests put in.
+	refuse     error                        // answer of SendFromClient
+	limit      error                        // answer of Connect
+	confirming error                        // answer of ConfirmDevices
+	opening    error                        // answer of OpenDevice
+	lose       func(d *busv1.Delivery) bool // pushes to drop
+	lag        int64                        // entries that the archive is behind
+	sent       []*msyncv1.Meta
+}
+
+func newBackend(nc *natsx.Conn) *backend {
+	return &backend{
+		nats: nc, nextID: 1_000_000_000_000_000_000, entries: make(map[string][]*busv1.Delivery),
+		positions: make(map[string]map[string]int64), online: make(map[string]*presencev1.Connection),
+	}
+}
+
+// add stores an entry of a conversation of two and pushes it to both.
+func (b *backend) add(t testing.TB, d *busv1.Delivery) *busv1.Delivery {
+	t.Helper()
+	d, err := b.store(d)
+	require.NoError(t, err)
+	return d
+}
+
+func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.nextID++
+	d.Id, d.Kind = b.nextID, busv1.Kind_KIND_USER
+	d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
+	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
+	b.entries[d.GetConversation()] = append(b.entries[d.GetConversation()], d)
+	if b.lose != nil && b.lose(d) {
+		return d, nil
+	}
+	push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
+	if err != nil {
+		return nil, err
+	}
+	for _, user := range []string{d.GetTo(), d.GetFrom()} {
+		if err := b.nats.Publish(bus.UserSubject(appKey, user), push); err != nil {
+			return nil, err
+		}
+		if d.GetTo() == d.GetFrom() {
+			break
+		}
+	}
+	return d, nil
+}
+
+// text stores a text.
+func (b *backend) text(t testing.TB, from, to, text string) *busv1.Delivery {
+	t.Helper()
+	return b.add(t, &busv1.Delivery{From: from, To: to, Type: busv1.EntryType_ENTRY_TYPE_TXT, Body: textBody(t, from, text)})
+}
+
+func textBody(t testing.TB, from, text string) []byte {
+	t.Helper()
+	body, err := proto.Marshal(&msyncv1.MessageBody{
+		Type: msyncv1.MessageBody_CHAT.Enum(), From: &msyncv1.JID{Name: proto.String(from)},
+		Contents: []*msyncv1.MessageBody_Content{{Type: msyncv1.MessageBody_Content_TEXT.Enum(), Text: proto.String(text)}},
+	})
+	require.NoError(t, err)
+	return body
+}
+
+func (b *backend) push(t testing.TB, user string, p *busv1.Push) {
+	t.Helper()
+	data, err := proto.Marshal(p)
+	require.NoError(t, err)
+	require.NoError(t, b.nats.Publish(bus.UserSubject(appKey, user), data))
+}
+
+func (b *backend) SendFromClient(_ context.Context, req *messagingv1.SendFromClientRequest) (*messagingv1.SendFromClientResponse, error) {
+	b.mu.Lock()
+	refuse := b.refuse
+	b.mu.Unlock()
+	if refuse != nil {
+		return nil, refuse
+	}
+	var meta msyncv1.Meta
+	if err := proto.Unmarshal(req.GetMeta(), &meta); err != nil {
+		return nil, err
+	}
+	var body msyncv1.MessageBody
+	if err := proto.Unmarshal(meta.GetPayload(), &body); err != nil {
+		return nil, err
+	}
+	body.To, body.From = nil, &msyncv1.JID{Name: proto.String(req.GetUser())}
+	raw, err := proto.Marshal(&body)
+	if err != nil {
+		return nil, err
+	}
+	ext, err := proto.Marshal(&msyncv1.Meta{Ext: meta.GetExt()})
+	if err != nil {
+		return nil, err
+	}
+	d, err := b.store(&busv1.Delivery{
+		From: req.GetUser(), FromResource: req.GetResource(), To: meta.GetTo().GetName(), Body: raw, MetaExt: ext,
+		SyncSender: body.GetType() == msyncv1.MessageBody_CHAT,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.sent = append(b.sent, &meta)
+	b.mu.Unlock()
+	return &messagingv1.SendFromClientResponse{MessageId: d.GetId(), Timestamp: d.GetTimestamp()}, nil
+}
+
+func (b *backend) of(user, resource string) (map[string]int64, bool) {
+	m, ok := b.positions[user+"/"+resource]
+	if !ok {
+		m = make(map[string]int64)
+		b.positions[user+"/"+resource] = m
+	}
+	return m, ok
+}
+
+func member(conversation, user string) bool {
+	a, z, _ := strings.Cut(conversation, "~")
+	return a == user || z == user
+}
+
+func (b *backend) last(conversation string) int64 {
+	return max(0, int64(len(b.entries[conversation]))-b.lag)
+}
+
+func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceRequest) (*messagingv1.OpenDeviceResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opens++
+	if b.opening != nil {
+		return nil, b.opening
+	}
+	mine, known := b.of(req.GetUser(), req.GetResource())
+	if !known { // a snapshot of what the user's other devices have confirmed
+		for device, positions := range b.positions {
+			if user, _, _ := strings.Cut(device, "/"); user == req.GetUser() {
+				for conversation, seq := range positions {
+					mine[conversation] = max(mine[conversation], seq)
+				}
+			}
+		}
+	}
+	resp := &messagingv1.OpenDeviceResponse{}
+	for conversation := range b.entries {
+		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
+			resp.Queues = append(resp.Queues, &messagingv1.DeviceQueue{
+				Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, req.GetUser()),
+				ConfirmedSeq: mine[conversation], LastSeq: last,
+			})
+		}
+	}
+	return resp, nil
+}
+
+func (b *backend) PullConversation(_ context.Context, req *messagingv1.PullConversationRequest) (*messagingv1.PullConversationResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pulls++
+	resp := &messagingv1.PullConversationResponse{ThroughSeq: req.GetAfterSeq(), LastSeq: b.last(req.GetConversation())}
+	for _, d := range b.entries[req.GetConversation()] {
+		if d.GetSeq() <= req.GetAfterSeq() {
+			continue
+		}
+		if d.GetSeq() > resp.GetLastSeq() || len(resp.GetEntries()) == int(req.GetLimit()) {
+			break
+		}
+		resp.ThroughSeq = d.GetSeq()
+		if d.GetFrom() != req.GetUser() || d.GetSyncSender() && d.GetFromResource() != req.GetResource() {
+			resp.Entries = append(resp.Entries, d)
+		}
+	}
+	return resp, nil
+}
+
+func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.confirming != nil {
+		return nil, b.confirming
+	}
+	for _, p := range req.GetPositions() {
+		m, _ := b.of(p.GetUser(), p.GetResource())
+		m[p.GetConversation()] = max(m[p.GetConversation()], p.GetSeq())
+	}
+	return &messagingv1.ConfirmDevicesResponse{}, nil
+}
+
+func (b *backend) confirmed(user, resource, conversation string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.positions[user+"/"+resource][conversation]
+}
+
+func (b *backend) Connect(_ context.Context, req *presencev1.ConnectRequest) (*presencev1.ConnectResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limit != nil {
+		return nil, b.limit
+	}
+	b.online[req.GetConnection().GetId()] = req.GetConnection()
+	return &presencev1.ConnectResponse{}, nil
+}
+
+func (b *backend) Disconnect(_ context.Context, req *presencev1.DisconnectRequest) (*presencev1.DisconnectResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.online, req.GetConnectionId())
+	return &presencev1.DisconnectResponse{}, nil
+}
+
+func (b *backend) set(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+func (b *backend) onlineCount() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.online)
+}
+
+// tokens knows "<user>" as the token of a user, and a few odd ones.
+type tokens struct{ expires time.Time }
+
+func (a tokens) AuthenticateUser(_ context.Context, org, app, token string) (session.Identity, error) {
+	if org != "acme" || app != "shop" {
+		return session.Identity{}, errs.AppNotFound(org, app)
+	}
+	switch {
+	case token == "expired":
+		return session.Identity{}, errs.Unauthenticated(errs.ReasonUnauthorized, "Unable to authenticate due to expired access token")
+	case token == "gone":
+		return session.Identity{}, errs.NotFound()
+	case token == "banned":
+		return session.Identity{}, errs.Forbidden("user is deactivated")
+	case token == "down":
+		return session.Identity{}, errs.Unavailable("account", nil)
+	case strings.HasPrefix(token, "token-"):
+		return session.Identity{User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
+	}
+	return session.Identity{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
+}
+
+// rig is a gateway with its backend.
+type rig struct {
+	t       testing.TB
+	*backend
+	server  *session.Server
+	url     string
+	metrics *prometheus.Registry
+}
+
+func start(t testing.TB, change func(*session.Config)) *rig {
+	t.Helper()
+	nats := testkit.NATSServer(t)
+	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), change)
+}
+
+func startOn(t testing.TB, nats *embed.NATS, b *backend, change func(*session.Config)) *rig {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	channel := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), reg))
+	messagingv1.RegisterMessagingServiceServer(channel, b)
+	messagingv1.RegisterSyncServiceServer(channel, b)
+	presencev1.RegisterConnectionServiceServer(channel, b)
+	cfg := session.DefaultConfig()
+	cfg.FlushInterval = 20 * time.Millisecond
+	cfg.SweepInterval = 20 * time.Millisecond
+	cfg.VerifyDelay = 50 * time.Millisecond
+	cfg.CheckSpread = 20 * time.Millisecond
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := session.New(cfg, session.Deps{
+		Auth: tokens{}, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: testkit.Connect(t, nats),
+		Logger: testkit.Logger(t), Metrics: reg,
+	})
+	require.NoError(t, err)
+	require.NoError(t, s.Start(t.Context()))
+	h := httptest.NewServer(s)
+	r := &rig{t: t, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, s.Stop(ctx))
+		h.Close()
+	})
+	return r
+}
+
+func (r *rig) dial(user string, opts msyncclient.Options) *msyncclient.Client {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := msyncclient.Dial(ctx, r.url, appKey, user, "token-"+user, opts)
+	require.NoError(r.t, err)
+	r.t.Cleanup(c.Close)
+	return c
+}
+
+// next waits for a message.
+func (r *rig) next(c *msyncclient.Client) msyncclient.Received {
+	r.t.Helper()
+	select {
+	case m := <-c.Received():
+		return m
+	case <-c.Done():
+		require.FailNow(r.t, "connection ended", "%v", c.Err())
+	case <-time.After(10 * time.Second):
+		require.FailNow(r.t, "nothing received")
+	}
+	panic("unreachable")
+}
+
+func (r *rig) texts(c *msyncclient.Client, n int) []string {
+	r.t.Helper()
+	out := make([]string, n)
+	for i := range out {
+		out[i] = r.next(c).Text()
+	}
+	return out
+}
+
+func (r *rig) synced(c *msyncclient.Client) {
+	r.t.Helper()
+	select {
+	case <-c.Synced():
+	case <-c.Done():
+		require.FailNow(r.t, "connection ended", "%v", c.Err())
+	case <-time.After(10 * time.Second):
+		require.FailNow(r.t, "not synced")
+	}
+}
+
+func (r *rig) ended(c *msyncclient.Client) error {
+	r.t.Helper()
+	select {
+	case <-c.Done():
+	case <-time.After(10 * time.Second):
+		require.FailNow(r.t, "connection did not end")
+	}
+	return c.Err()
+}
+
+// nothing asserts that a device that has asked what is unread was shown nothing.
+func (r *rig) nothing(c *msyncclient.Client) {
+	r.t.Helper()
+	_, err := c.Unread(r.t.Context())
+	require.NoError(r.t, err)
+	require.Empty(r.t, c.Received())
+}
+
+func count(t testing.TB, reg *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			match := true
+			for i, l := range m.GetLabel() {
+				if i < len(labels) && l.GetValue() != labels[i] {
+					match = false
+				}
+			}
+			if match {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,263 @@
+// Package session holds the client connections of the gateway: MSYNC over
+// WebSocket, as the official SDKs speak it.
+//
+// A connection logs in, is told what is unread and pulls it queue by queue, one
+// queue for each conversation. Afterwards new entries are pushed to it as they
+// come. Pushes arrive over NATS and may be lost; the archive is the guarantee:
+// whenever a place in a conversation is missing, the device is made to pull it
+// from there. What a device has confirmed is kept here and handed on to the
+// messaging service in batches.
+//
+// Lock order: shard.mu before nothing, conn.mu before outbox.mu, conn.mu before
+// flusher.mu; no lock is held during a call to another service.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lxzan/gws"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+)
+
+// Server accepts connections and keeps them. It is an http.Handler.
+type Server struct {
+	cfg      Config
+	limits   queueLimits
+	deps     Deps
+	logger   *slog.Logger
+	metrics  *metrics
+	presence presencev1.ConnectionServiceClient
+	syncs    messagingv1.SyncServiceClient
+	messages messagingv1.MessagingServiceClient
+
+	upgrader *gws.Upgrader
+	// directJID names the queue of what is pushed past the queues.
+	directJID []byte
+	buffers   buffers
+	shards    []*shard
+	flusher   *flusher
+	logins    chan struct{}
+	closings  chan struct{}
+	checks    chan *conn
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	started  bool
+	stopping bool
+
+	lost atomic.Bool // pushes may have been lost since the last sweep
+
+	// ctx ends the work of connections; background ends the shared goroutines.
+	ctx        context.Context //nolint:containedctx // the life of the server, from Start to Stop
+	cancel     context.CancelFunc
+	readers    sync.WaitGroup
+	writers    sync.WaitGroup
+	background sync.WaitGroup
+	stopOnce   sync.Once
+	stopped    chan struct{}
+}
+
+// New makes a Server; Start begins its work.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("client connections: %w", err)
+	}
+	if deps.Auth == nil || deps.Presence == nil || deps.Messaging == nil || deps.NATS == nil || deps.Logger == nil || deps.Metrics == nil {
+		return nil, errors.New("client connections: a dependency is missing")
+	}
+	cfg = cfg.withDefaults()
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	s := &Server{
+		cfg:      cfg,
+		limits:   cfg.queueLimits(),
+		deps:     deps,
+		logger:   deps.Logger.With(obs.KeyService, "session"),
+		metrics:  newMetrics(deps.Metrics),
+		presence: presencev1.NewConnectionServiceClient(deps.Presence),
+		syncs:    messagingv1.NewSyncServiceClient(deps.Messaging),
+		messages: messagingv1.NewMessagingServiceClient(deps.Messaging),
+		logins:   make(chan struct{}, cfg.ConcurrentLogins),
+		closings: make(chan struct{}, cfg.ConcurrentClosings),
+		checks:   make(chan *conn, 16*cfg.ConcurrentChecks),
+		conns:    make(map[*conn]struct{}),
+		stopped:  make(chan struct{}),
+	}
+	s.directJID = queueJID("", directQueue, domainUser)
+	s.flusher = newFlusher(s)
+	for range cfg.Shards {
+		s.shards = append(s.shards, newShard(s, cfg.ShardBuffer))
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.upgrader = gws.NewUpgrader(socketEvents{s}, &gws.ServerOption{
+		ReadBufferSize:     cfg.ReadBufferBytes,
+		ReadMaxPayloadSize: cfg.MaxFrameBytes,
+		ParallelGolimit:    1,
+		NewSession:         func() gws.SessionStorage { return nil },
+		Logger:             gwsLogger{s.logger},
+		Recovery:           s.recover,
+	})
+	return s, nil
+}
+
+// Start begins to take in pushes and connections.
+func (s *Server) Start(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.stopping {
+		return errors.New("client connections: started twice")
+	}
+	s.started = true
+	for _, sh := range s.shards {
+		s.background.Go(func() { sh.run(s.ctx) })
+	}
+	for range s.cfg.ConcurrentChecks {
+		s.background.Go(s.runChecks)
+	}
+	s.background.Go(s.sweep)
+	s.flusher.start()
+	s.deps.NATS.OnLoss(func() { s.lost.Store(true) })
+	return nil
+}
+
+// Stop closes all connections with "going away", hands on what they confirmed
+// and waits for every goroutine. When ctx ends connections are cut off.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopOnce.Do(func() {
+		defer close(s.stopped)
+		s.mu.Lock()
+		s.stopping = true
+		started := s.started
+		all := make([]*conn, 0, len(s.conns))
+		for c := range s.conns {
+			all = append(all, c)
+		}
+		s.mu.Unlock()
+		for _, c := range all {
+			c.shutdown(closeGoingAway, "server is stopping")
+		}
+		gone := make(chan struct{})
+		go func() {
+			s.readers.Wait()
+			close(gone)
+		}()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			for _, c := range all {
+				_ = c.wire.Conn.Close()
+			}
+			s.cancel()
+			<-gone
+		}
+		s.flusher.stop(ctx)
+		s.cancel()
+		s.background.Wait()
+		s.writers.Wait()
+		if started {
+			s.deps.NATS.OnLoss(func() {})
+		}
+	})
+	<-s.stopped
+	return nil
+}
+
+// Connections is the number of connections, logged in or not.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// ServeHTTP upgrades a request to a connection. It returns at once: the
+// connection goes on by itself, and all that net/http holds is released.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	ready := s.started && !s.stopping
+	if ready {
+		s.readers.Add(1)
+	}
+	s.mu.Unlock()
+	if !ready {
+		http.Error(w, "not accepting connections", http.StatusServiceUnavailable)
+		return
+	}
+	c := &conn{srv: s, ip: s.cfg.ClientIP(r)}
+	c.wire.c = c
+	now := s.deps.Now().UnixMilli()
+	c.seen.Store(now)
+	c.opened = now
+	c.id = uuid.NewString()
+	socket, err := s.upgrader.Upgrade(newHijacker(w, &c.wire), r)
+	if err != nil {
+		s.readers.Done()
+		return
+	}
+	c.wire.open = true
+	if !s.admit(c) {
+		s.readers.Done()
+		_ = c.wire.Conn.Close()
+		return
+	}
+	go s.read(c, socket)
+}
+
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.metrics.connections.Set(float64(len(s.conns)))
+	return true
+}
+
+// read is a connection's life.
+func (s *Server) read(c *conn, socket *gws.Conn) {
+	defer s.readers.Done()
+	socket.ReadLoop()
+	c.leave()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.metrics.connections.Set(float64(len(s.conns)))
+	s.mu.Unlock()
+	c.close()
+}
+
+func newHijacker(w http.ResponseWriter, to *wire) http.ResponseWriter {
+	return &hijackWriter{ResponseWriter: w, w: to}
+}
+
+func socketIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// recover keeps a fault in the handling of one frame from ending the process.
+func (s *Server) recover(gws.Logger) {
+	if p := recover(); p != nil {
+		s.metrics.panics.Inc()
+		s.logger.Error("handling a frame failed", "panic", fmt.Sprint(p))
+	}
+}
+
+type gwsLogger struct{ l *slog.Logger }
+
+func (g gwsLogger) Error(v ...any) { g.l.Warn("websocket", "error", fmt.Sprint(v...)) }

@@ -1,0 +1,63 @@
+package session
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+
+	"github.com/lxzan/gws"
+)
+
+// hijackWriter gives the library our wire instead of the bare socket.
+type hijackWriter struct {
+	http.ResponseWriter
+	w *wire
+}
+
+// Hijack takes the socket over.
+func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	socket, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.w.Conn = socket
+	if rw.Reader.Buffered() > 0 {
+		_ = socket.Close()
+		return nil, nil, errors.New("the client spoke before the handshake was answered")
+	}
+	return h.w, nil, nil
+}
+
+// socketEvents are the library's callbacks; all but control frames lead to
+// conn.frame. They run on the connection's reading goroutine.
+type socketEvents struct{ s *Server }
+
+func connOf(socket *gws.Conn) *conn {
+	return socket.NetConn().(*wire).c //nolint:forcetypeassert // ServeHTTP made it so
+}
+
+func (socketEvents) OnOpen(*gws.Conn) {}
+
+func (socketEvents) OnClose(*gws.Conn, error) {}
+
+func (e socketEvents) OnPing(socket *gws.Conn, payload []byte) {
+	c := connOf(socket)
+	c.seen.Store(e.s.deps.Now().UnixMilli())
+	c.enqueue(finPong, payload, false)
+}
+
+func (e socketEvents) OnPong(socket *gws.Conn, _ []byte) {
+	connOf(socket).seen.Store(e.s.deps.Now().UnixMilli())
+}
+
+func (e socketEvents) OnMessage(socket *gws.Conn, m *gws.Message) {
+	c := connOf(socket)
+	c.seen.Store(e.s.deps.Now().UnixMilli())
+	if m.Opcode != gws.OpcodeBinary {
+		c.shutdown(closeUnsupported, "binary messages only")
+	} else {
+		c.frame(m.Bytes())
+	}
+	_ = m.Close()
+}

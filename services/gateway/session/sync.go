@@ -1,0 +1,237 @@
+package session
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/obs"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+)
+
+// An archive that is behind what was pushed is asked again after a short wait,
+// a few times; after that the device is told again later.
+const (
+	archiveTries = 6
+	archiveWait  = 20 * time.Millisecond
+	// maxSkips bounds the archive pages without anything to show that one pull
+	// reads.
+	maxSkips = 64
+)
+
+// unread answers a heartbeat: all queues with something unconfirmed.
+func (c *conn) unread() {
+	now := c.srv.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live = true
+	p := make([]byte, 0, 64)
+	p = append(p, statusOK...)
+	for _, q := range c.queues {
+		if !q.pending() {
+			continue
+		}
+		n := uint64(q.last - q.confirmed) //nolint:gosec // positive
+		p = appendTag(p, 2, protowire.BytesType)
+		p = protowire.AppendVarint(p, uint64(sizeField(len(q.jid))+1+protowire.SizeVarint(n))) //nolint:gosec // a length
+		p = appendBytes(p, 1, q.jid)
+		p = appendUint(p, 2, n)
+		if q.phase != answering {
+			q.enter(told, now)
+		}
+	}
+	p = appendUint(p, 3, uint64(now)) //nolint:gosec // after 1970
+	c.send(appendFrame(make([]byte, 0, len(p)+16), msyncv1.MSync_UNREAD, p))
+}
+
+// find gives the queue that the device names.
+func (c *conn) find(ul syncUL) *queue {
+	if !strings.Contains(ul.queueDomain, "conference") {
+		if q := c.queues[names.UserConversation(c.user, names.FoldUser(ul.queueName))]; q != nil {
+			return q
+		}
+	}
+	return c.queues[ul.queueName]
+}
+
+// pull answers a pull or takes a confirmation.
+func (c *conn) pull(ul syncUL) {
+	now := c.srv.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.find(ul)
+	if q == nil {
+		// Nothing is known of it, so nothing waits in it.
+		c.sendEmpty(queueJID(c.appKey, ul.queueName, ul.queueDomain), now)
+		return
+	}
+	q.used = now
+	if ul.key != 0 {
+		before := q.confirmed
+		known, asked := q.confirm(ul.key)
+		c.note(q, before)
+		if known && !asked {
+			// It was pushed unasked: no answer, but more if there is more.
+			if q.phase == offered {
+				q.enter(idle, now)
+				c.advance(q, now)
+			}
+			return
+		}
+	}
+	c.answer(q)
+}
+
+// answer sends the next page of a queue, or says that there is none. It lets go
+// of the lock while it reads the archive.
+func (c *conn) answer(q *queue) {
+	tries := 0
+	for range maxSkips {
+		now := c.srv.now()
+		if c.closed {
+			return
+		}
+		if !q.pending() {
+			q.enter(idle, now)
+			c.sendEmpty(q.jid, now)
+			return
+		}
+		if !q.inArchive() {
+			entries, through := q.tailPage(c.srv.limits)
+			c.sendPage(q, entries, through, true, now)
+			return
+		}
+		q.enter(answering, now)
+		after, before := q.confirmed, q.confirmed
+		entries, through, last, err := c.read(q.conversation, after)
+		now = c.srv.now()
+		if err != nil {
+			c.srv.logger.Warn("archive was not read", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+			break
+		}
+		if q.confirmed < after {
+			continue // a check found that more was missed
+		}
+		page, through := q.archivePage(entries, through, last, c.srv.limits)
+		c.note(q, before)
+		if len(page) > 0 {
+			c.sendPage(q, page, through, true, now)
+			return
+		}
+		if q.confirmed > before || !q.pending() {
+			continue
+		}
+		if tries++; tries == archiveTries || !c.pause(time.Duration(tries)*archiveWait) {
+			break
+		}
+	}
+	// Nothing to be had now. The pull ends; the sweeper tells the device again.
+	now := c.srv.now()
+	q.enter(idle, now)
+	c.sendEmpty(q.jid, now)
+	soon(&c.queuesAt, now+c.srv.cfg.SweepInterval.Milliseconds())
+}
+
+// read reads what comes after a place from the archive, without the lock.
+func (c *conn) read(conversation string, after int64) ([]entry, int64, int64, error) {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	ctx, cancel := c.srv.callContext()
+	defer cancel()
+	resp, err := c.srv.syncs.PullConversation(ctx, &messagingv1.PullConversationRequest{
+		Org: c.org, App: c.app, User: c.user, Resource: c.resource,
+		Conversation: conversation, AfterSeq: after, Limit: int32(c.srv.cfg.PageEntries), //nolint:gosec // checked by Validate
+	})
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	entries := make([]entry, 0, len(resp.GetEntries()))
+	for _, d := range resp.GetEntries() {
+		if c.visible(d) && !d.GetOnlineOnly() {
+			entries = append(entries, entry{d.GetSeq(), encodeMeta(c.appKey, d)})
+		}
+	}
+	return entries, resp.GetThroughSeq(), resp.GetLastSeq(), nil
+}
+
+// pause waits without the lock; false means that the server stops.
+func (c *conn) pause(d time.Duration) bool {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-c.srv.ctx.Done():
+		return false
+	}
+}
+
+// visible tells whether this device is to be shown an entry: not what it sent
+// itself, and what the user sent elsewhere only if the sender wants it.
+func (c *conn) visible(d *busv1.Delivery) bool {
+	return d.GetFrom() != c.user || d.GetSyncSender() && d.GetFromResource() != c.resource
+}
+
+// note hands a moved position on, unless it rests on an assumption.
+func (c *conn) note(q *queue, before int64) {
+	if q.confirmed > before && !q.assumed {
+		c.srv.flusher.put(c.device(), q.conversation, q.confirmed)
+	}
+}
+
+func (c *conn) device() device {
+	return device{org: c.org, app: c.app, user: c.user, resource: c.resource}
+}
+
+// advance pushes what waits in an idle queue, or tells the device of it.
+func (c *conn) advance(q *queue, now int64) {
+	if q.phase != idle || !c.live || !q.pending() {
+		return
+	}
+	if c.srv.cfg.PushMode == PushNotice || q.inArchive() {
+		c.sendNotice(q, now)
+		return
+	}
+	entries, through := q.tailPage(c.srv.limits)
+	c.sendPage(q, entries, through, false, now)
+}
+
+// timeouts tells the device again of queues whose pages it did not confirm in
+// time, and of those that wait for the archive.
+func (c *conn) timeouts(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit := c.srv.cfg.ConfirmTimeout.Milliseconds()
+	var next int64
+	for _, q := range c.queues {
+		if !q.pending() {
+			if q.phase == offered || q.phase == told {
+				q.phase = idle
+			}
+			continue
+		}
+		switch q.phase {
+		case idle:
+			c.advance(q, now)
+		case answering, offered:
+			if now-q.since >= limit {
+				c.sendNotice(q, now)
+				continue
+			}
+			if at := q.since + limit; next == 0 || at < next {
+				next = at
+			}
+		case told:
+			// The next heartbeat lists it.
+		}
+	}
+	if next != 0 {
+		soon(&c.queuesAt, next)
+	}
+}

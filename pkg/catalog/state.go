@@ -36,8 +36,10 @@ type appState struct {
 	app *App
 	// plain is the tier that app was made of.
 	plain *tier.Compiled
-	// invalid says that the stored record, or its overrides, do not hold.
+	// invalid says that the stored record does not hold, unfit that its
+	// overrides do not fit the tier, tierless that the tier does not exist.
 	invalid  bool
+	unfit    bool
 	tierless bool
 }
 
@@ -163,7 +165,7 @@ func (s *state) snapshot() *snapshot {
 	}
 	for _, a := range s.apps {
 		s.refresh(a)
-		if a.invalid {
+		if a.invalid || a.unfit {
 			heldApps++
 		}
 		if a.tierless {
@@ -194,13 +196,14 @@ func (s *state) refresh(a *appState) {
 		return
 	}
 	effective := plain
+	a.unfit = false
 	if len(a.record.Overrides) > 0 {
 		merged, err := merge(plain, a.record.Overrides)
 		if err != nil {
 			s.metrics.invalid.WithLabelValues("app").Inc()
 			s.logger.Error("an app's overrides do not fit its tier, its limits stay as they are",
 				obs.KeyApp, names.AppKey(a.record.Org, a.record.App), "tier", plain.Name, obs.KeyError, err)
-			a.invalid = true
+			a.unfit = true
 			if a.app != nil {
 				merged = a.app.Tier
 			} else {

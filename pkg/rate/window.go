@@ -59,7 +59,7 @@ type entry struct {
 // minRing is the ring's first size, keepRing the largest that an empty log
 // keeps.
 const (
-	minRing  = 2
+	minRing  = 1
 	keepRing = 16
 )
 

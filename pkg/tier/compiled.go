@@ -84,6 +84,12 @@ func Compile(d *Document) (*Compiled, error) {
 		sizes:    make(map[string]int64, len(d.Sizes)),
 		patterns: make(map[string]*regexp.Regexp, len(d.Patterns)),
 	}
+	// The rules of a shared bucket share one slice of limits too, which is how
+	// the limiter knows that nothing changed between calls of the two.
+	shared := make(map[string][]Limit, len(d.SharedBuckets))
+	for name, b := range d.SharedBuckets {
+		shared[name] = compileLimits(b.Limits)
+	}
 	for id, r := range d.Rules {
 		rule := &Rule{
 			ID:         id,
@@ -91,15 +97,14 @@ func Compile(d *Document) (*Compiled, error) {
 			PerIP:      d.RateCounting.PerIP && !slices.Contains(d.RateCounting.PerIPExcept, id),
 			Backlogged: d.Downstream.Factor != nil && slices.Contains(d.Downstream.Rules, id),
 		}
-		limits := r.Limits
 		if r.Bucket != "" {
 			// A bucket may bear the name of a call; the prefix keeps the two
 			// apart.
-			rule.Bucket = "shared:" + r.Bucket
-			limits = d.SharedBuckets[r.Bucket].Limits
+			rule.Bucket, rule.Limits = "shared:"+r.Bucket, shared[r.Bucket]
+		} else {
+			rule.Limits = compileLimits(r.Limits)
 		}
 		rule.Hash = BucketHash(rule.Bucket)
-		rule.Limits = compileLimits(limits)
 		c.rules[id] = rule
 	}
 	c.fallback = &Rule{PerIP: d.RateCounting.PerIP, Limits: compileLimits([]LimitDocument{d.RateCounting.Default})}

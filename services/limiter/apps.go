@@ -1,0 +1,169 @@
+package limiter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/etcdx"
+	"github.com/chappe-im/chappe/pkg/tier"
+)
+
+// seenTimeout is how long a change waits to be in force here before it is
+// answered anyway.
+const seenTimeout = time.Second
+
+func appExists(org, app string) error {
+	return errs.New(codes.AlreadyExists, errs.ReasonDuplicate, "the app "+org+"/"+app+" exists already")
+}
+
+func errBusy() error {
+	return errs.New(codes.Aborted, errs.ReasonUnavailable, "too many changes at once, please try again")
+}
+
+// seen waits until the change made at a revision is in force in this process
+// and gives the app. A change that is stored but not yet seen is no failure.
+func (s *Service) seen(ctx context.Context, org, app string, revision int64) (*catalog.App, error) {
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	_ = s.deps.Catalog.Wait(ctx, func(c *catalog.Catalog) bool {
+		a, ok := c.App(org, app)
+		return ok && a.Revision >= revision
+	})
+	if a, ok := s.deps.Catalog.App(org, app); ok {
+		return a, nil
+	}
+	return nil, errs.Unavailable("the app was changed, but its new state", nil)
+}
+
+// editApp changes a stored app. edit returns what it changed, in words; with
+// nothing changed nothing is written. conds are further conditions of the
+// write.
+func (s *Service) editApp(ctx context.Context, org, app, actor string,
+	edit func(*catalog.Record) (details []string, conds []etcdx.Condition, err error),
+) (*catalog.App, error) {
+	key := catalog.AppKey(org, app)
+	for range attempts {
+		kv, err := s.deps.Etcd.Get(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if kv == nil {
+			return nil, errs.AppNotFound(org, app)
+		}
+		record, err := catalog.DecodeRecord(kv.Value)
+		if err != nil {
+			return nil, errs.Internal(fmt.Errorf("%s: %w", key, err))
+		}
+		details, conds, err := edit(record)
+		if err != nil {
+			return nil, err
+		}
+		if len(details) == 0 {
+			return s.seen(ctx, org, app, kv.Revision)
+		}
+		value, err := record.Encode()
+		if err != nil {
+			return nil, errs.Internal(err)
+		}
+		change, err := s.change(actor, appSubject(org, app), details)
+		if err != nil {
+			return nil, err
+		}
+		ok, written, err := s.deps.Etcd.Commit(ctx,
+			append(conds, etcdx.Condition{Key: key, Revision: kv.Revision}),
+			[]etcdx.Write{{Key: key, Value: value}, change})
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return s.seen(ctx, org, app, written)
+		}
+	}
+	return nil, errBusy()
+}
+
+// setAppTier moves an app to another tier, which its overrides must fit.
+func (s *Service) setAppTier(ctx context.Context, org, app, name, actor string) (*catalog.App, error) {
+	return s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+		doc, revision, err := s.storedTier(ctx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := tier.Merge(doc, r.Overrides); err != nil {
+			return nil, nil, invalidDocument("the app's overrides do not fit the tier", err)
+		}
+		if r.Tier == name {
+			return nil, nil, nil
+		}
+		details := []string{"tier: " + r.Tier + " -> " + name}
+		r.Tier = name
+		return details, []etcdx.Condition{{Key: catalog.TierKey(name), Revision: revision}}, nil
+	})
+}
+
+// setAppOverrides puts a partial tier document over an app's tier; empty takes
+// the overrides away.
+func (s *Service) setAppOverrides(ctx context.Context, org, app, overrides, actor string) (*catalog.App, error) {
+	return s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+		doc, revision, err := s.storedTier(ctx, r.Tier)
+		if err != nil {
+			return nil, nil, err
+		}
+		after, err := tier.Merge(doc, []byte(overrides))
+		if err != nil {
+			return nil, nil, invalidDocument("the overrides are not valid", err)
+		}
+		before, err := tier.Merge(doc, r.Overrides)
+		if err != nil {
+			// What was there did not fit; all of it goes.
+			before = doc
+		}
+		details := tier.Diff(before, after)
+		if len(details) == 0 && string(r.Overrides) == overrides {
+			return nil, nil, nil
+		}
+		if len(details) == 0 {
+			details = []string{"overrides written anew, no limit changed"}
+		}
+		r.Overrides = nil
+		if overrides != "" {
+			r.Overrides = json.RawMessage(overrides)
+		}
+		return details, []etcdx.Condition{{Key: catalog.TierKey(r.Tier), Revision: revision}}, nil
+	})
+}
+
+// rotateSecret gives an app a new secret and returns it; the old one is void
+// at once. Tokens issued so far stay valid unless revoke is set.
+func (s *Service) rotateSecret(ctx context.Context, org, app, actor string, revoke bool) (*catalog.App, string, error) {
+	secret := credential(secretBytes)
+	a, err := s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+		r.SecretHash = catalog.HashSecret(secret)
+		details := []string{"client_secret: rotated"}
+		if revoke {
+			newest := r.Keys[0].ID
+			for _, k := range r.Keys {
+				newest = max(newest, k.ID)
+			}
+			if newest == math.MaxUint32 {
+				newest = 0
+			}
+			r.Keys = []catalog.RecordKey{{ID: newest + 1, Secret: random(signingKeyBytes)}}
+			details = append(details, "tokens: revoked")
+		}
+		return details, nil, nil
+	})
+	return a, secret, err
+}
+
+// invalidDocument is the answer to a document with faults.
+func invalidDocument(what string, err error) error {
+	return errs.Invalid(what + ":\n" + err.Error())
+}

@@ -1,0 +1,377 @@
+package limiter
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/tier"
+)
+
+const second = int64(time.Second)
+
+func seedTier(t testing.TB, name, overrides string) *tier.Compiled {
+	t.Helper()
+	seeds, err := tier.Seeds()
+	require.NoError(t, err)
+	for _, d := range seeds {
+		if d.Name == name {
+			d, err := tier.Merge(d, []byte(overrides))
+			require.NoError(t, err)
+			c, err := tier.Compile(d)
+			require.NoError(t, err)
+			return c
+		}
+	}
+	t.Fatalf("no tier %s", name)
+	return nil
+}
+
+type clock struct{ atomic.Int64 }
+
+func (c *clock) read() int64 { return c.Load() }
+
+// TestEveryRuleOfEveryTier offers each call three times what its rule allows,
+// at random moments, and checks that no window ever saw more than its limit,
+// that a full window's worth got through, and that no other bucket noticed.
+func TestEveryRuleOfEveryTier(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"free", "basic", "advanced", "enterprise"} {
+		c := seedTier(t, name, "")
+		ids := []string{"a_call_without_a_rule"}
+		for _, call := range tier.Catalogue() {
+			ids = append(ids, call.ID)
+		}
+		for _, id := range ids {
+			t.Run(name+"/"+id, func(t *testing.T) {
+				t.Parallel()
+				offerThrice(t, c, id)
+			})
+		}
+	}
+}
+
+func offerThrice(t *testing.T, c *tier.Compiled, id string) {
+	rule := c.Rule(id)
+	var clk clock
+	b := newBuckets(clk.read)
+	r := rand.New(rand.NewPCG(uint64(len(id)), rule.Hash))
+	longest := int64(0)
+	for _, l := range rule.Limits {
+		longest = max(longest, l.Window)
+	}
+	// One user keeps per-user and per-app limits equal in what they see.
+	tight := rule.Limits[0]
+	offers := 3 * 3 * tight.Units
+	gap := 3 * longest / offers
+	type admission struct{ at, cost int64 }
+	var log []admission
+	for range offers {
+		clk.Add(1 + r.Int64N(2*gap))
+		cost := int64(1)
+		if tight.Messages {
+			cost = 1 + r.Int64N(3)
+		}
+		v, at := b.check(7, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: cost})
+		if v.OK {
+			log = append(log, admission{at, tight.Cost(cost)})
+		} else {
+			require.Positive(t, v.RetryAfter)
+			require.LessOrEqual(t, v.RetryAfter, longest)
+		}
+	}
+	for _, l := range rule.Limits {
+		lo, sum, most := 0, int64(0), int64(0)
+		for _, a := range log {
+			for a.at-log[lo].at >= l.Window {
+				sum -= log[lo].cost
+				lo++
+			}
+			sum += a.cost
+			most = max(most, sum)
+		}
+		require.LessOrEqual(t, most, l.Units)
+		if l == tight {
+			require.GreaterOrEqual(t, most, l.Units-2, "the limit is reached, up to what a call of three units leaves")
+		}
+	}
+	for other, otherRule := range c.Rules() {
+		v, _ := b.check(7, otherRule, Call{Rule: other, IP: "192.0.2.1", User: "amy", Cost: 1})
+		if otherRule.Bucket != rule.Bucket {
+			require.True(t, v.OK, "%s must not notice %s", other, id)
+		}
+	}
+	v, _ := b.check(8, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: 1})
+	require.True(t, v.OK, "another app must not notice")
+}
+
+func TestCheckChargesAllOrNothing(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", `{"rules": {"list_conversations": {"limits": [
+		{"count": 2, "per": "minute", "unit": "call", "scope": "user"},
+		{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
+	rule := c.Rule("list_conversations")
+	var clk clock
+	b := newBuckets(clk.read)
+	check := func(user string) bool {
+		v, _ := b.check(1, rule, Call{Rule: "list_conversations", User: user, Cost: 1})
+		return v.OK
+	}
+	require.True(t, check("amy"))
+	require.True(t, check("amy"))
+	require.False(t, check("amy"), "her own limit")
+	require.True(t, check("ben"))
+	require.False(t, check("ben"), "the app's limit")
+	clk.Add(second)
+	require.True(t, check("ben"), "the refusal cost him nothing of his own limit")
+	require.False(t, check("ben"))
+	require.False(t, check("amy"))
+	require.True(t, check("cho"), "amy's and ben's refusals cost the app nothing")
+	require.True(t, check("cho"))
+	require.False(t, check("dan"))
+}
+
+func TestSharedBucket(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", `{"shared_buckets": {"register_users": {"limits": [{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
+	b := newBuckets(new(clock).read)
+	for i, id := range []string{"register_user", "register_users_batch", "register_user"} {
+		v, _ := b.check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		require.True(t, v.OK)
+		require.Equal(t, int64(2-i), v.Remaining)
+	}
+	for _, id := range []string{"register_user", "register_users_batch"} {
+		v, _ := b.check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		require.False(t, v.OK)
+	}
+	uses := b.usage(1, "register_user", c.Rule("register_user"))
+	require.Equal(t, []RuleUse{{Rule: "register_user", Scope: "app", Limit: 3, WindowNs: second, Used: 3, Admitted: 2, Throttled: 1}}, uses)
+}
+
+func TestMessagesAreAdmittedWhole(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	b := newBuckets(new(clock).read)
+	send := func(cost int64) (bool, bool, int64) {
+		v, _ := b.check(1, c.Rule("send_message_chatgroups"), Call{Rule: "send_message_chatgroups", Cost: cost})
+		return v.OK, v.TooCostly, v.Remaining
+	}
+	ok, _, left := send(15)
+	require.True(t, ok)
+	require.Equal(t, int64(5), left)
+	ok, costly, left := send(6)
+	require.False(t, ok)
+	require.False(t, costly)
+	require.Equal(t, int64(5), left)
+	_, costly, _ = send(21)
+	require.True(t, costly)
+	ok, _, left = send(5)
+	require.True(t, ok)
+	require.Zero(t, left)
+}
+
+// The counter per address is as large as the one per app.
+func TestPerIP(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	b := newBuckets(new(clock).read)
+	for i := range 100 {
+		ip := "192.0.2.1"
+		if i%2 == 0 {
+			ip = "2001:db8::1"
+		}
+		v, _ := b.check(1, c.Rule("get_user"), Call{Rule: "get_user", IP: ip, Cost: 1})
+		require.True(t, v.OK)
+	}
+	uses := b.usage(1, "get_user", c.Rule("get_user"))
+	require.Len(t, uses, 2)
+	require.Equal(t, "ip", uses[1].Scope)
+	require.Equal(t, int64(50), uses[1].Used)
+
+	_, _ = b.check(1, c.Rule("get_history_file"), Call{Rule: "get_history_file", IP: "192.0.2.1", Cost: 1})
+	require.Len(t, b.usage(1, "get_history_file", c.Rule("get_history_file")), 1, "the exception has no counter per address")
+	off := seedTier(t, "basic", `{"rate_counting": {"per_ip": false}}`)
+	_, _ = b.check(2, off.Rule("get_user"), Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
+	require.Len(t, b.usage(2, "get_user", off.Rule("get_user")), 1)
+}
+
+func TestTierChangesKeepWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	rate := func(n int) *tier.Rule {
+		return seedTier(t, "basic", fmt.Sprintf(
+			`{"rules": {"get_user": {"limits": [{"count": %d, "per": "second", "unit": "call", "scope": "app"}]}}}`, n)).Rule("get_user")
+	}
+	var clk clock
+	b := newBuckets(clk.read)
+	admitted := func(rule *tier.Rule) (n int) {
+		for {
+			v, _ := b.check(1, rule, Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
+			if !v.OK {
+				return n
+			}
+			n++
+		}
+	}
+	require.Equal(t, 10, admitted(rate(10)))
+	require.Equal(t, 5, admitted(rate(15)), "raised: the difference")
+	require.Zero(t, admitted(rate(4)), "lowered: nothing until the window has room")
+	clk.Add(second)
+	require.Equal(t, 4, admitted(rate(4)))
+}
+
+func TestIdleKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	rule := c.Rule("list_conversations")
+	var clk clock
+	b := newBuckets(clk.read)
+	exists := func(int64) bool { return true }
+	for i := range 1000 {
+		clk.Add(second / 50)
+		v, _ := b.check(int64(i%10), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+		require.True(t, v.OK)
+	}
+	require.Equal(t, 10, b.size())
+	for range 5 {
+		clk.Add(keepIdle)
+		b.sweep(clk.read(), exists)
+	}
+	require.Zero(t, b.size())
+	uses := b.usage(3, "list_conversations", rule)
+	require.Equal(t, int64(100), uses[0].Admitted, "the counts stay")
+	require.Zero(t, uses[0].Used)
+}
+
+// A busy app's users come and go: those that went are forgotten too.
+func TestIdleUsersOfABusyApp(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	rule := c.Rule("list_conversations")
+	var clk clock
+	b := newBuckets(clk.read)
+	const perSecond = 50
+	for i := range 600 * perSecond {
+		clk.Add(second / perSecond)
+		v, _ := b.check(1, rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
+		require.True(t, v.OK)
+		if i%perSecond == 0 {
+			b.sweep(clk.read(), func(int64) bool { return true })
+		}
+	}
+	g := b.shard(1, rule.Hash).young[groupKey{1, rule.Bucket}]
+	if g == nil {
+		g = b.shard(1, rule.Hash).old[groupKey{1, rule.Bucket}]
+	}
+	require.LessOrEqual(t, g.windows[0].users.len(), 121*perSecond, "two minutes' worth")
+}
+
+// Nothing is forgotten early: a user is held to 5 a minute through every turn
+// of the generations.
+func TestForgettingIsExact(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	rule := c.Rule("list_conversations")
+	var clk clock
+	b := newBuckets(clk.read)
+	r := rand.New(rand.NewPCG(5, 5))
+	var log []int64
+	for range 5000 {
+		clk.Add(r.Int64N(9 * second))
+		b.sweep(clk.read(), func(int64) bool { return true })
+		if v, at := b.check(1, rule, Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
+			log = append(log, at)
+		}
+	}
+	for i := 5; i < len(log); i++ {
+		require.GreaterOrEqual(t, log[i]-log[i-5], int64(time.Minute))
+	}
+}
+
+func TestConcurrentChecksNeverExceed(t *testing.T) {
+	t.Parallel()
+	c := seedTier(t, "basic", "")
+	rule := c.Rule("get_user")
+	start := time.Now()
+	b := newBuckets(func() int64 { return int64(time.Since(start)) })
+	var mu sync.Mutex
+	var log []int64
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for range 500 {
+				v, at := b.check(1, rule, Call{Rule: "get_user", IP: fmt.Sprint("192.0.2.", w), Cost: 1})
+				if v.OK {
+					mu.Lock()
+					log = append(log, at)
+					mu.Unlock()
+				}
+				b.sweep(at, func(int64) bool { return true })
+			}
+		})
+	}
+	wg.Wait()
+	within := 0
+	for _, at := range log {
+		if at-log[0] < second {
+			within++
+		}
+	}
+	require.LessOrEqual(t, within, 100)
+	require.NotEmpty(t, log)
+}
+
+func TestMemoryOfIdleKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("uses 150 MB")
+	}
+	c := seedTier(t, "basic", `{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`)
+	rule := c.Rule("list_conversations")
+	b := newBuckets(func() int64 { return 1 })
+	before := heap()
+	const keys = 1_000_000
+	for i := range keys {
+		_, _ = b.check(int64(i%1000), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+	}
+	used := int64(heap()) - int64(before)
+	t.Logf("%d keys: %d MiB, %d bytes each", keys, used>>20, used/keys)
+	require.Less(t, used, int64(150<<20))
+	b.sweep(keepIdle+1, func(int64) bool { return true })
+	b.sweep(3*keepIdle, func(int64) bool { return true })
+	left := int64(heap()) - int64(before)
+	t.Logf("after they were forgotten: %d KiB", left>>10)
+	require.Less(t, left, int64(10<<20))
+	runtime.KeepAlive(b)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func BenchmarkBuckets(b *testing.B) {
+	c := seedTier(b, "basic", "")
+	rule := c.Rule("get_user")
+	start := time.Now()
+	x := newBuckets(func() int64 { return int64(time.Since(start)) })
+	const keys = 100_000
+	calls := make([]Call, keys)
+	for i := range calls {
+		calls[i] = Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1}
+		_, _ = x.check(int64(i), rule, calls[i])
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		k := i * 7919 % keys
+		_, _ = x.check(int64(k), rule, calls[k])
+	}
+}

@@ -1,0 +1,105 @@
+package limiter
+
+import (
+	"context"
+	"time"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/rate"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+)
+
+// maxBatch bounds the checks of one request.
+const maxBatch = 10_000
+
+// Check implements limiter.v1.
+func (s *Service) Check(_ context.Context, req *limiterv1.CheckRequest) (*limiterv1.CheckResponse, error) {
+	d, err := s.check(call(req))
+	if err != nil {
+		return nil, err
+	}
+	return d.proto(), nil
+}
+
+// BatchCheck implements limiter.v1.
+func (s *Service) BatchCheck(_ context.Context, req *limiterv1.BatchCheckRequest) (*limiterv1.BatchCheckResponse, error) {
+	checks := req.GetChecks()
+	if len(checks) > maxBatch {
+		return nil, errs.Invalidf("at most %d checks in one request", maxBatch)
+	}
+	// One block for all answers.
+	block := make([]limiterv1.CheckResponse, len(checks))
+	resp := &limiterv1.BatchCheckResponse{Results: make([]*limiterv1.CheckResponse, len(checks))}
+	for i, c := range checks {
+		resp.Results[i] = &block[i]
+		d, err := s.check(call(c))
+		if err != nil {
+			block[i].Reason = ReasonInvalid
+			if errs.Is(err, errs.ReasonAppNotFound) {
+				block[i].Reason = ReasonUnknownApp
+			}
+			continue
+		}
+		d.fill(&block[i])
+	}
+	return resp, nil
+}
+
+// Reserve implements limiter.v1.
+func (s *Service) Reserve(_ context.Context, req *limiterv1.ReserveRequest) (*limiterv1.ReserveResponse, error) {
+	const maxMillis = int64(24 * time.Hour / time.Millisecond)
+	wait := time.Duration(min(req.GetMaxDelayMs(), maxMillis)) * time.Millisecond
+	g, err := s.reserve(req.GetOrg(), req.GetApp(), req.GetCost(), wait)
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.ReserveResponse{
+		Granted:   g.Deliveries,
+		DelayUs:   int64((g.Delay + time.Microsecond - 1) / time.Microsecond),
+		Unlimited: g.Unlimited,
+	}, nil
+}
+
+// ReportBacklog implements limiter.v1.
+func (s *Service) ReportBacklog(_ context.Context, req *limiterv1.ReportBacklogRequest) (*limiterv1.ReportBacklogResponse, error) {
+	if err := s.reportBacklog(req.GetOrg(), req.GetApp(), req.GetReporter(), req.GetDeliveries()); err != nil {
+		return nil, err
+	}
+	return &limiterv1.ReportBacklogResponse{}, nil
+}
+
+// GetUsage implements limiter.v1.
+func (s *Service) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest) (*limiterv1.GetUsageResponse, error) {
+	u, err := s.usage(ctx, req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	resp := &limiterv1.GetUsageResponse{Backlog: u.Backlog}
+	for _, r := range u.Rules {
+		resp.Rules = append(resp.Rules, &limiterv1.RuleUsage{
+			Rule: r.Rule, Scope: r.Scope, Limit: r.Limit, WindowMs: r.WindowNs / 1e6, Used: r.Used,
+			AdmittedTotal: r.Admitted, ThrottledTotal: r.Throttled,
+		})
+	}
+	for _, q := range u.Quotas {
+		resp.Quotas = append(resp.Quotas, &limiterv1.QuotaUsage{Quota: q.Quota, Limit: q.Limit, Used: q.Used})
+	}
+	return resp, nil
+}
+
+func call(c *limiterv1.CheckRequest) Call {
+	return Call{Org: c.GetOrg(), App: c.GetApp(), Rule: c.GetRule(), IP: c.GetIp(), User: c.GetUser(), Cost: c.GetCost()}
+}
+
+func (d Decision) proto() *limiterv1.CheckResponse {
+	resp := &limiterv1.CheckResponse{}
+	d.fill(resp)
+	return resp
+}
+
+func (d Decision) fill(resp *limiterv1.CheckResponse) {
+	resp.Allowed = d.OK
+	resp.Limit, resp.Remaining = d.Limit, d.Remaining
+	resp.RetryAfterMs, resp.ResetAfterMs = rate.CeilMillis(d.RetryAfter), rate.CeilMillis(d.ResetAfter)
+	resp.Reason = d.Reason
+}

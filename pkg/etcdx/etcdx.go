@@ -245,6 +245,10 @@ func (s *Session) Done() <-chan struct{} { return s.s.Done() }
 // Close ends the session and deletes its keys.
 func (s *Session) Close() error { return s.s.Close() }
 
+// Abandon stops keeping the session alive, as a crash would: its keys vanish
+// when its time to live has passed.
+func (s *Session) Abandon() { s.s.Orphan() }
+
 // Put writes a key that vanishes with the session.
 func (s *Session) Put(ctx context.Context, key string, value []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)

@@ -32,8 +32,6 @@ type Config struct {
 	OnText func(from, text []byte)
 	// OnFrame is called for each frame, from the same goroutine.
 	OnFrame func()
-	// Mute never answers: it only reads.
-	Mute bool
 	// Capture keeps copies of the frames since the last call of TakeFrames.
 	Capture bool
 }
@@ -61,6 +59,7 @@ type Receiver struct {
 	done   chan struct{}
 	err    error
 
+	mute     atomic.Bool
 	frames   atomic.Int64
 	bytes    atomic.Int64
 	captured chan []byte
@@ -127,6 +126,9 @@ func (r *Receiver) login(ctx context.Context) error {
 	return r.conn.Write(unreadFrame())
 }
 
+// SetMute makes the receiver read without ever answering, or answer again.
+func (r *Receiver) SetMute(mute bool) { r.mute.Store(mute) }
+
 // Synced is closed when all that was waiting at login has been taken.
 func (r *Receiver) Synced() <-chan struct{} { return r.synced }
 
@@ -180,7 +182,7 @@ func (r *Receiver) run() {
 		if r.cfg.OnFrame != nil {
 			r.cfg.OnFrame()
 		}
-		if r.cfg.Mute {
+		if r.mute.Load() {
 			continue
 		}
 		if err := r.handle(frame); err != nil {

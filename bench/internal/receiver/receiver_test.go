@@ -236,8 +236,9 @@ func TestMuteReceiver(t *testing.T) {
 	t.Parallel()
 	f, url := startFake(t)
 	frames := make(chan struct{}, 8)
-	r, err := Attach(t.Context(), Config{URL: url, Mute: true, OnFrame: func() { frames <- struct{}{} }})
+	r, err := Attach(t.Context(), Config{URL: url, OnFrame: func() { frames <- struct{}{} }})
 	require.NoError(t, err)
+	r.SetMute(true)
 	require.NoError(t, r.Heartbeat()) // makes the fake know the connection
 	<-frames
 	f.put("ann", "x")

@@ -1,0 +1,90 @@
+package suite
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/bench/internal/check"
+	"github.com/chappe-im/chappe/bench/internal/measure"
+)
+
+func result(rate, cpu, last float64) *measure.Result {
+	return &measure.Result{
+		Unit: "send", PerSecond: rate, ServerCPU: cpu, LastDelivery: &measure.Latency{P50: last},
+		Latency: &measure.Latency{P50: 1}, Check: &check.Report{Accepted: 5, Arrived: 5},
+		Extra: map[string]float64{"kib_per_connection": 12, "frames_per_delivery": 3},
+	}
+}
+
+func good() *Figures {
+	return &Figures{
+		Echo:    []*measure.Result{result(100, 30, 0), result(100, 30, 0), result(100, 40, 0)},
+		Publish: []*measure.Result{result(50, 60, 0), result(60, 60, 0), result(70, 60, 0)},
+		// Shares of the publish echo: 0.7, 0.5, 0.9.
+		Send:   []*measure.Result{result(35, 90, 0), result(30, 90, 0), result(63, 90, 0)},
+		Frames: []*measure.Result{result(0, 10, 0)},
+		Fanout: []*measure.Result{result(0, 15, 0)},
+		Single: []*measure.Result{result(0, 0, 10), result(0, 0, 40), result(0, 0, 20)},
+		Idle:   result(0, 0, 0), IdleMiB: 80, ReadySeconds: []float64{1, 5, 2},
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	values := map[string]float64{}
+	for _, v := range good().Verdicts() {
+		require.True(t, v.Met, "%s: %v", v.What, v.Value)
+		values[v.What[:14]] = v.Value
+	}
+	require.InDelta(t, 0.7, values["rate of durabl"], 1e-9)
+	require.InDelta(t, 3, values["server CPU of "]*2, 1e-9) // the delivery's overwrites the send's
+	require.InDelta(t, 20, values["last delivery "], 1e-9)
+
+	bad := good()
+	for _, r := range bad.Send {
+		r.PerSecond /= 2
+		r.ServerCPU *= 2
+	}
+	bad.Fanout[0].ServerCPU *= 2
+	bad.Single = nil
+	bad.Idle.Extra["kib_per_connection"] = 17
+	bad.IdleMiB = 101
+	bad.ReadySeconds = []float64{4}
+	for _, v := range bad.Verdicts() {
+		require.False(t, v.Met, "%s: %v", v.What, v.Value)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	f := good()
+	require.Empty(t, f.Faults())
+	f.Single[1].Check = &check.Report{Accepted: 2, Arrived: 1, Lost: 1}
+	require.Len(t, f.Faults(), 1)
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	cfg := Config{Rounds: 3, Duration: time.Second, Receivers: 1000, Targets: 500, ServerArgs: []string{"--x=1"}}
+	f := good()
+	env := Here("make bench")
+	require.NoError(t, f.WriteMarkdown(&b, cfg, env))
+	out := b.String()
+	require.NotContains(t, out, "<no value>")
+	require.NotContains(t, out, "missed")
+	require.Contains(t, out, "| rate of durable REST sends, of the rate of the echo with one JetStream publish | 0.70 × | at least 0.6 × | met |")
+	require.Contains(t, out, "none lost")
+	require.Contains(t, out, "`--x=1`")
+	require.Contains(t, out, env.Kernel)
+
+	f.Send[0].Check.Lost = 1
+	f.IdleMiB = 200
+	b.Reset()
+	require.NoError(t, f.WriteMarkdown(&b, cfg, env))
+	require.Contains(t, b.String(), "**missed**")
+	require.Contains(t, b.String(), "**failed**")
+}

@@ -1,0 +1,173 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/obs"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+const (
+	// reapRetry is the time between attempts to remove entries from a bucket
+	// that does not answer.
+	reapRetry = time.Second
+	// reapWorkers remove a dead gateway's entries side by side.
+	reapWorkers = 8
+)
+
+// reaper drops the connections of gateways that are gone.
+type reaper struct {
+	service *Service
+	bell    chan struct{}
+
+	mu sync.Mutex
+	// missing holds when gateways were first found to be gone.
+	missing map[string]time.Time
+}
+
+func newReaper(s *Service) *reaper {
+	return &reaper{service: s, bell: make(chan struct{}, 1), missing: make(map[string]time.Time)}
+}
+
+// wake makes the reaper look again: the list of gateways has changed, or a
+// connection of an unknown one has appeared.
+func (r *reaper) wake() {
+	select {
+	case r.bell <- struct{}{}:
+	default:
+	}
+}
+
+// spares reports whether a gateway lost its registration so recently that its
+// connections still count.
+func (r *reaper) spares(gateway string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.missing[gateway]
+	return ok
+}
+
+func (r *reaper) run(ctx context.Context) {
+	var left []appConn
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.bell:
+		case <-timer.C:
+		}
+		due, next := r.due()
+		for _, gateway := range due {
+			lost := r.service.index.takeGateway(gateway)
+			if len(lost) > 0 {
+				r.service.deps.Logger.Info("a gateway is gone, its connections are dropped", "gateway", gateway, "connections", len(lost))
+			}
+			left = append(left, lost...)
+		}
+		if left = r.remove(ctx, left); len(left) > 0 {
+			next = reapRetry
+		}
+		timer.Stop()
+		if next > 0 {
+			timer.Reset(next)
+		}
+	}
+}
+
+// due gives the gateways whose grace has run out and the time until the next
+// one's does, 0 if there is none.
+func (r *reaper) due() (due []string, next time.Duration) {
+	s := r.service
+	live, now := *s.live.Load(), time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := s.index.knownGateways()
+	seen := make(map[string]bool, len(known))
+	for _, g := range known {
+		seen[g] = true
+		if live.Has(g) {
+			delete(r.missing, g)
+			continue
+		}
+		since, ok := r.missing[g]
+		if !ok {
+			since = now
+			r.missing[g] = now
+		}
+		left := s.cfg.GatewayGrace - now.Sub(since)
+		if left <= 0 {
+			due = append(due, g)
+			delete(r.missing, g)
+			continue
+		}
+		if next == 0 || left < next {
+			next = left
+		}
+	}
+	for g := range r.missing {
+		if !seen[g] {
+			delete(r.missing, g)
+		}
+	}
+	return due, next
+}
+
+// remove deletes connections that are out of the index from the bucket too and
+// gives back those it could not. Several instances do this at the same time;
+// the one whose deletion counts records it.
+func (r *reaper) remove(ctx context.Context, lost []appConn) []appConn {
+	if len(lost) == 0 {
+		return nil
+	}
+	work := make(chan appConn)
+	var mu sync.Mutex
+	var failed []appConn
+	var wg sync.WaitGroup
+	for range min(reapWorkers, len(lost)) {
+		wg.Go(func() {
+			for c := range work {
+				if err := r.removeOne(ctx, c); err != nil {
+					mu.Lock()
+					failed = append(failed, c)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, c := range lost {
+		work <- c
+	}
+	close(work)
+	wg.Wait()
+	if len(failed) > 0 && ctx.Err() == nil {
+		r.service.deps.Logger.Warn("connections of a dead gateway cannot be removed yet", "connections", len(failed))
+	}
+	return failed
+}
+
+// removeOne deletes exactly the entry that was dropped: a gateway that has come
+// back may have entered the connection again.
+func (r *reaper) removeOne(ctx context.Context, c appConn) error {
+	s := r.service
+	key := connectionKey(c.app, c.user, c.resource)
+	removed, err := s.bucket.Delete(ctx, key, c.revision)
+	if errors.Is(err, natsx.ErrConflict) {
+		return nil
+	}
+	if err != nil {
+		s.deps.Logger.Debug("connection not removed", obs.KeyApp, c.app, obs.KeyUser, c.user, obs.KeyError, err)
+		return err
+	}
+	eff := s.index.remove(key, c.app, c.user, c.resource, removed)
+	s.metrics.lost.Inc()
+	at := s.deps.Now().UnixMilli()
+	s.announce(c.app, c.conn, busv1.PresenceEvent_STATUS_OFFLINE, busv1.PresenceEvent_REASON_LOST, eff, at)
+	s.records.logout(c.app, c.conn, at)
+	return nil
+}

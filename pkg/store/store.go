@@ -170,6 +170,37 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS) error {
 	return nil
 }
 
+// Prepare makes a statement for use in Write's transactions, by tx.Stmt. The
+// caller closes it.
+func (db *DB) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	st, err := db.write.PrepareContext(ctx, query)
+	return st, Translate(err)
+}
+
+// Rows writes the VALUES of an INSERT of several rows, with the cheapest kind
+// of parameter the database has.
+func (db *DB) Rows(rows, columns int) string {
+	var b strings.Builder
+	for r := range rows {
+		if r > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('(')
+		for c := range columns {
+			if c > 0 {
+				b.WriteByte(',')
+			}
+			if db.dialect == Postgres {
+				fmt.Fprintf(&b, "$%d", r*columns+c+1)
+			} else {
+				b.WriteByte('?')
+			}
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
 // Read gives the connections for queries outside a transaction.
 func (db *DB) Read() *sql.DB { return db.read }
 

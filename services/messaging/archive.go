@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strconv"
-	"strings"
-	"sync"
+	"time"
 
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -52,86 +50,91 @@ type archive struct {
 	db      *store.DB
 	metrics *metrics
 	queue   chan *batch
-	insert  [len(insertSizes)]string
+	advance *sql.Stmt
+	insert  [len(insertSizes)]*sql.Stmt
 }
 
-// insertSizes are how many rows one INSERT takes; the SQL of each is made
+// insertSizes are how many rows one INSERT takes; each statement is prepared
 // once.
-var insertSizes = [...]int{100, 20, 5, 1}
+var insertSizes = [...]int{64, 32, 16, 8, 4, 2, 1}
 
 const insertColumns = 8
 
 func newArchive(db *store.DB, m *metrics) *archive {
-	a := &archive{db: db, metrics: m, queue: make(chan *batch, 256)}
+	return &archive{db: db, metrics: m, queue: make(chan *batch, 256)}
+}
+
+// prepare makes the statements; the schema must be there.
+func (a *archive) prepare(ctx context.Context) error {
+	var err error
+	if a.advance, err = a.db.Prepare(ctx, `UPDATE log_position SET stream_seq = $1 WHERE partition_no = $2 AND stream_seq = $3`); err != nil {
+		return err
+	}
 	for i, n := range insertSizes {
-		a.insert[i] = insertSQL("INSERT INTO message (id, app, conv, seq, type, flags, sender, data) VALUES ", n, insertColumns)
+		if a.insert[i], err = a.db.Prepare(ctx, "INSERT INTO message (id, app, conv, seq, type, flags, sender, data) VALUES "+a.db.Rows(n, insertColumns)); err != nil {
+			return err
+		}
 	}
-	return a
+	return nil
 }
 
-func insertSQL(head string, rows, columns int) string {
-	var b strings.Builder
-	b.WriteString(head)
-	p := 1
-	for r := range rows {
-		if r > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('(')
-		for c := range columns {
-			if c > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteByte('$')
-			b.WriteString(strconv.Itoa(p))
-			p++
-		}
-		b.WriteByte(')')
+// run writes batches until the queue is closed, which the service does when
+// all workers have ended.
+func (a *archive) run(ctx context.Context) {
+	defer a.closeStatements()
+	for b := range a.queue {
+		a.write(ctx, a.gather(b))
 	}
-	return b.String()
 }
 
-func (a *archive) start(ctx context.Context, done *sync.WaitGroup) {
-	done.Add(1)
-	go func() {
-		defer done.Done()
-		for {
-			select {
-			case <-ctx.Done():
-				a.refuseRest()
-				return
-			case b := <-a.queue:
-				a.write(ctx, a.gather(b))
-			}
-		}
-	}()
+func (a *archive) closeStatements() {
+	_ = a.advance.Close()
+	for _, st := range a.insert {
+		_ = st.Close()
+	}
 }
 
-// maxGathered bounds the entries of one transaction.
-const maxGathered = 4000
+const (
+	// maxGathered bounds the entries of one transaction.
+	maxGathered = 4000
+	// enoughGathered entries are written without waiting for more.
+	enoughGathered = 256
+	// gatherFor is how long a transaction waits for more entries. Neither the
+	// answer to a sender nor a push waits for the archive.
+	gatherFor = 4 * time.Millisecond
+)
 
 func (a *archive) gather(first *batch) []*batch {
 	all, n := []*batch{first}, len(first.entries)
+	wait := time.NewTimer(gatherFor)
+	defer wait.Stop()
 	for n < maxGathered {
-		select {
-		case b := <-a.queue:
-			all = append(all, b)
-			n += len(b.entries)
-		default:
+		b, ok := a.receive(n, wait.C)
+		if !ok {
 			return all
 		}
+		all = append(all, b)
+		n += len(b.entries)
 	}
 	return all
 }
 
-func (a *archive) refuseRest() {
-	for {
+// receive takes a further batch: at once when n entries are enough, else
+// waiting for one until enough time has passed.
+func (a *archive) receive(n int, timeout <-chan time.Time) (*batch, bool) {
+	if n >= enoughGathered {
 		select {
-		case b := <-a.queue:
-			b.done <- context.Canceled
+		case b, ok := <-a.queue:
+			return b, ok
 		default:
-			return
+			return nil, false
 		}
+	}
+	select {
+	case b, ok := <-a.queue:
+		return b, ok
+	case <-timeout:
+		return nil, false
 	}
 }
 
@@ -152,7 +155,7 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 	err := a.db.Write(ctx, func(tx *sql.Tx) error {
 		clear(fenced)
 		for _, b := range all {
-			ok, err := advance(ctx, tx, b)
+			ok, err := a.moveOn(ctx, tx, b)
 			if err != nil {
 				return err
 			}
@@ -186,13 +189,12 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 	}
 }
 
-// advance moves the partition's place in the log if it is where the batch
+// moveOn moves the partition's place in the log if it is where the batch
 // began. This is what makes the archive hold each message once, whoever else
 // believes to be the partition's worker.
-func advance(ctx context.Context, tx *sql.Tx, b *batch) (bool, error) {
+func (a *archive) moveOn(ctx context.Context, tx *sql.Tx, b *batch) (bool, error) {
 	//nolint:gosec // stream places stay far below 2^63
-	r, err := tx.ExecContext(ctx, `UPDATE log_position SET stream_seq = $1 WHERE partition_no = $2 AND stream_seq = $3`,
-		int64(b.through), b.partition, int64(b.from))
+	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(b.through), b.partition, int64(b.from))
 	if err != nil {
 		return false, err
 	}
@@ -224,12 +226,16 @@ func (a *archive) insertEntries(ctx context.Context, tx *sql.Tx, all []*batch, f
 	}
 	var args []any
 	for i, size := range insertSizes {
+		if len(rows) < size {
+			continue
+		}
+		insert := tx.StmtContext(ctx, a.insert[i])
 		for len(rows) >= size {
 			args = args[:0]
 			for _, e := range rows[:size] {
 				args = append(args, e.id, e.conv.app, e.conv.id, e.seq, int(e.typ), e.flags, e.sender, e.data)
 			}
-			if _, err := tx.ExecContext(ctx, a.insert[i], args...); err != nil {
+			if _, err := insert.ExecContext(ctx, args...); err != nil {
 				return err
 			}
 			rows = rows[size:]

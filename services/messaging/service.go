@@ -108,6 +108,8 @@ type Service struct {
 	backlogs *backlogs
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
+	// archived ends after done: what workers have submitted is still written.
+	archived sync.WaitGroup
 }
 
 // New builds the service. It starts nothing.
@@ -147,6 +149,9 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.deps.DB.Migrate(ctx, sub); err != nil {
 		return err
 	}
+	if err := s.archive.prepare(ctx); err != nil {
+		return err
+	}
 	if err := s.fixPartitions(ctx); err != nil {
 		return err
 	}
@@ -177,28 +182,20 @@ func (s *Service) Start(ctx context.Context) error {
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.archive.start(run, &s.done)
+	s.archived.Go(func() { s.archive.run(context.WithoutCancel(ctx)) })
 	s.backlogs = &backlogs{svc: s, all: map[*distributor]struct{}{}}
 	s.owner = newOwner(s)
 	if s.cfg.TakeOver {
-		if err := s.owner.takeOver(ctx); err != nil {
-			cancel()
-			return err
-		}
+		err = s.owner.takeOver(ctx)
 	}
-	if err := s.owner.register(ctx); err != nil {
-		cancel()
-		return err
+	if err == nil {
+		err = s.owner.register(ctx)
 	}
-	s.done.Add(2)
-	go func() {
-		defer s.done.Done()
-		s.owner.run(run)
-	}()
-	go func() {
-		defer s.done.Done()
-		s.backlogs.run(run)
-	}()
+	if err != nil {
+		return errors.Join(err, s.Stop(ctx))
+	}
+	s.done.Go(func() { s.owner.run(run) })
+	s.done.Go(func() { s.backlogs.run(run) })
 	return nil
 }
 
@@ -214,6 +211,8 @@ func (s *Service) Stop(ctx context.Context) error {
 	finished := make(chan struct{})
 	go func() {
 		s.done.Wait()
+		close(s.archive.queue)
+		s.archived.Wait()
 		close(finished)
 	}()
 	select {

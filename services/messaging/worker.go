@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,7 +27,12 @@ type worker struct {
 	seq       *sequencer
 	dist      *distributor
 	position  uint64
+	// underway are batches on their way into the archive, in order.
+	underway chan *batch
 }
+
+// maxUnderway bounds the batches that pushes may run ahead of the archive.
+const maxUnderway = 32
 
 // maxBatch bounds the records that a worker takes in one go, maxBatchEntries
 // the entries after which it takes no further record.
@@ -62,8 +68,8 @@ func (s *Service) runWorker(ctx context.Context, partition int) {
 }
 
 func (s *Service) workPartition(ctx context.Context, partition int, logger *slog.Logger) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	seq, err := newSequencer(s.archive)
 	if err != nil {
 		return err
@@ -72,12 +78,16 @@ func (s *Service) workPartition(ctx context.Context, partition int, logger *slog
 	if err != nil {
 		return err
 	}
-	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, position: position}
+	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, position: position, underway: make(chan *batch, maxUnderway)}
 	w.dist = newDistributor(s, partition, logger)
 	defer w.dist.stop()
 	if err := w.dist.start(ctx); err != nil {
 		return err
 	}
+	var archived sync.WaitGroup
+	archived.Go(func() { w.awaitArchive(cancel) })
+	defer archived.Wait()
+	defer close(w.underway)
 
 	reader, err := s.deps.NATS.ReadStream(ctx, bus.LogStream(partition), position+1, maxBatch)
 	if err != nil {
@@ -88,14 +98,24 @@ func (s *Service) workPartition(ctx context.Context, partition int, logger *slog
 	for {
 		batch, err = reader.Next(ctx, batch[:0], maxBatch)
 		if err != nil {
-			return err
+			return errors.Join(err, context.Cause(ctx))
 		}
 		for rest := batch; len(rest) > 0; {
 			n, err := w.process(ctx, rest)
 			if err != nil {
-				return err
+				return errors.Join(err, context.Cause(ctx))
 			}
 			rest = rest[n:]
+		}
+	}
+}
+
+// awaitArchive ends the worker when a batch could not be archived. Those after
+// it fail as well, for they no longer follow on the archive's position.
+func (w *worker) awaitArchive(fail context.CancelCauseFunc) {
+	for b := range w.underway {
+		if err := <-b.done; err != nil {
+			fail(err)
 		}
 	}
 }
@@ -145,14 +165,7 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 	if err := w.svc.archive.submit(ctx, b); err != nil {
 		return 0, err
 	}
-	select {
-	case err := <-b.done:
-		if err != nil {
-			return 0, err
-		}
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	w.underway <- b
 	w.position = b.through
 	return taken, nil
 }

@@ -1,0 +1,224 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/tier"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
+
+// maxTargets bounds the users of one batch read.
+const maxTargets = 100
+
+// SetUserAttributes merges attributes into a user's. The user need not exist.
+func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserAttributesRequest) (*accountv1.SetUserAttributesResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	_, hasEmpty := req.GetAttributes()[""]
+	if len(req.GetAttributes()) == 0 || hasEmpty || !names.ValidUser(req.GetUsername()) {
+		return nil, invalid()
+	}
+	perUser := app.Tier.Size(tier.SizeUserAttributesPerUser)
+	if sizeOf(req.GetAttributes()) > perUser {
+		return nil, attributesTooLarge()
+	}
+	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		// Reads the row and holds it until the end, so that the sums are exact.
+		var doc string
+		var before int64
+		err := tx.QueryRowContext(ctx, `INSERT INTO attributes (app, username, doc, bytes) VALUES ($1, $2, '{}', 0)
+			ON CONFLICT (app, username) DO UPDATE SET bytes = attributes.bytes RETURNING doc, bytes`, app.Number, id).Scan(&doc, &before)
+		if err != nil {
+			return fmt.Errorf("read attributes: %w", err)
+		}
+		all, err := decodeAttributes(doc)
+		if err != nil {
+			return err
+		}
+		maps.Copy(all, req.GetAttributes())
+		after := sizeOf(all)
+		if after > perUser {
+			return attributesTooLarge()
+		}
+		limit := sizeLimit(app.Tier, tier.SizeUserAttributesPerApp)
+		if err := quota.Add(ctx, tx, app.Number, tier.SizeUserAttributesPerApp, "", after-before, limit); err != nil {
+			return err
+		}
+		encoded, err := json.Marshal(all)
+		if err != nil {
+			return errs.Internal(err)
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE attributes SET doc = $1, bytes = $2 WHERE app = $3 AND username = $4`,
+			string(encoded), after, app.Number, id)
+		if err != nil {
+			return fmt.Errorf("write attributes: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.SetUserAttributesResponse{Attributes: req.GetAttributes()}, nil
+}
+
+func attributesTooLarge() error { return errs.Invalid("user metadata is too large") }
+
+// sizeOf gives the bytes of all keys and values.
+func sizeOf(attributes map[string]string) int64 {
+	n := 0
+	for k, v := range attributes {
+		n += len(k) + len(v)
+	}
+	return int64(n)
+}
+
+// sizeLimit gives a size as the limit of a quota: nil if there is none.
+func sizeLimit(t *tier.Compiled, name string) *int64 {
+	n := t.Size(name)
+	if n == tier.Unlimited {
+		return nil
+	}
+	return &n
+}
+
+func decodeAttributes(doc string) (map[string]string, error) {
+	all := map[string]string{}
+	if err := json.Unmarshal([]byte(doc), &all); err != nil {
+		return nil, errs.Internal(fmt.Errorf("stored attributes: %w", err))
+	}
+	return all, nil
+}
+
+// attributeOwner gives the ID under which attributes are kept: the user's, or
+// the name itself where no such user exists.
+func (s *Service) attributeOwner(ctx context.Context, app int64, name string) (string, error) {
+	folded := names.FoldUser(name)
+	if !looksLikeUUID(folded) {
+		return folded, nil
+	}
+	id, err := s.findUserID(ctx, app, folded)
+	if errs.Is(err, errs.ReasonNotFound) {
+		return folded, nil
+	}
+	return id, err
+}
+
+// GetUserAttributes gives all attributes of a user: none for one who does not
+// exist.
+func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserAttributesRequest) (*accountv1.GetUserAttributesResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
+	if err != nil {
+		return nil, err
+	}
+	var doc string
+	err = s.db.Read().QueryRowContext(ctx, `SELECT doc FROM attributes WHERE app = $1 AND username = $2`, app.Number, id).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &accountv1.GetUserAttributesResponse{}, nil
+	}
+	if err != nil {
+		return nil, store.Translate(err)
+	}
+	all, err := decodeAttributes(doc)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.GetUserAttributesResponse{Attributes: all}, nil
+}
+
+// GetUserAttributesCapacity gives the size of all attributes of the app.
+func (s *Service) GetUserAttributesCapacity(ctx context.Context, req *accountv1.GetUserAttributesCapacityRequest) (*accountv1.GetUserAttributesCapacityResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	n, err := quota.Used(ctx, s.db.Read(), app.Number, tier.SizeUserAttributesPerApp, "")
+	if err != nil {
+		return nil, store.Translate(err)
+	}
+	return &accountv1.GetUserAttributesCapacityResponse{Bytes: n}, nil
+}
+
+// BatchGetUserAttributes gives chosen attributes of several users, under the
+// names that the request has for them.
+func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.BatchGetUserAttributesRequest) (*accountv1.BatchGetUserAttributesResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if n := len(req.GetTargets()); n == 0 || n > maxTargets || len(req.GetProperties()) == 0 {
+		return nil, invalid()
+	}
+	args := []any{app.Number}
+	for _, t := range req.GetTargets() {
+		args = append(args, names.FoldUser(t))
+	}
+	found := make(map[string]map[string]string, len(req.GetTargets()))
+	query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
+	err = s.each(ctx, query, args, func(row scanner) error {
+		var id, doc string
+		if err := row.Scan(&id, &doc); err != nil {
+			return err
+		}
+		all, err := decodeAttributes(doc)
+		if err != nil {
+			return err
+		}
+		found[id] = pick(all, req.GetProperties())
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &accountv1.BatchGetUserAttributesResponse{Users: make([]*accountv1.UserAttributes, len(req.GetTargets()))}
+	for i, t := range req.GetTargets() {
+		resp.Users[i] = &accountv1.UserAttributes{Username: t, Attributes: found[names.FoldUser(t)]}
+	}
+	return resp, nil
+}
+
+func pick(all map[string]string, keys []string) map[string]string {
+	out := make(map[string]string, len(keys))
+	for _, k := range keys {
+		if v, ok := all[k]; ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// DeleteUserAttributes deletes all attributes of a user. It is no error if
+// there are none.
+func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.DeleteUserAttributesRequest) (*accountv1.DeleteUserAttributesResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error { return deleteAttributes(ctx, tx, app.Number, id) })
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.DeleteUserAttributesResponse{}, nil
+}

@@ -1,0 +1,133 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/quota"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// quotaBlocks counts a user's block list.
+const quotaBlocks = "blocked_users"
+
+// ListBlocks gives whom a user has blocked, newest first.
+func (s *Service) ListBlocks(ctx context.Context, req *accountv1.ListBlocksRequest) (*accountv1.ListBlocksResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	owner, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	if err != nil {
+		return nil, err
+	}
+	blocked, err := queryStrings(ctx, s.db.Read(), `SELECT blocked FROM blocks WHERE app = $1 AND owner = $2 ORDER BY added DESC, blocked`,
+		app.Number, owner)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.ListBlocksResponse{Usernames: blocked}, nil
+}
+
+// AddBlocks blocks users: all of them or, if one does not exist or the list
+// would grow too long, none. Who is blocked already counts as added.
+func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest) (*accountv1.AddBlocksResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetUsernames()) == 0 {
+		return nil, invalid()
+	}
+	owner, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	if err != nil {
+		return nil, err
+	}
+	blocked := make([]string, 0, len(req.GetUsernames()))
+	for _, name := range req.GetUsernames() {
+		id := names.FoldUser(name)
+		if id == owner {
+			return nil, invalid()
+		}
+		if !names.ValidUser(id) {
+			return nil, errs.NotFound()
+		}
+		if !slices.Contains(blocked, id) {
+			blocked = append(blocked, id)
+		}
+		if int64(len(blocked)) > s.cfg.BlockedUsers {
+			return nil, s.blocksFull()
+		}
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := s.holdUsers(ctx, tx, app.Number, append([]string{owner}, blocked...)...); err != nil {
+			return err
+		}
+		now, added := s.now().UnixMicro(), int64(0)
+		for _, id := range blocked {
+			res, err := tx.ExecContext(ctx, `INSERT INTO blocks (app, owner, blocked, added) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (app, owner, blocked) DO NOTHING`, app.Number, owner, id, now)
+			if err != nil {
+				return fmt.Errorf("block user: %w", err)
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return fmt.Errorf("block user: %w", err)
+			}
+			added += n
+		}
+		if added == 0 {
+			return nil
+		}
+		if err := quota.Add(ctx, tx, app.Number, quotaBlocks, owner, added, &s.cfg.BlockedUsers); err != nil {
+			if errs.Is(err, errs.ReasonQuota) {
+				return s.blocksFull()
+			}
+			return err
+		}
+		return s.events(app).changed(owner, busv1.UserEvent_CHANGE_BLOCKS).store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.settle(ctx)
+	return &accountv1.AddBlocksResponse{Usernames: blocked}, nil
+}
+
+func (s *Service) blocksFull() error {
+	return errs.Forbidden(fmt.Sprintf("the block list is full: at most %d users", s.cfg.BlockedUsers))
+}
+
+// RemoveBlock unblocks a user. It is no error if the user was not blocked.
+func (s *Service) RemoveBlock(ctx context.Context, req *accountv1.RemoveBlockRequest) (*accountv1.RemoveBlockResponse, error) {
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetBlockedUsername())
+	if err != nil {
+		return nil, err
+	}
+	owner := p.owner.username
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`,
+			p.app.Number, owner, p.friend.username)
+		if err != nil {
+			return fmt.Errorf("unblock user: %w", err)
+		}
+		n, err := res.RowsAffected()
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := quota.Release(ctx, tx, p.app.Number, quotaBlocks, owner, n); err != nil {
+			return err
+		}
+		return s.events(p.app).changed(owner, busv1.UserEvent_CHANGE_BLOCKS).store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.settle(ctx)
+	return &accountv1.RemoveBlockResponse{OwnerUuid: p.owner.uuid, Unblocked: p.friend.proto()}, nil
+}

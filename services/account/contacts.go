@@ -1,0 +1,170 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/tier"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+)
+
+// pair are the two users of a call about both.
+type pair struct {
+	app           *catalog.App
+	owner, friend *user
+}
+
+// pair finds them; that they are two is the caller's to check.
+func (s *Service) pair(ctx context.Context, org, appName, owner, friend string) (p pair, err error) {
+	if p.app, err = s.app(org, appName); err != nil {
+		return p, err
+	}
+	if p.owner, err = findUser(ctx, s.db.Read(), p.app.Number, owner); err != nil {
+		return p, err
+	}
+	p.friend, err = findUser(ctx, s.db.Read(), p.app.Number, friend)
+	return p, err
+}
+
+// sides gives the two directions of a friendship, in the order in which every
+// transaction takes them.
+func (p pair) sides() [2][2]string {
+	a, b := p.owner.username, p.friend.username
+	if a > b {
+		a, b = b, a
+	}
+	return [2][2]string{{a, b}, {b, a}}
+}
+
+// AddContact makes two users friends at once, both ways.
+func (s *Service) AddContact(ctx context.Context, req *accountv1.AddContactRequest) (*accountv1.AddContactResponse, error) {
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())
+	if err != nil {
+		return nil, err
+	}
+	owner, friend := p.owner.username, p.friend.username
+	if owner == friend {
+		return nil, invalid()
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		added, err := s.befriend(ctx, tx, p)
+		if err != nil || !added {
+			return err
+		}
+		return s.events(p.app).
+			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
+			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
+			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "", "").
+			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", "").
+			store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.outbox.Kick()
+	return &accountv1.AddContactResponse{OwnerUuid: p.owner.uuid, Friend: p.friend.proto()}, nil
+}
+
+// befriend adds both sides of a friendship, each within its owner's quota, and
+// tells whether anything was new. It settles what either had asked the other.
+func (s *Service) befriend(ctx context.Context, tx *sql.Tx, p pair) (added bool, err error) {
+	if err := s.holdUsers(ctx, tx, p.app.Number, p.owner.username, p.friend.username); err != nil {
+		return false, err
+	}
+	now := s.now().UnixMicro()
+	limit := p.app.Tier.QuotaLimit(tier.QuotaContactsPerUser)
+	for _, side := range p.sides() {
+		res, err := tx.ExecContext(ctx, `INSERT INTO contacts (app, owner, friend, added, remark) VALUES ($1, $2, $3, $4, '')
+			ON CONFLICT (app, owner, friend) DO NOTHING`, p.app.Number, side[0], side[1], now)
+		if err != nil {
+			return false, fmt.Errorf("add contact: %w", err)
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return false, fmt.Errorf("add contact: %w", err)
+		}
+		if n == 0 {
+			continue
+		}
+		added = true
+		if err := quota.Add(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], 1, limit); err != nil {
+			return false, err
+		}
+	}
+	return added, forgetRequests(ctx, tx, p)
+}
+
+func forgetRequests(ctx context.Context, tx *sql.Tx, p pair) error {
+	for _, side := range p.sides() {
+		_, err := tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
+			p.app.Number, side[0], side[1])
+		if err != nil {
+			return fmt.Errorf("contact requests: %w", err)
+		}
+	}
+	return nil
+}
+
+// RemoveContact ends a friendship, both ways. It is no error if there is none.
+func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContactRequest) (*accountv1.RemoveContactResponse, error) {
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())
+	if err != nil {
+		return nil, err
+	}
+	owner, friend := p.owner.username, p.friend.username
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		removed := int64(0)
+		for _, side := range p.sides() {
+			res, err := tx.ExecContext(ctx, `DELETE FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
+				p.app.Number, side[0], side[1])
+			if err != nil {
+				return fmt.Errorf("remove contact: %w", err)
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return fmt.Errorf("remove contact: %w", err)
+			}
+			removed += n
+			if err := quota.Release(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], n); err != nil {
+				return err
+			}
+		}
+		if removed == 0 {
+			return nil
+		}
+		return s.events(p.app).
+			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
+			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
+			roster(friend, owner, msyncv1.RosterBody_REMOVE, "", "").
+			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", "").
+			store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.outbox.Kick()
+	return &accountv1.RemoveContactResponse{OwnerUuid: p.owner.uuid, Friend: p.friend.proto()}, nil
+}
+
+// ListContacts gives a user's friends, newest first.
+func (s *Service) ListContacts(ctx context.Context, req *accountv1.ListContactsRequest) (*accountv1.ListContactsResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	owner, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	if err != nil {
+		return nil, err
+	}
+	friends, err := queryStrings(ctx, s.db.Read(), `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC, friend`,
+		app.Number, owner)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.ListContactsResponse{Usernames: friends}, nil
+}

@@ -1,0 +1,61 @@
+package account
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+
+	"github.com/google/uuid"
+)
+
+// position is a place in the list of an app's users: after the user created
+// then, with that UUID.
+type position struct {
+	created int64
+	uuid    string
+}
+
+const positionBytes = 8 + 16
+
+// cursor writes a position as clients carry it around: opaque, URL-safe.
+func (p position) cursor() string {
+	var b [positionBytes]byte
+	binary.BigEndian.PutUint64(b[:], uint64(p.created)) //nolint:gosec // read back as it was
+	id, err := uuid.Parse(p.uuid)
+	if err != nil {
+		return ""
+	}
+	copy(b[8:], id[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// parseCursor reads it; an empty one is the beginning.
+func parseCursor(cursor string) (position, error) {
+	if cursor == "" {
+		return position{created: -1}, nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(b) != positionBytes {
+		return position{}, invalid()
+	}
+	return position{
+		created: int64(binary.BigEndian.Uint64(b)), //nolint:gosec // as it was written
+		uuid:    uuid.UUID(b[8:]).String(),
+	}, nil
+}
+
+// Pages of users.
+const (
+	defaultPage = 10
+	maxPage     = 100
+)
+
+// pageLimit reads the limit of a list of users.
+func pageLimit(limit *int32) (int, error) {
+	if limit == nil {
+		return defaultPage, nil
+	}
+	if *limit < 1 {
+		return 0, invalid()
+	}
+	return min(int(*limit), maxPage), nil
+}

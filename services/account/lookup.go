@@ -1,0 +1,99 @@
+package account
+
+import (
+	"context"
+
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/store"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
+
+// maxLookup bounds the users of one look-up: the targets of one message.
+const maxLookup = 600
+
+// LookupRecipients tells a sending service what it needs to know of users.
+func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetUsernames()) > maxLookup {
+		return nil, invalid()
+	}
+	resp := &accountv1.LookupRecipientsResponse{Recipients: make([]*accountv1.Recipient, len(req.GetUsernames()))}
+	if len(req.GetUsernames()) == 0 {
+		return resp, nil
+	}
+	args := []any{app.Number}
+	known := make(map[string]*accountv1.Recipient, len(req.GetUsernames()))
+	for i, name := range req.GetUsernames() {
+		id := names.FoldUser(name)
+		r, ok := known[id]
+		if !ok {
+			r = &accountv1.Recipient{}
+			known[id] = r
+			args = append(args, id)
+		}
+		resp.Recipients[i] = r
+	}
+	in := store.In(2, len(args)-1)
+	for _, read := range []struct {
+		query string
+		row   func(scanner) error
+	}{
+		{`SELECT username, activated FROM users WHERE app = $1 AND username IN (` + in + `)`, func(row scanner) error {
+			var id string
+			var activated bool
+			if err := row.Scan(&id, &activated); err != nil {
+				return err
+			}
+			known[id].Exists, known[id].Deactivated = true, !activated
+			return nil
+		}},
+		{`SELECT owner, blocked FROM blocks WHERE app = $1 AND owner IN (` + in + `)`, func(row scanner) error {
+			var id, blocked string
+			if err := row.Scan(&id, &blocked); err != nil {
+				return err
+			}
+			known[id].Blocked = append(known[id].Blocked, blocked)
+			return nil
+		}},
+		{`SELECT username, kind, until FROM mutes WHERE app = $1 AND username IN (` + in + `)`, func(row scanner) error {
+			var id string
+			var kind muteKind
+			var until int64
+			if err := row.Scan(&id, &kind, &until); err != nil {
+				return err
+			}
+			switch kind {
+			case muteChat:
+				known[id].MutedChat = until
+			case muteGroupChat:
+				known[id].MutedGroupchat = until
+			case muteChatRoom:
+				known[id].MutedChatroom = until
+			}
+			return nil
+		}},
+	} {
+		if err := s.each(ctx, read.query, args, read.row); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
+}
+
+// each calls f with every row of a query.
+func (s *Service) each(ctx context.Context, query string, args []any, f func(scanner) error) error {
+	rows, err := s.db.Read().QueryContext(ctx, query, args...)
+	if err != nil {
+		return store.Translate(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return store.Translate(err)
+		}
+	}
+	return store.Translate(rows.Err())
+}

@@ -1,0 +1,79 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"unicode/utf8"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// ChangePassword sets a new password. All tokens that the user has are void
+// and all connections end.
+func (s *Service) ChangePassword(ctx context.Context, req *accountv1.ChangePasswordRequest) (*accountv1.ChangePasswordResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case req.GetNewpassword() == "":
+		return nil, errs.Invalid("newpassword is required")
+	case req.GetCheckOld() && req.GetOldpassword() == "":
+		return nil, errs.Invalid("oldPassword is required")
+	case utf8.RuneCountInString(req.GetNewpassword()) > maxPassword:
+		return nil, invalid()
+	}
+	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
+	if err != nil {
+		return nil, noSuchUser(err)
+	}
+	if req.GetCheckOld() {
+		ok, err := s.passwords.check(ctx, u.hash.String, req.GetOldpassword())
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, errs.Unauthenticated(errs.ReasonUnauthorized, "oldPassword does not match")
+		}
+	}
+	hash, err := s.passwords.hash(ctx, req.GetNewpassword())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.storePassword(ctx, app, u, hash); err != nil {
+		return nil, noSuchUser(err)
+	}
+	s.settle(ctx)
+	return &accountv1.ChangePasswordResponse{}, nil
+}
+
+// noSuchUser gives the contract's own answer to a password change for a user
+// who does not exist.
+func noSuchUser(err error) error {
+	if errs.Is(err, errs.ReasonNotFound) {
+		return errs.InvalidReason(errs.ReasonRequiredProperty, textNoUsername)
+	}
+	return err
+}
+
+// storePassword replaces the hash that u was read with; a user who was deleted
+// and registered anew meanwhile keeps the new password.
+func (s *Service) storePassword(ctx context.Context, app *catalog.App, u *user, hash string) error {
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
+		now := s.now().UnixMilli()
+		changed, err := foundUser(scanUser(tx.QueryRowContext(ctx, `UPDATE users SET password_hash = $1, modified = $2,
+			valid_from = CASE WHEN valid_from > $3 THEN valid_from ELSE $3 END
+			WHERE app = $4 AND username = $5 AND uuid = $6 RETURNING `+userColumns, hash, now, now+1, app.Number, u.username, u.uuid)))
+		if err != nil {
+			return err
+		}
+		return s.events(app).
+			revoked(u.username, changed.validFrom).
+			changed(u.username, busv1.UserEvent_CHANGE_PASSWORD).
+			disconnected(u.username, busv1.Disconnect_REASON_PASSWORD_CHANGED).
+			store(ctx, tx)
+	})
+}

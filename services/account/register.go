@@ -1,0 +1,272 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/token"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// Bounds in characters.
+const (
+	maxPassword = 64
+	maxNickname = 100
+)
+
+// Texts of the wire contract.
+const (
+	textNoUsername   = "Entity user requires a property named username"
+	textNoPassword   = "password or pin must provided"
+	textIllegalID    = "username is not legal"
+	textExistsSuffix = " already exists"
+)
+
+// newUser is a user to create.
+type newUser struct {
+	id       string
+	password *string
+	nickname string
+	hash     sql.NullString
+}
+
+// RegisterUsers creates one user, or several as a batch.
+func (s *Service) RegisterUsers(ctx context.Context, req *accountv1.RegisterUsersRequest) (*accountv1.RegisterUsersResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetAnonymous() {
+		if !app.Open() {
+			return nil, errs.Unauthenticated(errs.ReasonUnauthorized, "registration is not open, please contact the app admin")
+		}
+		if req.GetBatch() {
+			return nil, token.Error(nil)
+		}
+	}
+	batch := req.GetBatch()
+	if n := len(req.GetUsers()); n == 0 || n > s.cfg.BatchUsers || !batch && n != 1 {
+		return nil, invalid()
+	}
+	users, failures, err := checkNewUsers(req)
+	if err != nil {
+		return nil, err
+	}
+	created, existing, err := s.createUsers(ctx, app, users)
+	if err != nil {
+		return nil, err
+	}
+	if !batch && len(existing) > 0 {
+		return nil, errs.InvalidReason(errs.ReasonDuplicate, fmt.Sprintf(
+			"Application %sEntity user requires that property named username be unique, value of %s exists", app.UUID, existing[0]))
+	}
+	for _, id := range existing {
+		failures = append(failures, exists(id))
+	}
+	return &accountv1.RegisterUsersResponse{Users: usersProto(created), Failures: failures, Batch: batch}, nil
+}
+
+func exists(id string) *accountv1.RegisterFailure {
+	return &accountv1.RegisterFailure{Username: id, Reason: "the " + id + textExistsSuffix}
+}
+
+// checkNewUsers tells apart the users to create from those that a batch only
+// reports. An error refuses the whole call.
+func checkNewUsers(req *accountv1.RegisterUsersRequest) (users []newUser, failures []*accountv1.RegisterFailure, err error) {
+	batch := req.GetBatch()
+	for _, u := range req.GetUsers() {
+		if err := checkNewUser(u, batch || req.GetAnonymous()); err != nil {
+			return nil, nil, err
+		}
+	}
+	seen := make(map[string]bool, len(req.GetUsers()))
+	for _, u := range req.GetUsers() {
+		id := names.FoldUser(u.GetUsername())
+		switch err := names.CheckNewUser(u.GetUsername()); {
+		case err != nil && !batch:
+			return nil, nil, err
+		case err != nil:
+			failures = append(failures, &accountv1.RegisterFailure{Username: u.GetUsername(), Reason: textIllegalID})
+			continue
+		case seen[id]:
+			failures = append(failures, exists(id))
+			continue
+		}
+		seen[id] = true
+		users = append(users, newUser{id: id, password: u.Password, nickname: u.GetNickname()})
+	}
+	return users, failures, nil
+}
+
+func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
+	switch {
+	case u == nil || u.Username == nil:
+		return errs.Invalid(textNoUsername)
+	case u.Password == nil && needsPassword, u.Password != nil && u.GetPassword() == "":
+		return errs.Invalid(textNoPassword)
+	case utf8.RuneCountInString(u.GetPassword()) > maxPassword, utf8.RuneCountInString(u.GetNickname()) > maxNickname:
+		return invalid()
+	}
+	return nil
+}
+
+// createUsers creates all users that do not exist yet, or none when that would
+// pass the app's quota, and tells which existed, in the order given.
+func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []newUser) (created []*user, existing []string, err error) {
+	if len(users) == 0 {
+		return nil, nil, nil
+	}
+	limit := app.Tier.QuotaLimit(tier.QuotaRegisteredUsers)
+	fresh, err := s.absent(ctx, app, users)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(fresh) > 0 && limit != nil {
+		// Hashes are dear: make none that the quota will not let in. What decides
+		// is the transaction.
+		used, err := quota.Used(ctx, s.db.Read(), app.Number, tier.QuotaRegisteredUsers, "")
+		if err != nil {
+			return nil, nil, store.Translate(err)
+		}
+		if used > *limit-int64(len(fresh)) {
+			return nil, nil, errs.QuotaExceeded(tier.QuotaRegisteredUsers)
+		}
+	}
+	if err := s.hashPasswords(ctx, fresh); err != nil {
+		return nil, nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		created, err = s.insertUsers(ctx, tx, app, fresh)
+		if err != nil {
+			return err
+		}
+		if err := quota.Add(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", int64(len(created)), limit); err != nil {
+			return err
+		}
+		ev := s.events(app)
+		for _, u := range created {
+			ev.changed(u.username, busv1.UserEvent_CHANGE_CREATED)
+		}
+		return ev.store(ctx, tx)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.outbox.Kick()
+	made := make(map[string]bool, len(created))
+	for _, u := range created {
+		made[u.username] = true
+	}
+	for _, u := range users {
+		if !made[u.id] {
+			existing = append(existing, u.id)
+		}
+	}
+	return created, existing, nil
+}
+
+// absent gives the users that do not exist at the moment.
+func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser) ([]newUser, error) {
+	args := []any{app.Number}
+	for _, u := range users {
+		args = append(args, u.id)
+	}
+	present, err := queryStrings(ctx, s.db.Read(), `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(present))
+	for _, id := range present {
+		known[id] = true
+	}
+	fresh := make([]newUser, 0, len(users))
+	for _, u := range users {
+		if !known[u.id] {
+			fresh = append(fresh, u)
+		}
+	}
+	return fresh, nil
+}
+
+func (s *Service) hashPasswords(ctx context.Context, users []newUser) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.cfg.ParallelHashes)
+	for i := range users {
+		if users[i].password == nil {
+			continue
+		}
+		g.Go(func() error {
+			h, err := s.passwords.hash(ctx, *users[i].password)
+			users[i].hash = sql.NullString{String: h, Valid: true}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// insertUsers inserts the users that still do not exist.
+func (s *Service) insertUsers(ctx context.Context, tx *sql.Tx, app *catalog.App, users []newUser) ([]*user, error) {
+	now := s.now().UnixMilli()
+	var created []*user
+	for _, n := range users {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, errs.Internal(err)
+		}
+		u := &user{
+			username: n.id, uuid: id.String(), created: now, modified: now, hash: n.hash, activated: true,
+			// A user of the same ID may have been deleted in this very millisecond,
+			// which voided the tokens issued until its end.
+			validFrom: now + 1,
+			nickname:  sql.NullString{String: n.nickname, Valid: n.nickname != ""},
+		}
+		res, err := tx.ExecContext(ctx, `INSERT INTO users (app, username, uuid, created, modified, password_hash, valid_from, activated, nickname)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (app, username) DO NOTHING`,
+			app.Number, u.username, u.uuid, u.created, u.modified, u.hash, u.validFrom, u.activated, u.nickname)
+		if err != nil {
+			return nil, fmt.Errorf("insert user: %w", err)
+		}
+		inserted, err := res.RowsAffected()
+		if err != nil {
+			return nil, fmt.Errorf("insert user: %w", err)
+		}
+		if inserted == 1 {
+			created = append(created, u)
+		}
+	}
+	return created, nil
+}
+
+// queryStrings reads one column.
+func queryStrings(ctx context.Context, q querier, query string, args ...any) ([]string, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, store.Translate(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var out []string
+	for rows.Next() {
+		var v string
+		if err := rows.Scan(&v); err != nil {
+			return nil, store.Translate(err)
+		}
+		out = append(out, v)
+	}
+	if err := rows.Err(); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, store.Translate(err)
+	}
+	return out, nil
+}

@@ -1,0 +1,184 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/store"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
+
+// querier reads: a transaction or a database.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// user is a row of users.
+type user struct {
+	username  string
+	uuid      string
+	created   int64
+	modified  int64
+	hash      sql.NullString
+	validFrom int64
+	activated bool
+
+	nickname      sql.NullString
+	displayStyle  sql.NullInt32
+	noDisturbing  sql.NullBool
+	quietFrom     sql.NullInt32
+	quietTo       sql.NullInt32
+	notifierName  sql.NullString
+	deviceToken   sql.NullString
+	ignoredGroups sql.NullString
+}
+
+const userColumns = `username, uuid, created, modified, password_hash, valid_from, activated, nickname, display_style,
+	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups`
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanUser(s scanner) (*user, error) {
+	u := &user{}
+	err := s.Scan(&u.username, &u.uuid, &u.created, &u.modified, &u.hash, &u.validFrom, &u.activated, &u.nickname, &u.displayStyle,
+		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups)
+	return u, err
+}
+
+// proto gives the user as the API shows it: settings only where they are set.
+func (u *user) proto() *accountv1.User {
+	p := &accountv1.User{
+		Uuid: u.uuid, Created: u.created, Modified: u.modified, Username: u.username, Activated: u.activated,
+		Nickname: text(u.nickname), NotifierName: text(u.notifierName), DeviceToken: text(u.deviceToken),
+		NotificationDisplayStyle:      number(u.displayStyle),
+		NotificationNoDisturbingStart: number(u.quietFrom),
+		NotificationNoDisturbingEnd:   number(u.quietTo),
+	}
+	if u.noDisturbing.Valid {
+		p.NotificationNoDisturbing = &u.noDisturbing.Bool
+	}
+	if u.ignoredGroups.Valid {
+		p.NotificationIgnore = decodeIgnored(u.ignoredGroups.String)
+	}
+	return p
+}
+
+func text(v sql.NullString) *string {
+	if !v.Valid {
+		return nil
+	}
+	return &v.String
+}
+
+func number(v sql.NullInt32) *int32 {
+	if !v.Valid {
+		return nil
+	}
+	return &v.Int32
+}
+
+func decodeIgnored(doc string) map[string]bool {
+	m := map[string]bool{}
+	_ = json.Unmarshal([]byte(doc), &m) // written by encodeIgnored only
+	return m
+}
+
+// findUser finds a user by ID or UUID; the error is errs.NotFound if there is
+// none. An ID that looks like another user's UUID wins.
+func findUser(ctx context.Context, q querier, app int64, name string) (*user, error) {
+	if !names.ValidUser(name) {
+		return nil, errs.NotFound()
+	}
+	folded := names.FoldUser(name)
+	u, err := scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND username = $2`, app, folded))
+	if errors.Is(err, sql.ErrNoRows) && looksLikeUUID(folded) {
+		u, err = scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND uuid = $2`, app, folded))
+	}
+	return foundUser(u, err)
+}
+
+func foundUser(u *user, err error) (*user, error) {
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, errs.NotFound()
+	case err != nil:
+		return nil, store.Translate(fmt.Errorf("read user: %w", err))
+	}
+	return u, nil
+}
+
+// findUserID is findUser for callers that need only the ID.
+func (s *Service) findUserID(ctx context.Context, app int64, name string) (string, error) {
+	u, err := findUser(ctx, s.db.Read(), app, name)
+	if err != nil {
+		return "", err
+	}
+	return u.username, nil
+}
+
+func looksLikeUUID(name string) bool {
+	if len(name) != 36 {
+		return false
+	}
+	return uuid.Validate(name) == nil
+}
+
+// holdUsers makes sure that users stay until the transaction ends, so that no
+// row about a user is added while the user is deleted. Every transaction holds
+// its users in the order of their IDs.
+func (s *Service) holdUsers(ctx context.Context, tx *sql.Tx, app int64, users ...string) error {
+	lock := "" // SQLite has one writer
+	if s.db.Dialect() == store.Postgres {
+		lock = " FOR KEY SHARE"
+	}
+	args := []any{app}
+	for _, u := range users {
+		args = append(args, u)
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+
+		`) ORDER BY username`+lock, args...)
+	if err != nil {
+		return fmt.Errorf("hold users: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	found := 0
+	for rows.Next() {
+		found++
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("hold users: %w", err)
+	}
+	if found != len(users) {
+		return errs.NotFound()
+	}
+	return nil
+}
+
+func scanUsers(rows *sql.Rows) ([]*user, error) {
+	defer func() { _ = rows.Close() }()
+	var out []*user
+	for rows.Next() {
+		u, err := scanUser(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, rows.Err()
+}
+
+func usersProto(us []*user) []*accountv1.User {
+	out := make([]*accountv1.User, len(us))
+	for i, u := range us {
+		out[i] = u.proto()
+	}
+	return out
+}

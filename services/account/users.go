@@ -1,0 +1,124 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/chappe-im/chappe/pkg/store"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+// GetUser gives one user.
+func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*accountv1.GetUserResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.GetUserResponse{User: u.proto()}, nil
+}
+
+// ListUsers pages through the app's users, oldest first.
+func (s *Service) ListUsers(ctx context.Context, req *accountv1.ListUsersRequest) (*accountv1.ListUsersResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	limit, err := pageLimit(req.Limit)
+	if err != nil {
+		return nil, err
+	}
+	after, err := parseCursor(req.GetCursor())
+	if err != nil {
+		return nil, err
+	}
+	users, cursor, err := pageOfUsers(ctx, s.db.Read(), app.Number, after, limit)
+	if err != nil {
+		return nil, store.Translate(err)
+	}
+	return &accountv1.ListUsersResponse{Users: usersProto(users), Cursor: cursor}, nil
+}
+
+// pageOfUsers reads users after a position; the cursor is empty on the last
+// page.
+func pageOfUsers(ctx context.Context, q querier, app int64, after position, limit int) ([]*user, string, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND (created, uuid) > ($2, $3)
+		ORDER BY created, uuid LIMIT $4`, app, after.created, after.uuid, limit+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list users: %w", err)
+	}
+	users, err := scanUsers(rows)
+	if err != nil {
+		return nil, "", fmt.Errorf("list users: %w", err)
+	}
+	if len(users) <= limit {
+		return users, "", nil
+	}
+	users = users[:limit]
+	last := users[limit-1]
+	return users, position{last.created, last.uuid}.cursor(), nil
+}
+
+// DeactivateUser bans a user: connections end, tokens are void, and there are
+// no new ones until ActivateUser.
+func (s *Service) DeactivateUser(ctx context.Context, req *accountv1.DeactivateUserRequest) (*accountv1.DeactivateUserResponse, error) {
+	u, err := s.setActivated(ctx, req.GetOrg(), req.GetApp(), req.GetUsername(), false)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.DeactivateUserResponse{User: u.proto()}, nil
+}
+
+// ActivateUser undoes DeactivateUser. The user needs new tokens.
+func (s *Service) ActivateUser(ctx context.Context, req *accountv1.ActivateUserRequest) (*accountv1.ActivateUserResponse, error) {
+	if _, err := s.setActivated(ctx, req.GetOrg(), req.GetApp(), req.GetUsername(), true); err != nil {
+		return nil, err
+	}
+	return &accountv1.ActivateUserResponse{}, nil
+}
+
+func (s *Service) setActivated(ctx context.Context, org, appName, username string, activated bool) (*user, error) {
+	app, err := s.app(org, appName)
+	if err != nil {
+		return nil, err
+	}
+	u, err := findUser(ctx, s.db.Read(), app.Number, username)
+	if err != nil {
+		return nil, err
+	}
+	if u.activated == activated {
+		return u, nil
+	}
+	id := u.username
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		now := s.now().UnixMilli()
+		query := `UPDATE users SET activated = $1, modified = $2 WHERE app = $3 AND username = $4 RETURNING ` + userColumns
+		args := []any{activated, now, app.Number, id}
+		if !activated {
+			query = `UPDATE users SET activated = $1, modified = $2, valid_from = CASE WHEN valid_from > $3 THEN valid_from ELSE $3 END
+				WHERE app = $4 AND username = $5 RETURNING ` + userColumns
+			args = []any{activated, now, now + 1, app.Number, id}
+		}
+		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, args...))); err != nil {
+			return err
+		}
+		ev := s.events(app)
+		if activated {
+			ev.changed(id, busv1.UserEvent_CHANGE_ACTIVATED)
+		} else {
+			ev.revoked(id, u.validFrom).changed(id, busv1.UserEvent_CHANGE_DEACTIVATED).
+				disconnected(id, busv1.Disconnect_REASON_BANNED)
+		}
+		return ev.store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.settle(ctx)
+	return u, nil
+}

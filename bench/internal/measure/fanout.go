@@ -30,6 +30,9 @@ type FanoutConfig struct {
 	// Targets of one call, at most MaxTargets.
 	Targets   int
 	TextBytes int
+	// ArrivalLimit is how long to wait for the deliveries of a call; 0 means a
+	// minute.
+	ArrivalLimit time.Duration
 }
 
 // Rounds says how calls are repeated.
@@ -82,6 +85,9 @@ type call struct {
 func NewFanout(ctx context.Context, cfg FanoutConfig) (*Fanout, error) {
 	if cfg.Targets < 1 || cfg.Targets > MaxTargets || cfg.Receivers < cfg.Targets {
 		return nil, fmt.Errorf("a call has 1 to %d targets, and there must be as many receivers", MaxTargets)
+	}
+	if cfg.ArrivalLimit <= 0 {
+		cfg.ArrivalLimit = arrivalLimit
 	}
 	f := &Fanout{cfg: cfg}
 	prefix := "b" + runID() + "-"
@@ -188,7 +194,7 @@ func (f *Fanout) send(ctx context.Context, run *fanoutRun, n int) (answer, last 
 	for i := c.first; i < c.end; i++ {
 		run.tracker.Accepted(i, seq)
 	}
-	timeout := time.NewTimer(arrivalLimit)
+	timeout := time.NewTimer(f.cfg.ArrivalLimit)
 	defer timeout.Stop()
 	select {
 	case <-now.done:

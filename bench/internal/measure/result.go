@@ -81,7 +81,7 @@ func (r *Result) Print(w io.Writer) error {
 		_, _ = fmt.Fprintf(tw, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	_, _ = fmt.Fprintln(tw, r.Name)
-	line(r.Unit+"s", "%d in %.2f s = %.0f/s (throttled %d, failed %d)", r.Ops, r.Seconds, r.PerSecond, r.Throttled, r.Failed)
+	line(plural(r.Unit), "%d in %.2f s = %.0f/s (throttled %d, failed %d)", r.Ops, r.Seconds, r.PerSecond, r.Throttled, r.Failed)
 	if l := r.Latency; l != nil {
 		line("answer", "p50 %.2f  p99 %.2f  p999 %.2f  max %.2f ms", l.P50, l.P99, l.P999, l.Max)
 	}
@@ -209,4 +209,11 @@ func names(prefix string, n int) []string {
 		out[i] = fmt.Sprintf("%s%d", prefix, i)
 	}
 	return out
+}
+
+func plural(unit string) string {
+	if s, ok := strings.CutSuffix(unit, "y"); ok {
+		return s + "ies"
+	}
+	return unit + "s"
 }

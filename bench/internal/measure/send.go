@@ -26,7 +26,7 @@ const (
 	// loginWorkers bounds logins under way.
 	loginWorkers = 16
 	// arrivalLimit bounds the wait for messages after the last answer.
-	arrivalLimit = 60 * time.Second
+	arrivalLimit = time.Minute
 )
 
 // SendConfig sets up sends to one user each.
@@ -46,6 +46,9 @@ type SendConfig struct {
 	Online bool
 	// TextBytes is the length of a text.
 	TextBytes int
+	// ArrivalLimit is how long to wait for a message after the last answer
+	// before it counts as lost; 0 means a minute.
+	ArrivalLimit time.Duration
 }
 
 // Send measures REST sends to one user each. It can be run again and again
@@ -75,6 +78,9 @@ type sendWorker struct {
 func NewSend(ctx context.Context, cfg SendConfig) (*Send, error) {
 	if cfg.Connections < 1 || cfg.Recipients < cfg.Connections {
 		return nil, errors.New("there must be a connection, and a recipient for each")
+	}
+	if cfg.ArrivalLimit <= 0 {
+		cfg.ArrivalLimit = arrivalLimit
 	}
 	per := cfg.Recipients / cfg.Connections
 	cfg.Recipients = per * cfg.Connections
@@ -224,9 +230,9 @@ func (s *Send) op(_ context.Context, worker, n int) (load.Outcome, error) {
 	return load.Failed, fmt.Errorf("send was answered %d: %.300s", res.Status, res.Body)
 }
 
-// await waits until everything has arrived, or for arrivalLimit.
+// await waits until everything has arrived, or for the configured limit.
 func (s *Send) await(ctx context.Context) {
-	deadline := time.Now().Add(arrivalLimit)
+	deadline := time.Now().Add(s.cfg.ArrivalLimit)
 	for s.tracker.Pending() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -246,7 +252,7 @@ func (s *Send) fetch(ctx context.Context) error {
 			return ctx.Err()
 		}
 		// What the archive had not taken yet comes by notice.
-		deadline := time.Now().Add(arrivalLimit)
+		deadline := time.Now().Add(s.cfg.ArrivalLimit)
 		for s.tracker.PendingOf(i) > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}

@@ -36,6 +36,9 @@ type Rule struct {
 	Hash   uint64
 	Limits []Limit
 	// PerIP says that limits per app are counted per client address as well.
+	// It is false also where that could not make a difference: a limit per
+	// address that is as large as the app's own is kept by the latter, because
+	// the calls from one address are among the app's.
 	PerIP bool
 	// Backlogged says that the call is refused while the app's backlog is too
 	// long.
@@ -49,6 +52,8 @@ type Limit struct {
 	Messages bool
 	// PerUser says that each user has a window of its own.
 	PerUser bool
+	// IPUnits is what one client address may use of Units.
+	IPUnits int64
 }
 
 // Cost gives what a call that costs the given messages costs here.
@@ -87,14 +92,19 @@ func Compile(d *Document) (*Compiled, error) {
 	// The rules of a shared bucket share one slice of limits too, which is how
 	// the limiter knows that nothing changed between calls of the two.
 	shared := make(map[string][]Limit, len(d.SharedBuckets))
+	percent := int64(100)
+	if p := d.RateCounting.PerIPPercent; p != nil {
+		percent = *p
+	}
+	perIP := d.RateCounting.PerIP && percent < 100
 	for name, b := range d.SharedBuckets {
-		shared[name] = compileLimits(b.Limits)
+		shared[name] = compileLimits(b.Limits, percent)
 	}
 	for id, r := range d.Rules {
 		rule := &Rule{
 			ID:         id,
 			Bucket:     id,
-			PerIP:      d.RateCounting.PerIP && !slices.Contains(d.RateCounting.PerIPExcept, id),
+			PerIP:      perIP && !slices.Contains(d.RateCounting.PerIPExcept, id),
 			Backlogged: d.Downstream.Factor != nil && slices.Contains(d.Downstream.Rules, id),
 		}
 		if r.Bucket != "" {
@@ -102,12 +112,12 @@ func Compile(d *Document) (*Compiled, error) {
 			// apart.
 			rule.Bucket, rule.Limits = "shared:"+r.Bucket, shared[r.Bucket]
 		} else {
-			rule.Limits = compileLimits(r.Limits)
+			rule.Limits = compileLimits(r.Limits, percent)
 		}
 		rule.Hash = BucketHash(rule.Bucket)
 		c.rules[id] = rule
 	}
-	c.fallback = &Rule{PerIP: d.RateCounting.PerIP, Limits: compileLimits([]LimitDocument{d.RateCounting.Default})}
+	c.fallback = &Rule{PerIP: perIP, Limits: compileLimits([]LimitDocument{d.RateCounting.Default}, percent)}
 	for name, v := range d.Quotas {
 		c.quotas[name] = orUnlimited(v)
 	}
@@ -133,7 +143,7 @@ func Compile(d *Document) (*Compiled, error) {
 	return c, nil
 }
 
-func compileLimits(docs []LimitDocument) []Limit {
+func compileLimits(docs []LimitDocument, ipPercent int64) []Limit {
 	limits := make([]Limit, len(docs))
 	for i, d := range docs {
 		window := time.Second
@@ -144,6 +154,8 @@ func compileLimits(docs []LimitDocument) []Limit {
 			Limit:    rate.Limit{Units: d.Count, Window: window.Nanoseconds()},
 			Messages: d.Unit == UnitMessage,
 			PerUser:  d.Scope == ScopeUser,
+			// Rounded up, so that nobody's share of a small limit is nothing.
+			IPUnits: (d.Count*ipPercent + 99) / 100,
 		}
 	}
 	return limits

@@ -55,19 +55,35 @@ func TestSeededTiers(t *testing.T) {
 	}
 }
 
+func TestSharePerAddress(t *testing.T) {
+	t.Parallel()
+	d, err := Merge(seed(t, "free"), []byte(`{"rate_counting": {"per_ip_percent": 25}}`))
+	require.NoError(t, err)
+	c, err := Compile(d)
+	require.NoError(t, err)
+	require.True(t, c.Rule("get_user").PerIP)
+	require.Equal(t, int64(25), c.Rule("get_user").Limits[0].IPUnits)
+	require.Equal(t, int64(3), c.Rule("get_history_file").Limits[0].IPUnits, "rounded up")
+	require.False(t, c.Rule("get_history_file").PerIP, "the exception")
+	require.True(t, c.Rule("no_such_call").PerIP)
+	require.Equal(t, []string{"rate_counting.per_ip_percent: (absent) -> 25"}, Diff(seed(t, "free"), d))
+}
+
 func TestSeededRules(t *testing.T) {
 	t.Parallel()
 	require.Len(t, Catalogue(), 120)
 	second, minute := int64(time.Second), int64(time.Minute)
-	app := func(units, window int64) []Limit { return []Limit{{Limit: rate.Limit{Units: units, Window: window}}} }
+	app := func(units, window int64) []Limit {
+		return []Limit{{Limit: rate.Limit{Units: units, Window: window}, IPUnits: units}}
+	}
 	special := map[string][]Limit{
 		"get_token":                     app(300, second),
 		"delete_users_batch":            app(30, second),
-		"send_message_users":            {{Limit: rate.Limit{Units: 6000, Window: minute}, Messages: true}},
-		"send_message_chatgroups":       {{Limit: rate.Limit{Units: 20, Window: second}, Messages: true}},
-		"send_message_chatrooms":        {{Limit: rate.Limit{Units: 100, Window: second}, Messages: true}},
+		"send_message_users":            {{Limit: rate.Limit{Units: 6000, Window: minute}, Messages: true, IPUnits: 6000}},
+		"send_message_chatgroups":       {{Limit: rate.Limit{Units: 20, Window: second}, Messages: true, IPUnits: 20}},
+		"send_message_chatrooms":        {{Limit: rate.Limit{Units: 100, Window: second}, Messages: true, IPUnits: 100}},
 		"get_history_file":              app(10, minute),
-		"list_conversations":            append([]Limit{{Limit: rate.Limit{Units: 5, Window: minute}, PerUser: true}}, app(100, second)...),
+		"list_conversations":            append([]Limit{{Limit: rate.Limit{Units: 5, Window: minute}, PerUser: true, IPUnits: 5}}, app(100, second)...),
 		"get_users_online_status_batch": app(50, second),
 		"list_user_blocks":              app(50, second),
 		"add_user_blocks":               app(50, second),
@@ -104,13 +120,14 @@ func TestSeededRules(t *testing.T) {
 				bucket = call.ID
 			}
 			require.Equal(t, bucket, r.Bucket)
-			require.Equal(t, call.ID != "get_history_file", r.PerIP, call.ID)
+			require.True(t, c.Document().RateCounting.PerIP)
+			require.Equal(t, []string{"get_history_file"}, c.Document().RateCounting.PerIPExcept)
+			require.False(t, r.PerIP, "the app's own count sees to an equal one per address")
 			require.Equal(t, call.Targets, r.Backlogged, call.ID)
 		}
 		unknown := c.Rule("no_such_call")
 		require.Empty(t, unknown.ID)
 		require.Equal(t, app(100, second), unknown.Limits)
-		require.True(t, unknown.PerIP)
 	}
 }
 

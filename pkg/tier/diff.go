@@ -48,6 +48,9 @@ func (d *Document) flat() map[string]string {
 		"downstream.rules":               set(d.Downstream.Rules),
 		"downstream.max_backlog_seconds": strconv.FormatInt(d.Downstream.MaxBacklogSeconds, 10),
 	}
+	if p := d.RateCounting.PerIPPercent; p != nil {
+		m["rate_counting.per_ip_percent"] = amount(p)
+	}
 	for name, v := range d.Quotas {
 		m["quotas."+name] = amount(v)
 	}

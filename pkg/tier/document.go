@@ -117,10 +117,12 @@ type Document struct {
 
 // RateCounting says how calls are counted in general.
 type RateCounting struct {
-	// PerIP adds to each limit per app one of the same size for each client
-	// address, except for the rules of PerIPExcept.
+	// PerIP adds to each limit per app one for each client address, except for the rules of PerIPExcept.
 	PerIP       bool     `json:"per_ip"`
 	PerIPExcept []string `json:"per_ip_except"`
+	// PerIPPercent makes the limits per address smaller than those per app;
+	// nil is 100.
+	PerIPPercent *int64 `json:"per_ip_percent,omitempty"`
 	// Default holds for each call that has no rule.
 	Default LimitDocument `json:"default"`
 }

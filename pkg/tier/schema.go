@@ -113,7 +113,11 @@ var (
 				props: map[string]*node{
 					"per_ip":        {kind: boolean, doc: "Count each limit per app also per client address."},
 					"per_ip_except": {kind: list, elem: idNode},
-					"default":       limitNode,
+					"per_ip_percent": {
+						kind: integer, min: 1, max: 100, nullable: true,
+						doc: "Share of an app's limit that one address may use. At 100, the default, the app's own count already sees to it.",
+					},
+					"default": limitNode,
 				},
 			},
 			"shared_buckets": {

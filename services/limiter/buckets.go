@@ -49,6 +49,10 @@ type group struct {
 	limits  []tier.Limit
 	windows []window
 	totals  []ruleTotal
+	// The room of the first window and count, beside the group: most buckets
+	// have one of each.
+	firstWindow [1]window
+	firstTotal  [1]ruleTotal
 }
 
 // window counts one limit: for the app, or for each user, and for each client
@@ -56,8 +60,8 @@ type group struct {
 type window struct {
 	limit tier.Limit
 	app   rate.Log
-	users keyed
-	ips   keyed
+	users *keyed
+	ips   *keyed
 }
 
 type ruleTotal struct {
@@ -125,12 +129,14 @@ func (b *buckets) shard(app int64, hash uint64) *shard {
 	return &b.shards[h>>(64-6)]
 }
 
-// group finds or makes the group of a bucket and fits it to its limits.
+// group finds or makes the group of a bucket and fits it to its limits. The
+// bucket's name should be the tier's own string: comparing it is then a matter
+// of one pointer.
 func (s *shard) group(key groupKey, limits []tier.Limit) *group {
 	g, ok := s.get(key)
 	if !ok {
 		g = &group{}
-		s.put(groupKey{key.app, strings.Clone(key.bucket)}, g)
+		s.put(key, g)
 	}
 	if len(g.limits) != len(limits) || (len(limits) > 0 && &g.limits[0] != &limits[0]) {
 		g.fit(limits)
@@ -142,6 +148,9 @@ func (s *shard) group(key groupKey, limits []tier.Limit) *group {
 // was admitted before a change counts against the new limit.
 func (g *group) fit(limits []tier.Limit) {
 	windows := make([]window, len(limits))
+	if g.windows == nil && len(limits) == 1 {
+		windows = g.firstWindow[:]
+	}
 	for i, l := range limits {
 		windows[i].limit = l
 		for _, w := range g.windows {
@@ -160,21 +169,32 @@ func (g *group) total(rule string) *total {
 			return &g.totals[i].total
 		}
 	}
-	g.totals = append(g.totals, ruleTotal{rule: strings.Clone(rule)})
+	if g.totals == nil {
+		g.totals = g.firstTotal[:0]
+	}
+	g.totals = append(g.totals, ruleTotal{rule: rule})
 	return &g.totals[len(g.totals)-1].total
 }
 
-// peek asks the window of a key; one that was never charged is empty.
+// peek asks the window of a key; one that was never charged is empty. A nil
+// holder has none.
 func (k *keyed) peek(now int64, id string, limit rate.Limit, cost int64) (*rate.Log, rate.Verdict) {
-	k.turn(now)
-	if l, ok := k.get(id); ok {
-		return l, l.Peek(now, limit, cost)
+	if k != nil {
+		k.turn(now)
+		if l, ok := k.get(id); ok {
+			return l, l.Peek(now, limit, cost)
+		}
 	}
 	var empty rate.Log
 	return nil, empty.Peek(now, limit, cost)
 }
 
-func (k *keyed) add(now int64, id string) *rate.Log {
+// add makes the window of a key, and the holder of windows if need be.
+func add(holder **keyed, now int64, id string) *rate.Log {
+	if *holder == nil {
+		*holder = &keyed{}
+	}
+	k := *holder
 	if k.young == nil && k.old == nil {
 		k.turned = now
 	}

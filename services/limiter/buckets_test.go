@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,29 +177,36 @@ func TestMessagesAreAdmittedWhole(t *testing.T) {
 	require.Zero(t, left)
 }
 
-// The counter per address is as large as the one per app.
+// With a share of its own, one address is stopped before the app is. Without,
+// the app's count is the address's too.
 func TestPerIP(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
-	b := newBuckets(new(clock).read)
-	for i := range 100 {
-		ip := "192.0.2.1"
-		if i%2 == 0 {
-			ip = "2001:db8::1"
+	c := seedTier(t, "basic", `{"rate_counting": {"per_ip_percent": 40}}`)
+	var clk clock
+	b := newBuckets(clk.read)
+	admitted := func(c *tier.Compiled, rule, ip string) (n int64) {
+		for {
+			v, _ := b.check(1, c.Rule(rule), Call{Rule: rule, IP: ip, Cost: 1})
+			if !v.OK {
+				return n
+			}
+			n++
 		}
-		v, _ := b.check(1, c.Rule("get_user"), Call{Rule: "get_user", IP: ip, Cost: 1})
-		require.True(t, v.OK)
 	}
+	require.Equal(t, int64(40), admitted(c, "get_user", "192.0.2.1"))
+	require.Equal(t, int64(40), admitted(c, "get_user", "2001:db8::1"))
+	require.Equal(t, int64(20), admitted(c, "get_user", "192.0.2.2"), "what the app has left")
+	require.Zero(t, admitted(c, "get_user", ""))
 	uses := b.usage(1, "get_user", c.Rule("get_user"))
 	require.Len(t, uses, 2)
 	require.Equal(t, "ip", uses[1].Scope)
-	require.Equal(t, int64(50), uses[1].Used)
+	require.Equal(t, int64(40), uses[1].Used)
+	require.Equal(t, int64(40), uses[1].Limit)
 
-	_, _ = b.check(1, c.Rule("get_history_file"), Call{Rule: "get_history_file", IP: "192.0.2.1", Cost: 1})
-	require.Len(t, b.usage(1, "get_history_file", c.Rule("get_history_file")), 1, "the exception has no counter per address")
-	off := seedTier(t, "basic", `{"rate_counting": {"per_ip": false}}`)
-	_, _ = b.check(2, off.Rule("get_user"), Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
-	require.Len(t, b.usage(2, "get_user", off.Rule("get_user")), 1)
+	clk.Add(second)
+	require.Equal(t, int64(100), admitted(c, "get_user", ""), "calls without an address")
+	require.Equal(t, int64(10), admitted(c, "get_history_file", "192.0.2.1"), "the exception")
+	require.Equal(t, int64(100), admitted(seedTier(t, "basic", ""), "list_users", "192.0.2.1"), "no share of its own")
 }
 
 func TestTierChangesKeepWhatIsUsed(t *testing.T) {
@@ -357,21 +365,62 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
+// cpu gives the processor time that the process has used: on a busy machine it
+// says more than the wall clock.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func BenchmarkBuckets(b *testing.B) {
-	c := seedTier(b, "basic", "")
-	rule := c.Rule("get_user")
-	start := time.Now()
-	x := newBuckets(func() int64 { return int64(time.Since(start)) })
 	const keys = 100_000
-	calls := make([]Call, keys)
-	for i := range calls {
-		calls[i] = Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1}
-		_, _ = x.check(int64(i), rule, calls[i])
-	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
-		k := i * 7919 % keys
-		_, _ = x.check(int64(k), rule, calls[k])
+	// The yardstick: what one look-up among as many keys costs by itself.
+	b.Run("bare map", func(b *testing.B) {
+		m := make(map[groupKey]*group)
+		for i := range keys {
+			m[groupKey{int64(i), "get_user"}] = &group{}
+		}
+		before := cpu(b)
+		for i := range b.N {
+			m[groupKey{int64(i * 7919 % keys), "get_user"}].limits = nil
+		}
+		b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+	})
+	for name, c := range map[string]struct {
+		overrides string
+		rule      string
+		call      func(i int) (int64, Call)
+	}{
+		"apps": {"", "get_user", func(i int) (int64, Call) {
+			return int64(i), Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1}
+		}},
+		"users": {`{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`,
+			"list_conversations", func(i int) (int64, Call) {
+				return 1, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1}
+			}},
+		"addresses": {`{"rate_counting": {"per_ip_percent": 1}, "rules": {"get_user": {"limits": [{"count": 1000000, "per": "second", "unit": "call", "scope": "app"}]}}}`,
+			"get_user", func(i int) (int64, Call) {
+				return 1, Call{Rule: "get_user", IP: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), Cost: 1}
+			}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			rule := seedTier(b, "basic", c.overrides).Rule(c.rule)
+			start := time.Now()
+			x := newBuckets(func() int64 { return int64(time.Since(start)) })
+			calls, apps := make([]Call, keys), make([]int64, keys)
+			for i := range calls {
+				apps[i], calls[i] = c.call(i)
+				_, _ = x.check(apps[i], rule, calls[i])
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			before := cpu(b)
+			for i := range b.N {
+				k := i * 7919 % keys
+				_, _ = x.check(apps[k], rule, calls[k])
+			}
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+		})
 	}
 }

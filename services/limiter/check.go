@@ -94,6 +94,14 @@ func bucketOf(rule *tier.Rule, id string) (bucket string, hash uint64) {
 	return rule.Bucket, rule.Hash
 }
 
+// ruleID names the rule of a call by a string that may be kept.
+func ruleID(rule *tier.Rule, id string) string {
+	if rule.ID == "" {
+		return id
+	}
+	return rule.ID
+}
+
 // maxCharged is how many windows of users and addresses a call can have
 // without an allocation.
 const maxCharged = 8
@@ -127,7 +135,7 @@ func (b *buckets) check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64
 		} else {
 			v = w.app.Peek(now, w.limit.Limit, cost)
 			if perIP {
-				l, byIP := w.ips.peek(now, c.IP, w.limit.Limit, cost)
+				l, byIP := w.ips.peek(now, c.IP, rate.Limit{Units: w.limit.IPUnits, Window: w.limit.Window}, cost)
 				n = note(&logs, n, l)
 				if rate.Tighter(byIP, v) {
 					v = byIP
@@ -138,7 +146,7 @@ func (b *buckets) check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64
 			tightest = v
 		}
 	}
-	t := g.total(c.Rule)
+	t := g.total(ruleID(rule, c.Rule))
 	if !tightest.OK {
 		t.throttled++
 		return tightest, now
@@ -169,15 +177,15 @@ func note(logs *[maxCharged]*rate.Log, n int, l *rate.Log) int {
 
 // charge spends on the n-th log that was found, or on a new one. A key enters
 // memory only here, when it is admitted: refused calls leave nothing behind.
-func charge(logs *[maxCharged]*rate.Log, n int, k *keyed, now int64, id string, cost int64) int {
+func charge(logs *[maxCharged]*rate.Log, n int, k **keyed, now int64, id string, cost int64) int {
 	var l *rate.Log
 	if n < maxCharged {
 		l = logs[n]
-	} else {
-		l, _ = k.get(id)
+	} else if *k != nil {
+		l, _ = (*k).get(id)
 	}
 	if l == nil {
-		l = k.add(now, id)
+		l = add(k, now, id)
 	}
 	l.Take(now, cost)
 	return n + 1
@@ -189,5 +197,5 @@ func (b *buckets) throttle(app int64, id string, rule *tier.Rule) {
 	s := b.shard(app, hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.group(groupKey{app, bucket}, rule.Limits).total(id).throttled++
+	s.group(groupKey{app, bucket}, rule.Limits).total(ruleID(rule, id)).throttled++
 }

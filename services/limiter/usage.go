@@ -132,15 +132,18 @@ func (w *window) use(now int64, u *RuleUse) []RuleUse {
 		return nil
 	}
 	u.Used = w.app.Used(now, u.WindowNs)
-	if w.ips.len() == 0 {
+	if w.ips == nil || w.ips.len() == 0 {
 		return nil
 	}
 	byIP := *u
-	byIP.Scope, byIP.Used = scopeIP, w.ips.highest(now, u.WindowNs)
+	byIP.Scope, byIP.Limit, byIP.Used = scopeIP, w.limit.IPUnits, w.ips.highest(now, u.WindowNs)
 	return []RuleUse{byIP}
 }
 
 func (k *keyed) highest(now, window int64) (most int64) {
+	if k == nil {
+		return 0
+	}
 	looked := 0
 	for _, l := range k.young {
 		if looked++; looked > maxLooked {

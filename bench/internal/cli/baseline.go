@@ -106,7 +106,7 @@ func httpBaseline(kind, short string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return print(cmd.OutOrStdout(), output, r)
+				return show(cmd.OutOrStdout(), output, r)
 			})
 		},
 	}
@@ -153,7 +153,7 @@ func framesBaseline() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return print(cmd.OutOrStdout(), output, r)
+				return show(cmd.OutOrStdout(), output, r)
 			})
 		},
 	}

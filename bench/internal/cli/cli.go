@@ -50,8 +50,8 @@ func outputFlag(cmd *cobra.Command, p *string) {
 	cmd.Flags().StringVar(p, "output", "text", "text or json")
 }
 
-// print writes a result and fails if its check did.
-func print(w io.Writer, output string, r *measure.Result) error {
+// show writes a result and fails if its check did.
+func show(w io.Writer, output string, r *measure.Result) error {
 	switch output {
 	case "json":
 		enc := json.NewEncoder(w)

@@ -80,13 +80,13 @@ func TestSendAndFanout(t *testing.T) {
 	require.Contains(t, out, "FAILED")
 }
 
-func TestPrintRefuses(t *testing.T) {
+func TestShowRefuses(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	require.Error(t, print(&b, "xml", &measure.Result{Ops: 1}))
-	require.Error(t, print(&b, "text", &measure.Result{}), "nothing was measured")
-	require.Error(t, print(&b, "json", &measure.Result{Ops: 1, Check: &check.Report{Lost: 1}}))
-	require.NoError(t, print(&b, "json", &measure.Result{Ops: 1, Check: &check.Report{Accepted: 1, Arrived: 1}}))
+	require.Error(t, show(&b, "xml", &measure.Result{Ops: 1}))
+	require.Error(t, show(&b, "text", &measure.Result{}), "nothing was measured")
+	require.Error(t, show(&b, "json", &measure.Result{Ops: 1, Check: &check.Report{Lost: 1}}))
+	require.NoError(t, show(&b, "json", &measure.Result{Ops: 1, Check: &check.Report{Accepted: 1, Arrived: 1}}))
 }
 
 func TestCommandLine(t *testing.T) {
@@ -98,8 +98,11 @@ func TestCommandLine(t *testing.T) {
 func TestUnknownServer(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"send", "--url", "http://127.0.0.1:1"}, {"fanout", "--url", "http://127.0.0.1:1"}, {"idle", "--url", "http://127.0.0.1:1"},
-		{"suite", "--server", "/nonexistent/chappe"}, {"send", "--app", "nonsense"},
+		{"send", "--url", "http://127.0.0.1:1"},
+		{"fanout", "--url", "http://127.0.0.1:1"},
+		{"idle", "--url", "http://127.0.0.1:1"},
+		{"suite", "--server", "/nonexistent/chappe"},
+		{"send", "--app", "nonsense"},
 	} {
 		_, err := execute(t, args...)
 		require.Error(t, err, "%v", args)

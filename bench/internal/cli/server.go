@@ -32,7 +32,7 @@ func sendCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), c.output, r)
+			return show(cmd.OutOrStdout(), c.output, r)
 		},
 	}
 	c.flags(cmd)
@@ -71,7 +71,7 @@ func fanoutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), c.output, r)
+			return show(cmd.OutOrStdout(), c.output, r)
 		},
 	}
 	c.flags(cmd)
@@ -108,7 +108,7 @@ func idleCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), c.output, r)
+			return show(cmd.OutOrStdout(), c.output, r)
 		},
 	}
 	c.flags(cmd)

@@ -27,7 +27,7 @@ func TestRunCount(t *testing.T) {
 	if err != nil {
 		require.ErrorIs(t, err, ErrTooManyErrors)
 	}
-	require.EqualValues(t, calls.Load(), r.Done+r.Throttled+r.Failed)
+	require.Equal(t, calls.Load(), r.Done+r.Throttled+r.Failed)
 	require.EqualValues(t, r.Done, r.Latency.Count())
 	require.LessOrEqual(t, calls.Load(), int64(1000))
 	require.Positive(t, r.Rate())

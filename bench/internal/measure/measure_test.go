@@ -162,15 +162,14 @@ func TestFanout(t *testing.T) {
 			require.Positive(t, r.Extra["frames_per_delivery"])
 			// One round to everyone comes before the measurement.
 			require.EqualValues(t, 120, r.Check.Accepted)
-			switch {
-			case tt.fault == nil:
-				require.NoError(t, r.Check.Err())
-				frames, err := f.Frames(t.Context())
-				require.NoError(t, err)
-				require.NotEmpty(t, frames)
-			default:
+			if tt.fault != nil {
 				require.True(t, tt.found(*r.Check), "%+v", r.Check)
+				return
 			}
+			require.NoError(t, r.Check.Err())
+			frames, err := f.Frames(t.Context())
+			require.NoError(t, err)
+			require.NotEmpty(t, frames)
 		})
 	}
 }

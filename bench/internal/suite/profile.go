@@ -2,6 +2,7 @@ package suite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,11 +24,8 @@ func (s *suite) profile(ctx context.Context, srv *child.Server, name string, f f
 	go func() {
 		got <- s.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", srv.Ops, seconds), name+".cpu.pprof")
 	}()
-	if err := f(); err != nil {
-		<-got
-		return err
-	}
-	return <-got
+	err := f()
+	return errors.Join(err, <-got)
 }
 
 // heap keeps what is in the server's memory while idle connections are open.

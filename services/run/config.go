@@ -1,0 +1,218 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// Names of the targets: what a process can run.
+const (
+	TargetAll       = "all"
+	TargetGateway   = "gateway"
+	TargetLimiter   = "limiter"
+	TargetAccount   = "account"
+	TargetPresence  = "presence"
+	TargetMessaging = "messaging"
+)
+
+// Targets lists all targets but "all".
+var targets = []string{TargetLimiter, TargetAccount, TargetPresence, TargetMessaging, TargetGateway}
+
+// Durability settings: what an acknowledged send survives.
+const (
+	DurabilityProcess = "process"
+	DurabilityPower   = "power"
+)
+
+// Config is everything a process can be told. Each field is a flag, an
+// environment variable (CHAPPE_ and the flag's name in capitals) and a key of
+// the configuration file (the flag's name); a flag outranks the environment,
+// which outranks the file.
+type Config struct {
+	Targets    []string
+	HTTP       string
+	GRPC       string
+	Ops        string
+	Data       string
+	Etcd       []string
+	NATS       string
+	Database   string
+	Durability string
+	LogLevel   string
+	LogFormat  string
+	AccessLog  bool
+	Demo       bool
+
+	TrustedProxies []string
+	BodyLimit      int64
+	DrainTimeout   time.Duration
+
+	Partitions  int
+	LogAge      time.Duration
+	LogReplicas int
+
+	LimiterAddr   string
+	AccountAddr   string
+	PresenceAddr  string
+	MessagingAddr string
+}
+
+// Flags defines the flags of a configuration with their defaults.
+func (c *Config) Flags(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&c.Targets, "target", []string{TargetAll}, "what to run: all, or some of "+strings.Join(targets, ", "))
+	fs.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "address of REST and client connections")
+	fs.StringVar(&c.GRPC, "grpc", "127.0.0.1:9090", "address of gRPC")
+	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health and profiles; empty for none")
+	fs.StringVar(&c.Data, "data", "./data", "directory of everything that is stored locally")
+	fs.StringSliceVar(&c.Etcd, "etcd", nil, "etcd endpoints; empty runs an embedded etcd")
+	fs.StringVar(&c.NATS, "nats", "", "URLs of NATS servers, comma-separated; empty runs an embedded one")
+	fs.StringVar(&c.Database, "database", "", "postgres://… or sqlite:DIR; empty is SQLite below the data directory")
+	fs.StringVar(&c.Durability, "durability", DurabilityProcess, "what an acknowledged send survives: process (kill -9) or power (an fsync for each)")
+	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
+	fs.BoolVar(&c.AccessLog, "access-log", true, "log every REST call")
+	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
+	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
+	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
+	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
+	fs.IntVar(&c.Partitions, "partitions", 4, "partitions of the message log; fixed when a cluster first starts")
+	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
+	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
+	fs.StringVar(&c.LimiterAddr, "limiter-addr", "dns:///chappe-limiter:9090", "where the limiter is, if not in this process")
+	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
+	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
+	fs.StringVar(&c.MessagingAddr, "messaging-addr", "dns:///chappe-messaging:9090", "where the messaging service is, if not in this process")
+}
+
+// Fill sets the flags that the command line left alone: from the environment,
+// then from the file, if one is named. Unknown keys of the file are errors.
+func Fill(fs *pflag.FlagSet, file string, getenv func(string) string) error {
+	given := map[string]string{}
+	if file != "" {
+		raw, err := os.ReadFile(filepath.Clean(file))
+		if err != nil {
+			return fmt.Errorf("configuration file: %w", err)
+		}
+		var doc map[string]any
+		if err := yaml.Unmarshal(raw, &doc); err != nil {
+			return fmt.Errorf("configuration file %s: %w", file, err)
+		}
+		var unknown []string
+		for k, v := range doc {
+			if fs.Lookup(k) == nil || k == "config" || k == "help" {
+				unknown = append(unknown, k)
+				continue
+			}
+			if list, ok := v.([]any); ok {
+				parts := make([]string, len(list))
+				for i, x := range list {
+					parts[i] = fmt.Sprint(x)
+				}
+				v = strings.Join(parts, ",")
+			}
+			given[k] = fmt.Sprint(v)
+		}
+		if len(unknown) > 0 {
+			slices.Sort(unknown)
+			return fmt.Errorf("configuration file %s: unknown keys: %s", file, strings.Join(unknown, ", "))
+		}
+	}
+	var all error
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			return
+		}
+		source, value, ok := "the configuration file", given[f.Name], false
+		_, ok = given[f.Name]
+		if name := EnvName(f.Name); getenv(name) != "" {
+			source, value, ok = name, getenv(name), true
+		}
+		if !ok {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", source, err))
+		}
+	})
+	return all
+}
+
+// EnvName gives the environment variable of a flag.
+func EnvName(flag string) string {
+	return "CHAPPE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Runs reports whether the process runs a target.
+func (c *Config) Runs(target string) bool {
+	return slices.Contains(c.Targets, TargetAll) || slices.Contains(c.Targets, target)
+}
+
+// databaseURL gives where the SQL schemas are.
+func (c *Config) databaseURL() string {
+	if c.Database != "" {
+		return c.Database
+	}
+	return "sqlite:" + filepath.Join(c.Data, "sql")
+}
+
+// Validate reports every setting that does not fit.
+func (c *Config) Validate() error {
+	var all error
+	bad := func(format string, args ...any) { all = errors.Join(all, fmt.Errorf(format, args...)) }
+	if len(c.Targets) == 0 {
+		bad("target: name at least one of all, %s", strings.Join(targets, ", "))
+	}
+	for _, t := range c.Targets {
+		if t != TargetAll && !slices.Contains(targets, t) {
+			bad("target: %q is none of all, %s", t, strings.Join(targets, ", "))
+		}
+	}
+	for name, addr := range map[string]string{"http": c.HTTP, "grpc": c.GRPC, "ops": c.Ops} {
+		if addr == "" && name == "ops" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			bad("%s: %w", name, err)
+		}
+	}
+	if c.Durability != DurabilityProcess && c.Durability != DurabilityPower {
+		bad("durability: %q is neither process nor power", c.Durability)
+	}
+	if c.Durability == DurabilityPower && c.NATS != "" {
+		bad("durability: power is a setting of the NATS servers themselves (sync_interval: always); leave it out here")
+	}
+	for _, p := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			bad("trusted-proxies: %w", err)
+		}
+	}
+	if c.BodyLimit < 64<<10 {
+		bad("body-limit: %d bytes cannot hold a full call; at least 65536", c.BodyLimit)
+	}
+	if c.DrainTimeout <= 0 {
+		bad("drain-timeout: %s is not positive", c.DrainTimeout)
+	}
+	if len(c.Etcd) == 0 && !slices.Contains(c.Targets, TargetAll) {
+		bad("etcd: a process that runs only some targets needs the addresses of etcd")
+	}
+	if c.NATS == "" && !slices.Contains(c.Targets, TargetAll) {
+		bad("nats: a process that runs only some targets needs the addresses of NATS")
+	}
+	if c.Database != "" && !strings.HasPrefix(c.Database, "sqlite:") {
+		if u, err := url.Parse(c.Database); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+			bad("database: neither postgres:// nor sqlite:")
+		}
+	}
+	return all
+}

@@ -1,0 +1,110 @@
+package run
+
+import (
+	"context"
+	"time"
+
+	"github.com/chappe-im/chappe/services/account"
+	"github.com/chappe-im/chappe/services/limiter"
+	"github.com/chappe-im/chappe/services/messaging"
+	"github.com/chappe-im/chappe/services/presence"
+
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+)
+
+func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
+	svc, err := limiter.New(limiter.DefaultConfig(), limiter.Deps{
+		Etcd: s.etcd, Catalog: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now,
+	}, s.limiterOptions...)
+	if err != nil {
+		return nil, err
+	}
+	svc.Register(s.services)
+	return svc, svc.Start(ctx)
+}
+
+func (s *Server) startAccount(ctx context.Context) (stopper, error) {
+	db, err := s.openDB(ctx, "account")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.connectNATS(ctx, "account")
+	if err != nil {
+		return nil, err
+	}
+	cfg := account.DefaultConfig()
+	cfg.Replicas = s.cfg.LogReplicas
+	svc, err := account.New(cfg, account.Deps{
+		DB: db, NATS: conn, Apps: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	svc.Register(s.services)
+	return svc, svc.Start(ctx)
+}
+
+func (s *Server) startPresence(ctx context.Context) (stopper, error) {
+	db, err := s.openDB(ctx, "presence")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.connectNATS(ctx, "presence")
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := s.Conn(TargetAccount)
+	if err != nil {
+		return nil, err
+	}
+	cfg := presence.DefaultConfig()
+	cfg.Replicas = s.cfg.LogReplicas
+	svc, err := presence.New(cfg, presence.Deps{
+		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog, Accounts: accountv1.NewUserServiceClient(accounts),
+		Logger: s.logger, Registerer: s.registry, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	svc.Register(s.services)
+	return svc, svc.Start(ctx)
+}
+
+func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
+	db, err := s.openDB(ctx, "messaging")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.connectNATS(ctx, "messaging")
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := s.Conn(TargetAccount)
+	if err != nil {
+		return nil, err
+	}
+	presences, err := s.Conn(TargetPresence)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := s.Conn(TargetLimiter)
+	if err != nil {
+		return nil, err
+	}
+	cfg := messaging.DefaultConfig()
+	cfg.Partitions, cfg.LogAge, cfg.Replicas = s.cfg.Partitions, s.cfg.LogAge, s.cfg.LogReplicas
+	cfg.TakeOver = s.embeddedEtcd()
+	svc, err := messaging.New(cfg, messaging.Deps{
+		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog,
+		Users: accountv1.NewUserServiceClient(accounts), Presence: presencev1.NewPresenceServiceClient(presences),
+		Limiter: limiterv1.NewLimiterServiceClient(limits),
+		Logger:  s.logger, Registerer: s.registry, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	svc.Register(s.services)
+	return svc, svc.Start(ctx)
+}

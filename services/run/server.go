@@ -1,0 +1,334 @@
+// Package run puts a process together: which services run in it, what they
+// depend on, and in which order they start and stop.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/etcdx"
+	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/services/gateway"
+	"github.com/chappe-im/chappe/services/limiter"
+)
+
+// Embedded starts the servers that a process may carry within itself. The node
+// binary has none.
+type Embedded interface {
+	// Etcd starts etcd with its data below a directory.
+	Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error)
+	// NATS starts NATS with its data below a directory.
+	NATS(dir string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error)
+}
+
+// Server is a process that is put together.
+type Server struct {
+	cfg      Config
+	embedded Embedded
+	logger   *slog.Logger
+	out      io.Writer
+	registry *prometheus.Registry
+	group    *lifecycle.Group
+
+	channel  *grpcx.Channel
+	services grpcx.Registrars
+	grpc     *grpcx.Server
+	ops      *opsServer
+	etcd     *etcdx.Client
+	natsIn   natsx.InProcessServer
+	probe    *natsx.Conn
+	catalog  *catalog.Catalog
+	gateway  *gateway.Service
+	conns    map[string]grpc.ClientConnInterface
+
+	limiterOptions []limiter.Option
+}
+
+// Option changes a process that is put together, for tests.
+type Option func(*Server)
+
+// WithLimiterOptions passes options on to the limiter.
+func WithLimiterOptions(opts ...limiter.Option) Option {
+	return func(s *Server) { s.limiterOptions = append(s.limiterOptions, opts...) }
+}
+
+// New puts a process together and starts nothing. out gets what a person at a
+// terminal is told; embedded may be nil.
+func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts ...Option) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, embedded: embedded, logger: logger, out: out,
+		registry: prometheus.NewRegistry(), group: lifecycle.New(logger), conns: map[string]grpc.ClientConnInterface{},
+	}
+	for _, opt := range opts {
+		opt(s)
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	in := grpcx.NewInterceptors(logger, s.registry)
+	s.channel = grpcx.NewChannel(in)
+	s.grpc = grpcx.NewServer(in, nil)
+	s.services = grpcx.Registrars{s.channel, s.grpc}
+
+	s.group.Add(lifecycle.Part{Name: "ops", Start: s.startOps, Stop: s.stopOps})
+	s.group.Add(lifecycle.Part{Name: "etcd", Start: s.startEtcd})
+	s.group.Add(lifecycle.Part{Name: "nats", Start: s.startNATS})
+	s.group.Add(lifecycle.Part{Name: "catalog", Start: s.startCatalog})
+	for _, m := range []struct {
+		target string
+		start  func(context.Context) (stopper, error)
+	}{
+		{TargetLimiter, s.startLimiter},
+		{TargetAccount, s.startAccount},
+		{TargetPresence, s.startPresence},
+		{TargetMessaging, s.startMessaging},
+	} {
+		if cfg.Runs(m.target) {
+			s.addService(m.target, m.start)
+		}
+	}
+	s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
+	if cfg.Runs(TargetGateway) {
+		s.addService(TargetGateway, s.startGateway)
+	}
+	return s, nil
+}
+
+// stopper is what a started service leaves for later.
+type stopper interface {
+	Stop(ctx context.Context) error
+}
+
+func (s *Server) addService(name string, start func(context.Context) (stopper, error)) {
+	var running stopper
+	s.group.Add(lifecycle.Part{
+		Name: name,
+		Start: func(ctx context.Context) error {
+			var err error
+			running, err = start(ctx)
+			return err
+		},
+		Stop: func(ctx context.Context) error { return running.Stop(ctx) },
+	})
+}
+
+// Start starts everything and returns when the process serves.
+func (s *Server) Start(ctx context.Context) error {
+	began := time.Now()
+	if err := s.group.Start(ctx); err != nil {
+		return err
+	}
+	if s.cfg.Demo && s.embeddedEtcd() && s.cfg.Runs(TargetLimiter) {
+		if err := s.createDemo(ctx); err != nil {
+			return errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+		}
+	}
+	if s.ops != nil {
+		s.ops.ready.Store(true)
+	}
+	s.logger.Info("ready", "took_ms", time.Since(began).Milliseconds(), "http", s.HTTPAddr(), "grpc", s.GRPCAddr(), "ops", s.OpsAddr())
+	return nil
+}
+
+// Stop drains and stops everything, in at most the configured time.
+func (s *Server) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
+	defer cancel()
+	if s.ops != nil {
+		s.ops.ready.Store(false)
+	}
+	return s.group.Stop(ctx)
+}
+
+// HTTPAddr is where REST and client connections are served; empty without a
+// gateway.
+func (s *Server) HTTPAddr() string {
+	if s.gateway == nil {
+		return ""
+	}
+	return s.gateway.Addr()
+}
+
+// GRPCAddr is where gRPC is served.
+func (s *Server) GRPCAddr() string { return s.grpc.Addr() }
+
+// OpsAddr is where operators are served; empty if nowhere.
+func (s *Server) OpsAddr() string {
+	if s.ops == nil {
+		return ""
+	}
+	return s.ops.lis.Addr().String()
+}
+
+// Conn gives a connection to a service, in this process or where it is.
+func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
+	if c, ok := s.conns[target]; ok {
+		return c, nil
+	}
+	var c grpc.ClientConnInterface = s.channel.Conn()
+	if !s.cfg.Runs(target) {
+		addr := map[string]string{
+			TargetLimiter: s.cfg.LimiterAddr, TargetAccount: s.cfg.AccountAddr,
+			TargetPresence: s.cfg.PresenceAddr, TargetMessaging: s.cfg.MessagingAddr,
+		}[target]
+		dialed, err := grpcx.Dial(addr, nil)
+		if err != nil {
+			return nil, err
+		}
+		c = dialed
+	}
+	s.conns[target] = c
+	return c, nil
+}
+
+func (s *Server) embeddedEtcd() bool { return len(s.cfg.Etcd) == 0 }
+
+func (s *Server) startOps(context.Context) error {
+	if s.cfg.Ops == "" {
+		return nil
+	}
+	var err error
+	s.ops, err = startOps(s.cfg.Ops, s.registry, s.dependencies)
+	return err
+}
+
+func (s *Server) stopOps(ctx context.Context) error {
+	for _, c := range s.conns {
+		if closer, ok := c.(io.Closer); ok {
+			_ = closer.Close()
+		}
+	}
+	if s.ops == nil {
+		return nil
+	}
+	return s.ops.stop(ctx)
+}
+
+// dependencies tells what can be reached right now.
+func (s *Server) dependencies() map[string]bool {
+	return map[string]bool{"nats": s.probe != nil && s.probe.Connected()}
+}
+
+func (s *Server) startEtcd(ctx context.Context) error {
+	if !s.embeddedEtcd() {
+		c, err := etcdx.Dial(s.cfg.Etcd, "")
+		if err != nil {
+			return err
+		}
+		s.etcd = c
+		s.onStop("etcd client", func() { _ = c.Close() })
+		return nil
+	}
+	if s.embedded == nil {
+		return errors.New("this binary carries no etcd: name its endpoints with --etcd")
+	}
+	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	c, stop, err := s.embedded.Etcd(ctx, s.cfg.Data)
+	if err != nil {
+		return err
+	}
+	s.etcd = c
+	s.onStop("etcd", stop)
+	return nil
+}
+
+func (s *Server) startNATS(ctx context.Context) error {
+	if s.cfg.NATS == "" {
+		if s.embedded == nil {
+			return errors.New("this binary carries no NATS: name its servers with --nats")
+		}
+		in, stop, err := s.embedded.NATS(s.cfg.Data, s.cfg.Durability == DurabilityPower, s.logger)
+		if err != nil {
+			return err
+		}
+		s.natsIn = in
+		s.onStop("nats", stop)
+	}
+	var err error
+	s.probe, err = s.connectNATS(ctx, "probe")
+	return err
+}
+
+// connectNATS makes a connection for one service; it is closed when the
+// process stops, after the service.
+func (s *Server) connectNATS(ctx context.Context, name string) (*natsx.Conn, error) {
+	c, err := natsx.Connect(ctx, natsx.Config{URL: s.cfg.NATS, InProcess: s.natsIn, Name: "chappe-" + name, Logger: s.logger})
+	if err != nil {
+		return nil, err
+	}
+	s.onStop("nats connection of "+name, func() {
+		dctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = c.Drain(dctx)
+	})
+	return c, nil
+}
+
+func (s *Server) startCatalog(ctx context.Context) error {
+	c, err := catalog.Watch(ctx, s.etcd, s.logger, s.registry)
+	if err != nil {
+		return err
+	}
+	s.catalog = c
+	s.onStop("catalog", c.Stop)
+	return nil
+}
+
+// openDB opens a service's schema; it is closed when the process stops, after
+// the service.
+func (s *Server) openDB(ctx context.Context, service string) (*store.DB, error) {
+	db, err := store.Open(ctx, store.Config{
+		URL: s.cfg.databaseURL(), Service: service, SyncFull: s.cfg.Durability == DurabilityPower,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.onStop("database of "+service, func() { _ = db.Close() })
+	return db, nil
+}
+
+// onStop adds something to be undone when the part that is starting has been
+// stopped.
+func (s *Server) onStop(name string, undo func()) {
+	s.group.Undo(name, func(context.Context) error {
+		undo()
+		return nil
+	})
+}
+
+func (s *Server) startGRPC(context.Context) error {
+	lis, err := net.Listen("tcp", s.cfg.GRPC)
+	if err != nil {
+		return err
+	}
+	s.grpc.Start(lis)
+	return nil
+}
+
+func (s *Server) trustedProxies() []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(s.cfg.TrustedProxies))
+	for _, p := range s.cfg.TrustedProxies {
+		if prefix, err := netip.ParsePrefix(p); err == nil { // validated before
+			out = append(out, prefix)
+		}
+	}
+	return out
+}

@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/msyncclient"
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+// TestDownstream lets 10 calls of 600 targets be distributed at the default
+// cap of 2,000 deliveries a second while another app sends as usual.
+func TestDownstream(t *testing.T) {
+	s := harness.Start(t)
+	const calls, targets, perSecond = 10, 600, 2000
+	app := s.NewApp(t, "enterprise", `{"rate_counting":{"per_ip":false},"rules":{
+		"send_message_users":{"limits":[{"count":1000000,"per":"minute","unit":"message","scope":"app"}]},
+		"get_token":{"limits":[{"count":100000,"per":"second","unit":"call","scope":"app"}]}}}`)
+	other := s.NewApp(t, "enterprise", harness.NoLimits)
+	other.Register(t, "omar")
+	users := make([]string, targets)
+	for i := range users {
+		users[i] = fmt.Sprintf("u%d", i)
+	}
+	app.Register(t, users...)
+
+	var mu sync.Mutex
+	var arrivals []time.Time
+	texts := make([][]string, targets)
+	var dialed sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, u := range users {
+		dialed.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			app.Dial(t, u, msyncclient.Options{KeepDuplicates: true, OnReceived: func(r msyncclient.Received) {
+				mu.Lock()
+				defer mu.Unlock()
+				arrivals = append(arrivals, time.Now())
+				texts[i] = append(texts[i], r.Text())
+			}})
+		})
+	}
+	bystander := other.Dial(t, "omar", msyncclient.Options{})
+	dialed.Wait()
+
+	began := time.Now()
+	for n := range calls {
+		r := app.Call(t, http.MethodPost, "/messages/users", map[string]any{
+			"to": users, "type": "txt", "body": map[string]string{"msg": fmt.Sprint(n)},
+		}, app.Token)
+		require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+	}
+	sent := time.Now()
+	r := other.Call(t, http.MethodPost, "/messages/users", map[string]any{
+		"to": []string{"omar"}, "type": "txt", "body": map[string]string{"msg": "meanwhile"},
+	}, other.Token)
+	require.Equal(t, http.StatusOK, r.Status)
+	select {
+	case got := <-bystander.Received():
+		require.Equal(t, "meanwhile", got.Text())
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "the other app's message did not arrive")
+	}
+	meanwhile := time.Since(sent)
+
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(arrivals) >= calls*targets
+	}, 30*time.Second, 10*time.Millisecond)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Len(t, arrivals, calls*targets)
+	for i, got := range texts {
+		require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, got, "in order at %s", users[i])
+	}
+	sort.Slice(arrivals, func(i, j int) bool { return arrivals[i].Before(arrivals[j]) })
+	// A second's budget goes out at once; what follows is paced.
+	first, last := arrivals[perSecond], arrivals[len(arrivals)-1]
+	rate := float64(len(arrivals)-perSecond-1) / last.Sub(first).Seconds()
+	t.Logf("%d deliveries in %s, paced at %.0f a second; the other app's message took %s", len(arrivals), last.Sub(began), rate, meanwhile)
+	require.InDelta(t, perSecond, rate, 0.05*perSecond)
+	require.Less(t, meanwhile, 200*time.Millisecond)
+}

@@ -1,0 +1,15 @@
+// Package e2e holds the black-box tests of whole servers: over REST, over
+// client connections and over gRPC, as their users reach them.
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+func TestMain(m *testing.M) {
+	harness.RunChild()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+// TestWebSDK runs the unmodified official Web SDK under Node against a server.
+// It needs Node and the packages that `npm ci` puts into test/websdk; `make
+// test` sees to both.
+func TestWebSDK(t *testing.T) {
+	dir, err := filepath.Abs("../websdk")
+	require.NoError(t, err)
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "easemob-websdk")); err != nil {
+		t.Skip("the SDK is not installed: run `npm ci` in test/websdk, or `make test`")
+	}
+	node, err := exec.LookPath("node")
+	require.NoError(t, err)
+	s := harness.Start(t)
+	app := s.NewApp(t, "enterprise", harness.NoLimits)
+	cmd := exec.CommandContext(t.Context(), node, "verify.mjs")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CHAPPE_API="+s.HTTP, "CHAPPE_WS="+s.WS, "CHAPPE_APP="+app.Key(),
+		"CHAPPE_CLIENT_ID="+app.ClientID, "CHAPPE_CLIENT_SECRET="+app.ClientSecret)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	require.NoError(t, cmd.Run())
+}

@@ -1,0 +1,121 @@
+package harness
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/services/run"
+)
+
+// childEnv tells a test binary to be a server with its data in that directory.
+const childEnv = "CHAPPE_TEST_SERVE"
+
+// RunChild makes the process a server if StartProcess started it, and does not
+// return then. TestMain calls it first.
+func RunChild() {
+	data := os.Getenv(childEnv)
+	if data == "" {
+		return
+	}
+	if err := serveChild(data); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveChild(data string) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	s, err := run.New(config(data), embedded{}, obs.NewLogger(os.Stderr, "warn", "text"), io.Discard)
+	if err != nil {
+		return err
+	}
+	if err := s.Start(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println("ready", s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr()) //nolint:forbidigo // what the parent waits for
+	<-signals
+	return s.Stop(context.Background())
+}
+
+// Process is a server as a process of its own.
+type Process struct {
+	*Server
+	cmd    *exec.Cmd
+	exited chan error
+}
+
+// StartProcess runs a server as a process of its own and waits until it is
+// ready. It is killed at the test's end if it still runs.
+func StartProcess(t testing.TB, data string) *Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
+	cmd.Env = append(os.Environ(), childEnv+"="+data)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	p := &Process{cmd: cmd, exited: make(chan error, 1)}
+	ready := make(chan string, 1)
+	go func() {
+		sc := bufio.NewScanner(out)
+		for sc.Scan() {
+			if rest, ok := strings.CutPrefix(sc.Text(), "ready "); ok {
+				ready <- rest
+			}
+		}
+		p.exited <- cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.Kill(t)
+		}
+	})
+	select {
+	case line := <-ready:
+		addrs := strings.Fields(line)
+		require.Len(t, addrs, 3)
+		p.Server = connect(t, addrs[0], addrs[1], addrs[2])
+	case err := <-p.exited:
+		require.FailNow(t, "the server ended before it was ready", "%v", err)
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "the server did not get ready in 30 s")
+	}
+	return p
+}
+
+// Kill ends the process at once, as a crash does, and waits until it is gone.
+func (p *Process) Kill(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Kill())
+	<-p.exited
+	p.cmd = nil
+}
+
+// Terminate asks the process to stop and waits for it; it returns how it
+// ended.
+func (p *Process) Terminate(t testing.TB) error {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	p.cmd = nil
+	select {
+	case err := <-p.exited:
+		return err
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "the server did not stop in 30 s")
+		return nil
+	}
+}

@@ -240,11 +240,11 @@ func (r *Receiver) enqueue(queue []byte) error {
 		return nil
 	}
 	r.current = append(r.current[:0], queue...)
-	return r.pull(0)
+	return r.pull(r.current, 0)
 }
 
-func (r *Receiver) pull(key uint64) error {
-	r.out = appendPull(r.out[:0], r.current, key)
+func (r *Receiver) pull(queue []byte, key uint64) error {
+	r.out = appendPull(r.out[:0], queue, key)
 	return r.conn.Write(r.out)
 }
 
@@ -267,20 +267,18 @@ func (r *Receiver) sync(payload []byte) error {
 			return err
 		}
 	}
-	if !sameName(p.queue, r.current) {
-		return nil // pushed outside of a pull
-	}
 	if !p.isLast {
-		return r.pull(p.nextKey)
+		// Confirmed whether it was asked for or not, as the SDKs do.
+		return r.pull(p.queue, p.nextKey)
 	}
-	if len(p.metas) > 0 {
-		return nil // pushed while the same queue is being pulled
+	if len(p.metas) > 0 || !sameName(p.queue, r.current) {
+		return nil // pushed past the queues, nothing to confirm
 	}
 	r.current = nil
 	if len(r.waiting) > 0 {
 		r.current = r.waiting[0]
 		r.waiting = r.waiting[1:]
-		return r.pull(0)
+		return r.pull(r.current, 0)
 	}
 	r.signalIfSynced()
 	return nil

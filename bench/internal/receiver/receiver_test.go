@@ -201,7 +201,21 @@ func TestCatchUpThenNotices(t *testing.T) {
 	require.NoError(t, r.Heartbeat())
 	f.mu.Lock()
 	require.Equal(t, pulls, f.pulls)
+
+	// A page that nobody asked for is confirmed like any other.
+	f.queues["eve"] = []string{"unasked"}
+	f.pages[99] = 1
+	f.send(msyncv1.MSync_SYNC, &msyncv1.CommSyncDL{
+		Status: &msyncv1.Status{ErrorCode: msyncv1.Status_OK.Enum()}, Queue: jid("eve"), IsLast: proto.Bool(false),
+		NextKey: proto.Uint64(99), Metas: []*msyncv1.Meta{textMeta("eve", "unasked")},
+	})
 	f.mu.Unlock()
+	require.Eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.queues["eve"]) == 0
+	}, 20*time.Second, time.Millisecond)
+	require.Contains(t, s.all(), "eve:unasked")
 
 	r.Close()
 	require.Error(t, r.Err())

@@ -97,7 +97,11 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	if err != nil {
 		return nil, err
 	}
-	void := max(s.now().UnixMilli()+1, u.validFrom)
+	void := max(s.now().UnixMilli(), u.validFrom) + 1
+	if _, err := tx.ExecContext(ctx, `INSERT INTO former_users (app, username, valid_from) VALUES ($1, $2, $3)
+		ON CONFLICT (app, username) DO UPDATE SET valid_from = excluded.valid_from`, app.Number, id, void); err != nil {
+		return nil, fmt.Errorf("delete user: %w", err)
+	}
 	ev.revoked(id, void).changed(id, busv1.UserEvent_CHANGE_DELETED).disconnected(id, busv1.Disconnect_REASON_REMOVED)
 
 	friends, err := queryStrings(ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,

@@ -277,6 +277,19 @@ func next[M any](t testing.TB, ch <-chan M) M {
 	}
 }
 
+// change waits for an event; those of before that are still on their way are
+// stepped over.
+func change(t testing.TB, ch <-chan *busv1.UserEvent, wanted string) {
+	t.Helper()
+	for {
+		e := next(t, ch)
+		require.Equal(t, appKey, e.GetApp())
+		if e.GetUser()+" "+e.GetChange().String() == wanted {
+			return
+		}
+	}
+}
+
 // roster reads a contact notice.
 func roster(t testing.TB, p *busv1.Push) (from, op, reason string) {
 	t.Helper()

@@ -65,8 +65,8 @@ func (s *Service) storePassword(ctx context.Context, app *catalog.App, u *user, 
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		now := s.now().UnixMilli()
 		changed, err := foundUser(scanUser(tx.QueryRowContext(ctx, `UPDATE users SET password_hash = $1, modified = $2,
-			valid_from = CASE WHEN valid_from > $3 THEN valid_from ELSE $3 END
-			WHERE app = $4 AND username = $5 AND uuid = $6 RETURNING `+userColumns, hash, now, now+1, app.Number, u.username, u.uuid)))
+			`+voidTokens("$2")+` WHERE app = $3 AND username = $4 AND uuid = $5 RETURNING `+userColumns,
+			hash, now, app.Number, u.username, u.uuid)))
 		if err != nil {
 			return err
 		}

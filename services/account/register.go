@@ -228,24 +228,20 @@ func (s *Service) insertUsers(ctx context.Context, tx *sql.Tx, app *catalog.App,
 		}
 		u := &user{
 			username: n.id, uuid: id.String(), created: now, modified: now, hash: n.hash, activated: true,
-			// A user of the same ID may have been deleted in this very millisecond,
-			// which voided the tokens issued until its end.
-			validFrom: now + 1,
-			nickname:  sql.NullString{String: n.nickname, Valid: n.nickname != ""},
+			nickname: sql.NullString{String: n.nickname, Valid: n.nickname != ""},
 		}
-		res, err := tx.ExecContext(ctx, `INSERT INTO users (app, username, uuid, created, modified, password_hash, valid_from, activated, nickname)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (app, username) DO NOTHING`,
-			app.Number, u.username, u.uuid, u.created, u.modified, u.hash, u.validFrom, u.activated, u.nickname)
+		err = tx.QueryRowContext(ctx, `INSERT INTO users (app, username, uuid, created, modified, password_hash, activated, nickname, valid_from)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+				COALESCE((SELECT valid_from FROM former_users WHERE app = $1 AND username = $2), 0))
+			ON CONFLICT (app, username) DO NOTHING RETURNING valid_from`,
+			app.Number, u.username, u.uuid, u.created, u.modified, u.hash, u.activated, u.nickname).Scan(&u.validFrom)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("insert user: %w", err)
 		}
-		inserted, err := res.RowsAffected()
-		if err != nil {
-			return nil, fmt.Errorf("insert user: %w", err)
-		}
-		if inserted == 1 {
-			created = append(created, u)
-		}
+		created = append(created, u)
 	}
 	return created, nil
 }

@@ -91,6 +91,14 @@ func decodeIgnored(doc string) map[string]bool {
 	return m
 }
 
+// voidTokens is the assignment of an UPDATE that voids all tokens issued so
+// far; now is the parameter that holds the time. Tokens are issued at the
+// present or, if that is later, at valid_from (see grantUser), so the new
+// instant lies after both.
+func voidTokens(now string) string {
+	return `valid_from = CASE WHEN valid_from > ` + now + ` THEN valid_from ELSE ` + now + ` END + 1`
+}
+
 // findUser finds a user by ID or UUID; the error is errs.NotFound if there is
 // none. An ID that looks like another user's UUID wins.
 func findUser(ctx context.Context, q querier, app int64, name string) (*user, error) {

@@ -98,13 +98,11 @@ func (s *Service) setActivated(ctx context.Context, org, appName, username strin
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		now := s.now().UnixMilli()
 		query := `UPDATE users SET activated = $1, modified = $2 WHERE app = $3 AND username = $4 RETURNING ` + userColumns
-		args := []any{activated, now, app.Number, id}
 		if !activated {
-			query = `UPDATE users SET activated = $1, modified = $2, valid_from = CASE WHEN valid_from > $3 THEN valid_from ELSE $3 END
-				WHERE app = $4 AND username = $5 RETURNING ` + userColumns
-			args = []any{activated, now, now + 1, app.Number, id}
+			query = `UPDATE users SET activated = $1, modified = $2, ` + voidTokens("$2") + `
+				WHERE app = $3 AND username = $4 RETURNING ` + userColumns
 		}
-		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, args...))); err != nil {
+		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, activated, now, app.Number, id))); err != nil {
 			return err
 		}
 		ev := s.events(app)

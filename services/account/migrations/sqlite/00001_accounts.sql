@@ -30,6 +30,15 @@ CREATE UNIQUE INDEX users_uuid ON users (app, uuid);
 -- the order of lists; UUIDs of one millisecond are in order of creation
 CREATE INDEX users_created ON users (app, created, uuid);
 
+-- Deleted users, for the instant before which their tokens are void: whoever
+-- takes the ID again must get tokens that are newer.
+CREATE TABLE former_users (
+    app        BIGINT NOT NULL,
+    username   TEXT   NOT NULL,
+    valid_from BIGINT NOT NULL,
+    PRIMARY KEY (app, username)
+);
+
 CREATE TABLE attributes (
     app      BIGINT NOT NULL,
     username TEXT   NOT NULL,

@@ -3,8 +3,11 @@ package messaging_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +47,8 @@ func (a apps) AppByKey(key string) (*catalog.App, bool) {
 	x, ok := a[key]
 	return x, ok
 }
+
+func (a apps) Apps() []*catalog.App { return slices.Collect(maps.Values(a)) }
 
 // users answers from a table: everybody exists but those named "nobody…".
 type users struct {
@@ -117,19 +122,26 @@ type rig struct {
 	users   *users
 	pacer   *pacer
 	service *messaging.Service
-	conn    *natsx.Conn
-	send    messagingv1.MessagingServiceClient
-	sync    messagingv1.SyncServiceClient
+	// ahead is how far the service's clock runs ahead.
+	ahead atomic.Int64
+	conn  *natsx.Conn
+	send  messagingv1.MessagingServiceClient
+	sync  messagingv1.SyncServiceClient
 }
 
 func newRig(t testing.TB, pace int64) *rig {
+	t.Helper()
+	return newRigOn(t, pace, testkit.SQLite(t, "messaging", nil))
+}
+
+func newRigOn(t testing.TB, pace int64, db *store.DB) *rig {
 	t.Helper()
 	seeds, err := tier.Seeds()
 	require.NoError(t, err)
 	compiled, err := tier.Compile(seeds[len(seeds)-1])
 	require.NoError(t, err)
 	r := &rig{
-		t: t, nats: testkit.NATSServer(t), etcd: testkit.Etcd(t), db: testkit.SQLite(t, "messaging", nil),
+		t: t, nats: testkit.NATSServer(t), etcd: testkit.Etcd(t), db: db,
 		users: &users{blocked: map[string][]string{}, muted: map[string]int64{}},
 		pacer: &pacer{rate: pace, began: time.Now(), by: map[string]*rate.Pacer{}, last: map[string]int64{}},
 		apps:  apps{},
@@ -151,10 +163,12 @@ func (r *rig) start() {
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
 	cfg.TakeOver = true
+	cfg.RetentionEvery = 20 * time.Millisecond
 	s, err := messaging.New(cfg, messaging.Deps{
 		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
 		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
-		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(), Now: time.Now,
+		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(),
+		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
 	})
 	require.NoError(r.t, err)
 	s.Register(ch)
@@ -553,4 +567,40 @@ func TestRestartGoesOnWhereItWas(t *testing.T) {
 	for i, m := range r.archived("lena~omar", 30) {
 		require.Equal(t, int64(i+1), m.GetSeq())
 	}
+}
+
+func TestRetentionDeletesAndKeepsPlaces(t *testing.T) {
+	t.Parallel()
+	testkit.EachDatabase(t, "messaging", nil, func(t *testing.T, db *store.DB) {
+		r := newRigOn(t, 0, db)
+		for i := range 3 {
+			_, err := r.send.SendToUsers(t.Context(), txt("lena", strconv.Itoa(i), "omar"))
+			require.NoError(t, err)
+		}
+		r.archived("lena~omar", 3)
+		days := r.apps["acme#shop"].Tier.Retention()
+		require.Positive(t, days)
+		r.ahead.Store(int64(days - time.Hour))
+		_, err := r.send.SendToUsers(t.Context(), txt("lena", "young", "omar"))
+		require.NoError(t, err)
+		require.Len(t, r.archived("lena~omar", 4), 4, "nothing is deleted before its time")
+		r.ahead.Store(int64(days + time.Minute))
+		left := func() []*messagingv1.Message {
+			resp, err := r.send.ListMessages(t.Context(), &messagingv1.ListMessagesRequest{Org: "acme", App: "shop", Conversation: "lena~omar"})
+			require.NoError(t, err)
+			return resp.GetMessages()
+		}
+		require.Eventually(t, func() bool { return len(left()) == 1 }, 10*time.Second, 10*time.Millisecond)
+		require.Equal(t, int64(4), left()[0].GetSeq())
+		page, err := r.sync.PullConversation(t.Context(), &messagingv1.PullConversationRequest{Org: "acme", App: "shop", User: "omar", Resource: "w", Conversation: "lena~omar"})
+		require.NoError(t, err)
+		require.Len(t, page.GetEntries(), 1, "offline and history agree")
+		r.ahead.Store(int64(3 * days))
+		require.Eventually(t, func() bool { return len(left()) == 0 }, 10*time.Second, 10*time.Millisecond)
+		r.stop()
+		r.start()
+		_, err = r.send.SendToUsers(t.Context(), txt("lena", "next", "omar"))
+		require.NoError(t, err)
+		require.Equal(t, int64(5), r.archived("lena~omar", 1)[0].GetSeq(), "places are not given out twice")
+	})
 }

@@ -16,6 +16,7 @@ type metrics struct {
 	backlog   prometheus.Gauge
 	failures  *prometheus.CounterVec
 	partition prometheus.Gauge
+	expired   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -49,6 +50,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "chappe_messaging_partitions_owned", Help: "Partitions whose worker runs here.",
 		}),
 	}
-	reg.MustRegister(m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
+	m.expired = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "chappe_messaging_expired_total", Help: "Messages deleted because their tier keeps them no longer.",
+	})
+	reg.MustRegister(m.expired, m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
 	return m
 }

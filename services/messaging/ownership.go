@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -25,6 +26,8 @@ type owner struct {
 	session *etcdx.Session
 	logger  *slog.Logger
 	workers map[int]*running
+	// first says that partition 0 is worked on here.
+	first atomic.Bool
 }
 
 type running struct {
@@ -140,7 +143,14 @@ func (o *owner) rebalance(ctx context.Context) error {
 	return nil
 }
 
+// worksFirst reports whether the worker of partition 0 runs here: what a
+// cluster needs done once is done there.
+func (o *owner) worksFirst() bool { return o.first.Load() }
+
 func (o *owner) begin(ctx context.Context, p int) {
+	if p == 0 {
+		o.first.Store(true)
+	}
 	wctx, cancel := context.WithCancel(ctx)
 	w := &running{cancel: cancel}
 	o.workers[p] = w
@@ -152,6 +162,9 @@ func (o *owner) begin(ctx context.Context, p int) {
 }
 
 func (o *owner) release(ctx context.Context, p int) {
+	if p == 0 {
+		o.first.Store(false)
+	}
 	w := o.workers[p]
 	w.cancel()
 	w.done.Wait()

@@ -48,11 +48,14 @@ type Config struct {
 	TakeOver bool
 	// SessionTTL is how long claims outlive a crash.
 	SessionTTL time.Duration
+	// RetentionEvery is how often messages past their tier's days are looked
+	// for; a tier's change is in force by then.
+	RetentionEvery time.Duration
 }
 
 // DefaultConfig gives the settings of a single node.
 func DefaultConfig() Config {
-	return Config{Partitions: 4, LogAge: 24 * time.Hour, Replicas: 1, SessionTTL: 5 * time.Second}
+	return Config{Partitions: 4, LogAge: 24 * time.Hour, Replicas: 1, SessionTTL: 5 * time.Second, RetentionEvery: 15 * time.Second}
 }
 
 // Validate reports every setting that does not fit.
@@ -71,6 +74,7 @@ func (c Config) Validate() error {
 type Apps interface {
 	App(org, app string) (*catalog.App, bool)
 	AppByKey(key string) (*catalog.App, bool)
+	Apps() []*catalog.App
 }
 
 // Deps are what the service works with.
@@ -196,6 +200,7 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.done.Go(func() { s.owner.run(run) })
 	s.done.Go(func() { s.backlogs.run(run) })
+	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
 	return nil
 }
 

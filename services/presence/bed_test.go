@@ -44,40 +44,45 @@ const (
 
 var appKey = names.AppKey(org, app)
 
-// apps is a catalogue of one app per name, made up when asked for.
+// apps is a catalogue that has every app but "none".
 type apps struct {
 	mu    sync.Mutex
 	quota map[string]int64
+	made  map[string]*catalog.App
 }
 
+// set gives an app a quota of users online; without it there is none.
 func (a *apps) set(app string, quota int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.quota[app] = quota
+	delete(a.made, app)
 }
 
 func (a *apps) App(org, app string) (*catalog.App, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if app == "none" {
 		return nil, false
 	}
-	a.mu.Lock()
-	quota, limited := a.quota[app]
-	a.mu.Unlock()
+	if made := a.made[app]; made != nil {
+		return made, true
+	}
 	seeds, err := tier.Seeds()
 	if err != nil {
 		return nil, false
 	}
 	d := seeds[0]
-	d.Quotas = map[string]*int64{}
-	d.Quotas[tier.QuotaOnlineUsers] = nil
-	if limited {
+	d.Quotas = map[string]*int64{tier.QuotaOnlineUsers: nil}
+	if quota, limited := a.quota[app]; limited {
 		d.Quotas[tier.QuotaOnlineUsers] = &quota
 	}
 	c, err := tier.Compile(d)
 	if err != nil {
 		return nil, false
 	}
-	return &catalog.App{Org: org, Name: app, Key: names.AppKey(org, app), Tier: c}, true
+	a.made[app] = &catalog.App{Org: org, Name: app, Key: names.AppKey(org, app), Tier: c}
+	return a.made[app], true
 }
 
 // accounts knows users by name and UUID, in every app.
@@ -159,7 +164,7 @@ func newBed(t *testing.T, db *store.DB) *bed {
 	server := testkit.NATSServer(t)
 	b := &bed{
 		server: server, nats: testkit.Connect(t, server), etcd: testkit.Etcd(t), db: db,
-		apps: &apps{quota: make(map[string]int64)}, accounts: newAccounts("amelia", "bruno", "carla"), clock: &clock{},
+		apps: &apps{quota: make(map[string]int64), made: make(map[string]*catalog.App)}, accounts: newAccounts("amelia", "bruno", "carla", "dario"), clock: &clock{},
 	}
 	b.register(t, gateway)
 	return b

@@ -115,7 +115,9 @@ func TestNewerConnectionOfADeviceStays(t *testing.T) {
 	// The older one's gateway tells of its end; the newer one is not affected.
 	one.logout(t, "c1", "amelia", "web_1")
 	require.Equal(t, []string{"c2"}, two.ids(t, t.Context(), "amelia"))
-	require.Eventually(t, func() bool { return len(one.ids(t, t.Context(), "amelia")) == 1 && one.ids(t, t.Context(), "amelia")[0] == "c2" }, patience, step)
+	require.Eventually(t, func() bool {
+		return len(one.ids(t, t.Context(), "amelia")) == 1 && one.ids(t, t.Context(), "amelia")[0] == "c2"
+	}, patience, step)
 
 	// Entering a connection again changes nothing and ends nothing.
 	two.login(t, "c2", "amelia", "web_1")

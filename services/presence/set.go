@@ -36,7 +36,10 @@ func (s *Service) setPresence(ctx context.Context, org, app, username, resource,
 	if err != nil {
 		return err
 	}
-	if err := s.store.setStatus(ctx, key, user, resource, status, ext, connected, s.deps.Now().UnixMilli()); err != nil {
+	// A millisecond later than it is, so that a login of this same millisecond,
+	// which may be recorded only after this, comes first.
+	at := s.deps.Now().UnixMilli() + 1
+	if err := s.store.setStatus(ctx, key, user, resource, status, ext, connected, at); err != nil {
 		return err
 	}
 	s.notices.changed(key, user)

@@ -68,13 +68,17 @@ build: ## build the binaries into bin/
 check: gen-check vet lint build ## all that needs no running server
 
 .PHONY: test
-test: build test/websdk/node_modules ## every test, with the Web SDK against a running server
-	CHAPPE_BIN=$(CURDIR)/$(BIN)/chappe $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+test: test/websdk/node_modules ## every test, with the Web SDK against a running server
+	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
 
 # The official client SDK, as published, which the tests under test/ drive.
 test/websdk/node_modules: test/websdk/package-lock.json
 	npm ci --prefix test/websdk --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+.PHONY: docs
+docs: ## write the tables of docs/ that are made from the code
+	$(GO) test ./test/docs -run TestGeneratedSections -update -count=1
 
 .PHONY: bench
 bench: build ## measure, and write bench/RESULTS.md

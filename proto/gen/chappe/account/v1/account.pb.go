@@ -2329,8 +2329,10 @@ type AddContactRequest struct {
 	App            string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername  string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
 	FriendUsername string                 `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Device of the owner that asks and needs no notice of it; may be empty.
+	Resource      string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddContactRequest) Reset() {
@@ -2387,6 +2389,13 @@ func (x *AddContactRequest) GetOwnerUsername() string {
 func (x *AddContactRequest) GetFriendUsername() string {
 	if x != nil {
 		return x.FriendUsername
+	}
+	return ""
+}
+
+func (x *AddContactRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
 	}
 	return ""
 }
@@ -2449,8 +2458,10 @@ type RemoveContactRequest struct {
 	App            string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername  string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
 	FriendUsername string                 `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As for AddContact.
+	Resource      string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RemoveContactRequest) Reset() {
@@ -2507,6 +2518,13 @@ func (x *RemoveContactRequest) GetOwnerUsername() string {
 func (x *RemoveContactRequest) GetFriendUsername() string {
 	if x != nil {
 		return x.FriendUsername
+	}
+	return ""
+}
+
+func (x *RemoveContactRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
 	}
 	return ""
 }
@@ -2626,7 +2644,9 @@ func (x *ListContactsRequest) GetOwnerUsername() string {
 type ListContactsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first.
-	Usernames     []string `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	Usernames []string `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// The same with remarks.
+	Contacts      []*Contact `protobuf:"bytes,2,rep,name=contacts,proto3" json:"contacts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2668,6 +2688,641 @@ func (x *ListContactsResponse) GetUsernames() []string {
 	return nil
 }
 
+func (x *ListContactsResponse) GetContacts() []*Contact {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+type Contact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	Remark        string                 `protobuf:"bytes,2,opt,name=remark,proto3" json:"remark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contact) Reset() {
+	*x = Contact{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contact) ProtoMessage() {}
+
+func (x *Contact) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
+func (*Contact) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Contact) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Contact) GetRemark() string {
+	if x != nil {
+		return x.Remark
+	}
+	return ""
+}
+
+type PageContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// 1 to 100, larger is read as 100; absent means 10.
+	Limit         *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageContactsRequest) Reset() {
+	*x = PageContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageContactsRequest) ProtoMessage() {}
+
+func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageContactsRequest.ProtoReflect.Descriptor instead.
+func (*PageContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PageContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *PageContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PageContactsRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *PageContactsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *PageContactsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type PageContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Contacts []*Contact `protobuf:"bytes,1,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	// Empty on the last page.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageContactsResponse) Reset() {
+	*x = PageContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageContactsResponse) ProtoMessage() {}
+
+func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageContactsResponse.ProtoReflect.Descriptor instead.
+func (*PageContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *PageContactsResponse) GetContacts() []*Contact {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *PageContactsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type SetContactRemarkRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Org            string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App            string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername  string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	FriendUsername string                 `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
+	// At most 100 characters; empty clears it.
+	Remark        string `protobuf:"bytes,5,opt,name=remark,proto3" json:"remark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetContactRemarkRequest) Reset() {
+	*x = SetContactRemarkRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetContactRemarkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetContactRemarkRequest) ProtoMessage() {}
+
+func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetContactRemarkRequest.ProtoReflect.Descriptor instead.
+func (*SetContactRemarkRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *SetContactRemarkRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetContactRemarkRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetContactRemarkRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *SetContactRemarkRequest) GetFriendUsername() string {
+	if x != nil {
+		return x.FriendUsername
+	}
+	return ""
+}
+
+func (x *SetContactRemarkRequest) GetRemark() string {
+	if x != nil {
+		return x.Remark
+	}
+	return ""
+}
+
+type SetContactRemarkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetContactRemarkResponse) Reset() {
+	*x = SetContactRemarkResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetContactRemarkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetContactRemarkResponse) ProtoMessage() {}
+
+func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetContactRemarkResponse.ProtoReflect.Descriptor instead.
+func (*SetContactRemarkResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
+}
+
+type RequestContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	Usernames     []string               `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// Shown to those asked.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestContactsRequest) Reset() {
+	*x = RequestContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestContactsRequest) ProtoMessage() {}
+
+func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestContactsRequest.ProtoReflect.Descriptor instead.
+func (*RequestContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RequestContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *RequestContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RequestContactsRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *RequestContactsRequest) GetUsernames() []string {
+	if x != nil {
+		return x.Usernames
+	}
+	return nil
+}
+
+func (x *RequestContactsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RequestContactsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestContactsResponse) Reset() {
+	*x = RequestContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestContactsResponse) ProtoMessage() {}
+
+func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestContactsResponse.ProtoReflect.Descriptor instead.
+func (*RequestContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
+}
+
+type AcceptContactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// Who asked.
+	FriendUsername string `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
+	// As for AddContact.
+	Resource      string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptContactRequest) Reset() {
+	*x = AcceptContactRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptContactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptContactRequest) ProtoMessage() {}
+
+func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptContactRequest.ProtoReflect.Descriptor instead.
+func (*AcceptContactRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *AcceptContactRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *AcceptContactRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *AcceptContactRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *AcceptContactRequest) GetFriendUsername() string {
+	if x != nil {
+		return x.FriendUsername
+	}
+	return ""
+}
+
+func (x *AcceptContactRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+type AcceptContactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptContactResponse) Reset() {
+	*x = AcceptContactResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptContactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptContactResponse) ProtoMessage() {}
+
+func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptContactResponse.ProtoReflect.Descriptor instead.
+func (*AcceptContactResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
+}
+
+type DeclineContactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// Who asked.
+	FriendUsername string `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DeclineContactRequest) Reset() {
+	*x = DeclineContactRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeclineContactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeclineContactRequest) ProtoMessage() {}
+
+func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeclineContactRequest.ProtoReflect.Descriptor instead.
+func (*DeclineContactRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *DeclineContactRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *DeclineContactRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *DeclineContactRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *DeclineContactRequest) GetFriendUsername() string {
+	if x != nil {
+		return x.FriendUsername
+	}
+	return ""
+}
+
+type DeclineContactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeclineContactResponse) Reset() {
+	*x = DeclineContactResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeclineContactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeclineContactResponse) ProtoMessage() {}
+
+func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeclineContactResponse.ProtoReflect.Descriptor instead.
+func (*DeclineContactResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
+}
+
 type ListBlocksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
@@ -2679,7 +3334,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +3346,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +3359,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListBlocksRequest) GetOrg() string {
@@ -2737,7 +3392,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +3404,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +3417,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListBlocksResponse) GetUsernames() []string {
@@ -2784,7 +3439,7 @@ type AddBlocksRequest struct {
 
 func (x *AddBlocksRequest) Reset() {
 	*x = AddBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +3451,7 @@ func (x *AddBlocksRequest) String() string {
 func (*AddBlocksRequest) ProtoMessage() {}
 
 func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +3464,7 @@ func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksRequest.ProtoReflect.Descriptor instead.
 func (*AddBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AddBlocksRequest) GetOrg() string {
@@ -2849,7 +3504,7 @@ type AddBlocksResponse struct {
 
 func (x *AddBlocksResponse) Reset() {
 	*x = AddBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +3516,7 @@ func (x *AddBlocksResponse) String() string {
 func (*AddBlocksResponse) ProtoMessage() {}
 
 func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +3529,7 @@ func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksResponse.ProtoReflect.Descriptor instead.
 func (*AddBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AddBlocksResponse) GetUsernames() []string {
@@ -2896,7 +3551,7 @@ type RemoveBlockRequest struct {
 
 func (x *RemoveBlockRequest) Reset() {
 	*x = RemoveBlockRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +3563,7 @@ func (x *RemoveBlockRequest) String() string {
 func (*RemoveBlockRequest) ProtoMessage() {}
 
 func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +3576,7 @@ func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlockRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RemoveBlockRequest) GetOrg() string {
@@ -2962,7 +3617,7 @@ type RemoveBlockResponse struct {
 
 func (x *RemoveBlockResponse) Reset() {
 	*x = RemoveBlockResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2974,7 +3629,7 @@ func (x *RemoveBlockResponse) String() string {
 func (*RemoveBlockResponse) ProtoMessage() {}
 
 func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2987,7 +3642,7 @@ func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlockResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveBlockResponse) GetOwnerUuid() string {
@@ -3019,7 +3674,7 @@ type SetGlobalMuteRequest struct {
 
 func (x *SetGlobalMuteRequest) Reset() {
 	*x = SetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3686,7 @@ func (x *SetGlobalMuteRequest) String() string {
 func (*SetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3699,7 @@ func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SetGlobalMuteRequest) GetOrg() string {
@@ -3097,7 +3752,7 @@ type SetGlobalMuteResponse struct {
 
 func (x *SetGlobalMuteResponse) Reset() {
 	*x = SetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3764,7 @@ func (x *SetGlobalMuteResponse) String() string {
 func (*SetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3777,7 @@ func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
 }
 
 type GetGlobalMuteRequest struct {
@@ -3136,7 +3791,7 @@ type GetGlobalMuteRequest struct {
 
 func (x *GetGlobalMuteRequest) Reset() {
 	*x = GetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3803,7 @@ func (x *GetGlobalMuteRequest) String() string {
 func (*GetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3816,7 @@ func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetGlobalMuteRequest) GetOrg() string {
@@ -3200,7 +3855,7 @@ type GetGlobalMuteResponse struct {
 
 func (x *GetGlobalMuteResponse) Reset() {
 	*x = GetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3867,7 @@ func (x *GetGlobalMuteResponse) String() string {
 func (*GetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3880,7 @@ func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetGlobalMuteResponse) GetUsername() string {
@@ -3275,7 +3930,7 @@ type ListGlobalMutesRequest struct {
 
 func (x *ListGlobalMutesRequest) Reset() {
 	*x = ListGlobalMutesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3942,7 @@ func (x *ListGlobalMutesRequest) String() string {
 func (*ListGlobalMutesRequest) ProtoMessage() {}
 
 func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3955,7 @@ func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesRequest.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListGlobalMutesRequest) GetOrg() string {
@@ -3342,7 +3997,7 @@ type ListGlobalMutesResponse struct {
 
 func (x *ListGlobalMutesResponse) Reset() {
 	*x = ListGlobalMutesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +4009,7 @@ func (x *ListGlobalMutesResponse) String() string {
 func (*ListGlobalMutesResponse) ProtoMessage() {}
 
 func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +4022,7 @@ func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesResponse.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListGlobalMutesResponse) GetMutes() []*GlobalMute {
@@ -3397,7 +4052,7 @@ type GlobalMute struct {
 
 func (x *GlobalMute) Reset() {
 	*x = GlobalMute{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +4064,7 @@ func (x *GlobalMute) String() string {
 func (*GlobalMute) ProtoMessage() {}
 
 func (x *GlobalMute) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +4077,7 @@ func (x *GlobalMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalMute.ProtoReflect.Descriptor instead.
 func (*GlobalMute) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GlobalMute) GetUsername() string {
@@ -3662,21 +4317,23 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\"\x1e\n" +
-	"\x1cDeleteUserAttributesResponse\"\x87\x01\n" +
+	"\x1cDeleteUserAttributesResponse\"\xa3\x01\n" +
 	"\x11AddContactRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
-	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\"d\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\"d\n" +
 	"\x12AddContactResponse\x12\x1d\n" +
 	"\n" +
 	"owner_uuid\x18\x01 \x01(\tR\townerUuid\x12/\n" +
-	"\x06friend\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\x06friend\"\x8a\x01\n" +
+	"\x06friend\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\x06friend\"\xa6\x01\n" +
 	"\x14RemoveContactRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
-	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\"g\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\"g\n" +
 	"\x15RemoveContactResponse\x12\x1d\n" +
 	"\n" +
 	"owner_uuid\x18\x01 \x01(\tR\townerUuid\x12/\n" +
@@ -3684,9 +4341,50 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x13ListContactsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
-	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\"4\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\"l\n" +
 	"\x14ListContactsResponse\x12\x1c\n" +
-	"\tusernames\x18\x01 \x03(\tR\tusernames\"^\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\x126\n" +
+	"\bcontacts\x18\x02 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\"=\n" +
+	"\aContact\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x16\n" +
+	"\x06remark\x18\x02 \x01(\tR\x06remark\"\x9d\x01\n" +
+	"\x13PageContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\b\n" +
+	"\x06_limit\"f\n" +
+	"\x14PageContactsResponse\x126\n" +
+	"\bcontacts\x18\x01 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xa5\x01\n" +
+	"\x17SetContactRemarkRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x16\n" +
+	"\x06remark\x18\x05 \x01(\tR\x06remark\"\x1a\n" +
+	"\x18SetContactRemarkResponse\"\x99\x01\n" +
+	"\x16RequestContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
+	"\tusernames\x18\x04 \x03(\tR\tusernames\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x19\n" +
+	"\x17RequestContactsResponse\"\xa6\x01\n" +
+	"\x14AcceptContactRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\"\x17\n" +
+	"\x15AcceptContactResponse\"\x8b\x01\n" +
+	"\x15DeclineContactRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\"\x18\n" +
+	"\x16DeclineContactResponse\"^\n" +
 	"\x11ListBlocksRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
@@ -3767,12 +4465,17 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x11GetUserAttributes\x12+.chappe.account.v1.GetUserAttributesRequest\x1a,.chappe.account.v1.GetUserAttributesResponse\x12\x86\x01\n" +
 	"\x19GetUserAttributesCapacity\x123.chappe.account.v1.GetUserAttributesCapacityRequest\x1a4.chappe.account.v1.GetUserAttributesCapacityResponse\x12}\n" +
 	"\x16BatchGetUserAttributes\x120.chappe.account.v1.BatchGetUserAttributesRequest\x1a1.chappe.account.v1.BatchGetUserAttributesResponse\x12w\n" +
-	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xc2\x04\n" +
+	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xc5\b\n" +
 	"\x0fRelationService\x12Y\n" +
 	"\n" +
 	"AddContact\x12$.chappe.account.v1.AddContactRequest\x1a%.chappe.account.v1.AddContactResponse\x12b\n" +
 	"\rRemoveContact\x12'.chappe.account.v1.RemoveContactRequest\x1a(.chappe.account.v1.RemoveContactResponse\x12_\n" +
-	"\fListContacts\x12&.chappe.account.v1.ListContactsRequest\x1a'.chappe.account.v1.ListContactsResponse\x12Y\n" +
+	"\fListContacts\x12&.chappe.account.v1.ListContactsRequest\x1a'.chappe.account.v1.ListContactsResponse\x12_\n" +
+	"\fPageContacts\x12&.chappe.account.v1.PageContactsRequest\x1a'.chappe.account.v1.PageContactsResponse\x12k\n" +
+	"\x10SetContactRemark\x12*.chappe.account.v1.SetContactRemarkRequest\x1a+.chappe.account.v1.SetContactRemarkResponse\x12h\n" +
+	"\x0fRequestContacts\x12).chappe.account.v1.RequestContactsRequest\x1a*.chappe.account.v1.RequestContactsResponse\x12b\n" +
+	"\rAcceptContact\x12'.chappe.account.v1.AcceptContactRequest\x1a(.chappe.account.v1.AcceptContactResponse\x12e\n" +
+	"\x0eDeclineContact\x12(.chappe.account.v1.DeclineContactRequest\x1a).chappe.account.v1.DeclineContactResponse\x12Y\n" +
 	"\n" +
 	"ListBlocks\x12$.chappe.account.v1.ListBlocksRequest\x1a%.chappe.account.v1.ListBlocksResponse\x12V\n" +
 	"\tAddBlocks\x12#.chappe.account.v1.AddBlocksRequest\x1a$.chappe.account.v1.AddBlocksResponse\x12\\\n" +
@@ -3794,7 +4497,7 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
 	(*NewUser)(nil),                           // 1: chappe.account.v1.NewUser
@@ -3839,28 +4542,39 @@ var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*RemoveContactResponse)(nil),             // 40: chappe.account.v1.RemoveContactResponse
 	(*ListContactsRequest)(nil),               // 41: chappe.account.v1.ListContactsRequest
 	(*ListContactsResponse)(nil),              // 42: chappe.account.v1.ListContactsResponse
-	(*ListBlocksRequest)(nil),                 // 43: chappe.account.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),                // 44: chappe.account.v1.ListBlocksResponse
-	(*AddBlocksRequest)(nil),                  // 45: chappe.account.v1.AddBlocksRequest
-	(*AddBlocksResponse)(nil),                 // 46: chappe.account.v1.AddBlocksResponse
-	(*RemoveBlockRequest)(nil),                // 47: chappe.account.v1.RemoveBlockRequest
-	(*RemoveBlockResponse)(nil),               // 48: chappe.account.v1.RemoveBlockResponse
-	(*SetGlobalMuteRequest)(nil),              // 49: chappe.account.v1.SetGlobalMuteRequest
-	(*SetGlobalMuteResponse)(nil),             // 50: chappe.account.v1.SetGlobalMuteResponse
-	(*GetGlobalMuteRequest)(nil),              // 51: chappe.account.v1.GetGlobalMuteRequest
-	(*GetGlobalMuteResponse)(nil),             // 52: chappe.account.v1.GetGlobalMuteResponse
-	(*ListGlobalMutesRequest)(nil),            // 53: chappe.account.v1.ListGlobalMutesRequest
-	(*ListGlobalMutesResponse)(nil),           // 54: chappe.account.v1.ListGlobalMutesResponse
-	(*GlobalMute)(nil),                        // 55: chappe.account.v1.GlobalMute
-	nil,                                       // 56: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 57: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 58: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 59: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 60: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 61: chappe.account.v1.UserAttributes.AttributesEntry
+	(*Contact)(nil),                           // 43: chappe.account.v1.Contact
+	(*PageContactsRequest)(nil),               // 44: chappe.account.v1.PageContactsRequest
+	(*PageContactsResponse)(nil),              // 45: chappe.account.v1.PageContactsResponse
+	(*SetContactRemarkRequest)(nil),           // 46: chappe.account.v1.SetContactRemarkRequest
+	(*SetContactRemarkResponse)(nil),          // 47: chappe.account.v1.SetContactRemarkResponse
+	(*RequestContactsRequest)(nil),            // 48: chappe.account.v1.RequestContactsRequest
+	(*RequestContactsResponse)(nil),           // 49: chappe.account.v1.RequestContactsResponse
+	(*AcceptContactRequest)(nil),              // 50: chappe.account.v1.AcceptContactRequest
+	(*AcceptContactResponse)(nil),             // 51: chappe.account.v1.AcceptContactResponse
+	(*DeclineContactRequest)(nil),             // 52: chappe.account.v1.DeclineContactRequest
+	(*DeclineContactResponse)(nil),            // 53: chappe.account.v1.DeclineContactResponse
+	(*ListBlocksRequest)(nil),                 // 54: chappe.account.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),                // 55: chappe.account.v1.ListBlocksResponse
+	(*AddBlocksRequest)(nil),                  // 56: chappe.account.v1.AddBlocksRequest
+	(*AddBlocksResponse)(nil),                 // 57: chappe.account.v1.AddBlocksResponse
+	(*RemoveBlockRequest)(nil),                // 58: chappe.account.v1.RemoveBlockRequest
+	(*RemoveBlockResponse)(nil),               // 59: chappe.account.v1.RemoveBlockResponse
+	(*SetGlobalMuteRequest)(nil),              // 60: chappe.account.v1.SetGlobalMuteRequest
+	(*SetGlobalMuteResponse)(nil),             // 61: chappe.account.v1.SetGlobalMuteResponse
+	(*GetGlobalMuteRequest)(nil),              // 62: chappe.account.v1.GetGlobalMuteRequest
+	(*GetGlobalMuteResponse)(nil),             // 63: chappe.account.v1.GetGlobalMuteResponse
+	(*ListGlobalMutesRequest)(nil),            // 64: chappe.account.v1.ListGlobalMutesRequest
+	(*ListGlobalMutesResponse)(nil),           // 65: chappe.account.v1.ListGlobalMutesResponse
+	(*GlobalMute)(nil),                        // 66: chappe.account.v1.GlobalMute
+	nil,                                       // 67: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 68: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 69: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 70: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 71: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 72: chappe.account.v1.UserAttributes.AttributesEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	56, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	67, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
 	1,  // 1: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
 	0,  // 2: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
 	4,  // 3: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
@@ -3869,74 +4583,86 @@ var file_chappe_account_v1_account_proto_depIdxs = []int32{
 	0,  // 6: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
 	0,  // 7: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
 	0,  // 8: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	57, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	68, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
 	0,  // 10: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
 	23, // 11: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
 	0,  // 12: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	58, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	59, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	60, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	69, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	70, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	71, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
 	34, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	61, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	72, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
 	0,  // 18: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
 	0,  // 19: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
-	0,  // 20: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
-	55, // 21: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	2,  // 22: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	5,  // 23: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	7,  // 24: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	9,  // 25: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	11, // 26: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	13, // 27: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	15, // 28: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	17, // 29: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	19, // 30: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	21, // 31: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	24, // 32: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	26, // 33: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	28, // 34: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	30, // 35: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	32, // 36: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	35, // 37: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	37, // 38: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	39, // 39: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	41, // 40: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	43, // 41: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	45, // 42: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	47, // 43: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	49, // 44: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	51, // 45: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	53, // 46: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	3,  // 47: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	6,  // 48: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	8,  // 49: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	10, // 50: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	12, // 51: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	14, // 52: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	16, // 53: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	18, // 54: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	20, // 55: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	22, // 56: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	25, // 57: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	27, // 58: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	29, // 59: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	31, // 60: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	33, // 61: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	36, // 62: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	38, // 63: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	40, // 64: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	42, // 65: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	44, // 66: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	46, // 67: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	48, // 68: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	50, // 69: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	52, // 70: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	54, // 71: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	47, // [47:72] is the sub-list for method output_type
-	22, // [22:47] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	43, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	43, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	0,  // 22: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
+	66, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
+	2,  // 24: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	5,  // 25: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	7,  // 26: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	9,  // 27: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	11, // 28: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	13, // 29: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	15, // 30: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	17, // 31: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	19, // 32: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	21, // 33: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	24, // 34: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	26, // 35: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	28, // 36: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	30, // 37: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	32, // 38: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	35, // 39: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	37, // 40: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	39, // 41: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	41, // 42: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	44, // 43: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	46, // 44: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	48, // 45: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	50, // 46: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	52, // 47: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	54, // 48: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	56, // 49: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	58, // 50: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	60, // 51: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	62, // 52: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	64, // 53: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	3,  // 54: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	6,  // 55: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	8,  // 56: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	10, // 57: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	12, // 58: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	14, // 59: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	16, // 60: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	18, // 61: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	20, // 62: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	22, // 63: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	25, // 64: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	27, // 65: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	29, // 66: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	31, // 67: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	33, // 68: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	36, // 69: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	38, // 70: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	40, // 71: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	42, // 72: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	45, // 73: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	47, // 74: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	49, // 75: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	51, // 76: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	53, // 77: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	55, // 78: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	57, // 79: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	59, // 80: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	61, // 81: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	63, // 82: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	65, // 83: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	54, // [54:84] is the sub-list for method output_type
+	24, // [24:54] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -3951,15 +4677,16 @@ func file_chappe_account_v1_account_proto_init() {
 	file_chappe_account_v1_account_proto_msgTypes[13].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[19].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[24].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[49].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[53].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[44].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[60].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[64].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

@@ -1145,6 +1145,8 @@ func local_request_AttributeService_DeleteUserAttributes_0(ctx context.Context, 
 	return msg, metadata, err
 }
 
+var filter_RelationService_AddContact_0 = &utilities.DoubleArray{Encoding: map[string]int{"org": 0, "app": 1, "owner_username": 2, "friend_username": 3}, Base: []int{1, 1, 2, 3, 4, 0, 0, 0, 0}, Check: []int{0, 1, 1, 1, 1, 2, 3, 4, 5}}
+
 func request_RelationService_AddContact_0(ctx context.Context, marshaler runtime.Marshaler, client RelationServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq AddContactRequest
@@ -1182,6 +1184,12 @@ func request_RelationService_AddContact_0(ctx context.Context, marshaler runtime
 	protoReq.FriendUsername, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "friend_username", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_AddContact_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -1228,9 +1236,17 @@ func local_request_RelationService_AddContact_0(ctx context.Context, marshaler r
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "friend_username", err)
 	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_AddContact_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
 	msg, err := server.AddContact(ctx, &protoReq)
 	return msg, metadata, err
 }
+
+var filter_RelationService_RemoveContact_0 = &utilities.DoubleArray{Encoding: map[string]int{"org": 0, "app": 1, "owner_username": 2, "friend_username": 3}, Base: []int{1, 1, 2, 3, 4, 0, 0, 0, 0}, Check: []int{0, 1, 1, 1, 1, 2, 3, 4, 5}}
 
 func request_RelationService_RemoveContact_0(ctx context.Context, marshaler runtime.Marshaler, client RelationServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
@@ -1269,6 +1285,12 @@ func request_RelationService_RemoveContact_0(ctx context.Context, marshaler runt
 	protoReq.FriendUsername, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "friend_username", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_RemoveContact_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -1314,6 +1336,12 @@ func local_request_RelationService_RemoveContact_0(ctx context.Context, marshale
 	protoReq.FriendUsername, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "friend_username", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_RemoveContact_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.RemoveContact(ctx, &protoReq)
 	return msg, metadata, err

@@ -848,12 +848,17 @@ var AttributeService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	RelationService_AddContact_FullMethodName    = "/chappe.account.v1.RelationService/AddContact"
-	RelationService_RemoveContact_FullMethodName = "/chappe.account.v1.RelationService/RemoveContact"
-	RelationService_ListContacts_FullMethodName  = "/chappe.account.v1.RelationService/ListContacts"
-	RelationService_ListBlocks_FullMethodName    = "/chappe.account.v1.RelationService/ListBlocks"
-	RelationService_AddBlocks_FullMethodName     = "/chappe.account.v1.RelationService/AddBlocks"
-	RelationService_RemoveBlock_FullMethodName   = "/chappe.account.v1.RelationService/RemoveBlock"
+	RelationService_AddContact_FullMethodName       = "/chappe.account.v1.RelationService/AddContact"
+	RelationService_RemoveContact_FullMethodName    = "/chappe.account.v1.RelationService/RemoveContact"
+	RelationService_ListContacts_FullMethodName     = "/chappe.account.v1.RelationService/ListContacts"
+	RelationService_PageContacts_FullMethodName     = "/chappe.account.v1.RelationService/PageContacts"
+	RelationService_SetContactRemark_FullMethodName = "/chappe.account.v1.RelationService/SetContactRemark"
+	RelationService_RequestContacts_FullMethodName  = "/chappe.account.v1.RelationService/RequestContacts"
+	RelationService_AcceptContact_FullMethodName    = "/chappe.account.v1.RelationService/AcceptContact"
+	RelationService_DeclineContact_FullMethodName   = "/chappe.account.v1.RelationService/DeclineContact"
+	RelationService_ListBlocks_FullMethodName       = "/chappe.account.v1.RelationService/ListBlocks"
+	RelationService_AddBlocks_FullMethodName        = "/chappe.account.v1.RelationService/AddBlocks"
+	RelationService_RemoveBlock_FullMethodName      = "/chappe.account.v1.RelationService/RemoveBlock"
 )
 
 // RelationServiceClient is the client API for RelationService service.
@@ -865,6 +870,14 @@ type RelationServiceClient interface {
 	AddContact(ctx context.Context, in *AddContactRequest, opts ...grpc.CallOption) (*AddContactResponse, error)
 	RemoveContact(ctx context.Context, in *RemoveContactRequest, opts ...grpc.CallOption) (*RemoveContactResponse, error)
 	ListContacts(ctx context.Context, in *ListContactsRequest, opts ...grpc.CallOption) (*ListContactsResponse, error)
+	// PageContacts is ListContacts in pages.
+	PageContacts(ctx context.Context, in *PageContactsRequest, opts ...grpc.CallOption) (*PageContactsResponse, error)
+	// SetContactRemark sets what a user notes about a friend.
+	SetContactRemark(ctx context.Context, in *SetContactRemarkRequest, opts ...grpc.CallOption) (*SetContactRemarkResponse, error)
+	// RequestContacts asks users to become friends; they accept or decline.
+	RequestContacts(ctx context.Context, in *RequestContactsRequest, opts ...grpc.CallOption) (*RequestContactsResponse, error)
+	AcceptContact(ctx context.Context, in *AcceptContactRequest, opts ...grpc.CallOption) (*AcceptContactResponse, error)
+	DeclineContact(ctx context.Context, in *DeclineContactRequest, opts ...grpc.CallOption) (*DeclineContactResponse, error)
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksResponse, error)
 	AddBlocks(ctx context.Context, in *AddBlocksRequest, opts ...grpc.CallOption) (*AddBlocksResponse, error)
 	RemoveBlock(ctx context.Context, in *RemoveBlockRequest, opts ...grpc.CallOption) (*RemoveBlockResponse, error)
@@ -902,6 +915,56 @@ func (c *relationServiceClient) ListContacts(ctx context.Context, in *ListContac
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListContactsResponse)
 	err := c.cc.Invoke(ctx, RelationService_ListContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) PageContacts(ctx context.Context, in *PageContactsRequest, opts ...grpc.CallOption) (*PageContactsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PageContactsResponse)
+	err := c.cc.Invoke(ctx, RelationService_PageContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) SetContactRemark(ctx context.Context, in *SetContactRemarkRequest, opts ...grpc.CallOption) (*SetContactRemarkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetContactRemarkResponse)
+	err := c.cc.Invoke(ctx, RelationService_SetContactRemark_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) RequestContacts(ctx context.Context, in *RequestContactsRequest, opts ...grpc.CallOption) (*RequestContactsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestContactsResponse)
+	err := c.cc.Invoke(ctx, RelationService_RequestContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) AcceptContact(ctx context.Context, in *AcceptContactRequest, opts ...grpc.CallOption) (*AcceptContactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptContactResponse)
+	err := c.cc.Invoke(ctx, RelationService_AcceptContact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) DeclineContact(ctx context.Context, in *DeclineContactRequest, opts ...grpc.CallOption) (*DeclineContactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeclineContactResponse)
+	err := c.cc.Invoke(ctx, RelationService_DeclineContact_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -947,6 +1010,14 @@ type RelationServiceServer interface {
 	AddContact(context.Context, *AddContactRequest) (*AddContactResponse, error)
 	RemoveContact(context.Context, *RemoveContactRequest) (*RemoveContactResponse, error)
 	ListContacts(context.Context, *ListContactsRequest) (*ListContactsResponse, error)
+	// PageContacts is ListContacts in pages.
+	PageContacts(context.Context, *PageContactsRequest) (*PageContactsResponse, error)
+	// SetContactRemark sets what a user notes about a friend.
+	SetContactRemark(context.Context, *SetContactRemarkRequest) (*SetContactRemarkResponse, error)
+	// RequestContacts asks users to become friends; they accept or decline.
+	RequestContacts(context.Context, *RequestContactsRequest) (*RequestContactsResponse, error)
+	AcceptContact(context.Context, *AcceptContactRequest) (*AcceptContactResponse, error)
+	DeclineContact(context.Context, *DeclineContactRequest) (*DeclineContactResponse, error)
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksResponse, error)
 	AddBlocks(context.Context, *AddBlocksRequest) (*AddBlocksResponse, error)
 	RemoveBlock(context.Context, *RemoveBlockRequest) (*RemoveBlockResponse, error)
@@ -968,6 +1039,21 @@ func (UnimplementedRelationServiceServer) RemoveContact(context.Context, *Remove
 }
 func (UnimplementedRelationServiceServer) ListContacts(context.Context, *ListContactsRequest) (*ListContactsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) PageContacts(context.Context, *PageContactsRequest) (*PageContactsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PageContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) SetContactRemark(context.Context, *SetContactRemarkRequest) (*SetContactRemarkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetContactRemark not implemented")
+}
+func (UnimplementedRelationServiceServer) RequestContacts(context.Context, *RequestContactsRequest) (*RequestContactsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) AcceptContact(context.Context, *AcceptContactRequest) (*AcceptContactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptContact not implemented")
+}
+func (UnimplementedRelationServiceServer) DeclineContact(context.Context, *DeclineContactRequest) (*DeclineContactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeclineContact not implemented")
 }
 func (UnimplementedRelationServiceServer) ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBlocks not implemented")
@@ -1053,6 +1139,96 @@ func _RelationService_ListContacts_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RelationService_PageContacts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PageContactsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).PageContacts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_PageContacts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).PageContacts(ctx, req.(*PageContactsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_SetContactRemark_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetContactRemarkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).SetContactRemark(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_SetContactRemark_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).SetContactRemark(ctx, req.(*SetContactRemarkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_RequestContacts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestContactsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).RequestContacts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_RequestContacts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).RequestContacts(ctx, req.(*RequestContactsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_AcceptContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptContactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).AcceptContact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_AcceptContact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).AcceptContact(ctx, req.(*AcceptContactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_DeclineContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeclineContactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).DeclineContact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_DeclineContact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).DeclineContact(ctx, req.(*DeclineContactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RelationService_ListBlocks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListBlocksRequest)
 	if err := dec(in); err != nil {
@@ -1125,6 +1301,26 @@ var RelationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListContacts",
 			Handler:    _RelationService_ListContacts_Handler,
+		},
+		{
+			MethodName: "PageContacts",
+			Handler:    _RelationService_PageContacts_Handler,
+		},
+		{
+			MethodName: "SetContactRemark",
+			Handler:    _RelationService_SetContactRemark_Handler,
+		},
+		{
+			MethodName: "RequestContacts",
+			Handler:    _RelationService_RequestContacts_Handler,
+		},
+		{
+			MethodName: "AcceptContact",
+			Handler:    _RelationService_AcceptContact_Handler,
+		},
+		{
+			MethodName: "DeclineContact",
+			Handler:    _RelationService_DeclineContact_Handler,
 		},
 		{
 			MethodName: "ListBlocks",

@@ -8,13 +8,14 @@ import (
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
 
-// assumedTries is how many checks that do not list a conversation are taken as
-// proof that nothing was missed in it.
-const assumedTries = 3
+// longList is the length from which a list of unread conversations may have been
+// cut off, so that the rest is asked for soon.
+const longList = 256
 
 // open asks the archive where the device stands and corrects the queues by it.
 // What was confirmed but not handed on yet counts as confirmed.
 func (c *conn) open() error {
+	began := c.srv.now()
 	positions := c.srv.flusher.waiting(c.device())
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
@@ -29,6 +30,7 @@ func (c *conn) open() error {
 		positions[conversation] = max(positions[conversation], seq)
 	}
 	c.merge(resp.GetQueues(), positions)
+	c.checked.Store(began)
 	return nil
 }
 
@@ -36,57 +38,87 @@ func (c *conn) merge(listed []*messagingv1.DeviceQueue, positions map[string]int
 	now := c.srv.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return
-	}
 	for _, d := range listed {
+		if c.closed {
+			return
+		}
 		confirmed := max(d.GetConfirmedSeq(), positions[d.GetConversation()])
 		q := c.queues[d.GetConversation()]
-		if q == nil {
+		switch {
+		case q == nil:
 			if confirmed >= d.GetLastSeq() {
 				continue
 			}
 			if q = c.newQueue(d.GetConversation(), d.GetKind(), d.GetPeer()); q == nil {
-				break // what does not fit is found by the next check
+				return // what does not fit is found by a later check
 			}
 			q.confirmed, q.tailFrom, q.last = confirmed, d.GetLastSeq(), d.GetLastSeq()
 			q.used = now
-		} else {
-			before := q.confirmed
-			assumed := q.assumed
+		case q.assumed:
+			c.verify(q, confirmed)
 			q.known(confirmed, d.GetLastSeq())
-			if assumed {
-				before = min(before, confirmed) // it was held back until now
-			}
+		default:
+			before := q.confirmed
+			q.known(confirmed, d.GetLastSeq())
 			c.note(q, before)
-			if q.inArchive() && q.phase == offered {
-				q.enter(idle, now)
-			}
+		}
+		if q.inArchive() && q.phase == offered {
+			q.enter(idle, now)
 		}
 		c.advance(q, now)
 	}
+	if len(listed) >= longList {
+		soon(&c.checkAt, now+c.srv.cfg.CheckSpread.Milliseconds())
+	}
+}
+
+// verify looks whether a queue that began with a live entry had missed any
+// before it. It lets go of the lock while it reads the archive.
+func (c *conn) verify(q *queue, confirmed int64) {
+	after, missed := confirmed, false
+	for after < q.assumedFrom && !missed {
+		entries, through, _, err := c.read(q.conversation, after)
+		if err != nil {
+			return // still assumed
+		}
+		missed = len(entries) > 0 && entries[0].seq <= q.assumedFrom
+		if through == after {
+			break
+		}
+		after = through
+	}
+	if missed {
+		q.missed(confirmed)
+		return
+	}
+	q.assumed = false
+	c.note(q, q.assumedFrom)
+}
+
+// settleAssumptions accepts the queues that began with a live entry long enough
+// ago, or all of them, unless a push may have been lost since the connection was
+// last compared with the archive. It reports whether some must wait for that.
+func (c *conn) settleAssumptions(now int64, all bool) (wait bool) {
+	// The archive is a little behind the pushes: a comparison right after the
+	// loss proves nothing yet.
+	loss := c.srv.lastLoss.Load()
+	doubt := loss != 0 && c.checked.Load() < loss+c.srv.cfg.CheckSpread.Milliseconds()
 	for _, q := range c.queues {
 		if !q.assumed {
 			continue
 		}
-		// The archive can be behind the push; then it lists it the next time.
-		if q.assumedTry++; q.assumedTry < assumedTries {
-			soon(&c.checkAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
+		if left := q.born + c.srv.cfg.VerifyDelay.Milliseconds() - now; left > 0 && !all {
+			soon(&c.queuesAt, now+left)
+			continue
+		}
+		if doubt {
+			wait = true
 			continue
 		}
 		q.assumed = false
 		c.note(q, q.assumedFrom)
 	}
-}
-
-// heldBack reports whether positions wait for a check.
-func (c *conn) heldBack() bool {
-	for _, q := range c.queues {
-		if q.assumed && q.confirmed > q.assumedFrom {
-			return true
-		}
-	}
-	return false
+	return wait
 }
 
 // check compares the connection's view with the archive.

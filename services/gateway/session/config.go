@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/services/gateway/auth"
 )
 
 // PushMode is how a device learns of what is new.
@@ -59,8 +60,8 @@ type Config struct {
 	CheckInterval time.Duration
 	// CheckSpread spreads the checks of all connections after a loss.
 	CheckSpread time.Duration
-	// VerifyDelay is how long after its first entry a conversation that this
-	// connection knows nothing of is compared with the archive.
+	// VerifyDelay is how long positions are held back in a conversation that this
+	// connection knew nothing of, until it is sure that no push was lost.
 	VerifyDelay time.Duration
 	// SweepInterval is how often timeouts are looked for.
 	SweepInterval time.Duration
@@ -197,24 +198,15 @@ func (c *Config) queueLimits() queueLimits {
 	}
 }
 
-// Identity is whom a token stands for.
-type Identity struct {
-	// User is the folded user ID.
-	User string
-	// ExpiresAt is zero for a token that never expires.
-	ExpiresAt time.Time
-}
-
-// Authenticator checks the tokens of users. Tokens that stand for anything else
-// are refused like wrong ones. Errors are *errs.Error.
+// Authenticator checks tokens; *auth.Verifier does. Errors are *errs.Error.
 type Authenticator interface {
-	AuthenticateUser(ctx context.Context, org, app, token string) (Identity, error)
+	Verify(ctx context.Context, org, app, token string) (auth.Principal, error)
 }
 
 // Deps is what a Server works with.
 type Deps struct {
 	Auth Authenticator
-	// Presence, Sync and Messages lead to the services of these names.
+	// Presence and Messaging lead to the services of these names.
 	Presence, Messaging grpc.ClientConnInterface
 	// NATS brings the pushes. The server takes its OnLoss.
 	NATS    *natsx.Conn

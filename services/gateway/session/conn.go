@@ -38,7 +38,9 @@ type conn struct {
 	// checkAt is when to compare with the archive, queuesAt when to look at the
 	// queues' timeouts; Unix milliseconds, 0 for not at all.
 	checkAt, queuesAt atomic.Int64
-	checking          atomic.Bool
+	// checked is when the last comparison with the archive that succeeded began.
+	checked  atomic.Int64
+	checking atomic.Bool
 	// pinged belongs to the sweeper.
 	pinged bool
 
@@ -124,11 +126,14 @@ func (c *conn) close() {
 	}
 	c.mu.Lock()
 	c.live = false
-	held := c.heldBack()
+	doubt := c.settleAssumptions(c.srv.now(), true)
 	c.mu.Unlock()
-	if held {
+	if doubt {
 		// Better asked now than shown twice at the next login.
 		c.check()
+		c.mu.Lock()
+		c.settleAssumptions(c.srv.now(), true)
+		c.mu.Unlock()
 	}
 	c.mu.Lock()
 	c.closed = true

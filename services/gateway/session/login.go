@@ -15,6 +15,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/obs"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/gateway/auth"
 )
 
 // Reasons of refused logins, which devices compare letter by letter.
@@ -95,13 +96,17 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	}
 	c.sessionID, c.deviceUUID = p.GetSessionId(), p.GetDeviceUuid()
 
+	token := loginToken(m, p)
+	if token == "" {
+		return &loginRefusal{msyncv1.Status_FAIL, reasonWrongToken, "wrong_token"}
+	}
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
-	who, err := c.srv.deps.Auth.AuthenticateUser(ctx, c.org, c.app, loginToken(m, p))
+	who, err := c.srv.deps.Auth.Verify(ctx, c.org, c.app, token)
 	if err != nil {
 		return c.refusedBecause(err)
 	}
-	if who.User != name {
+	if who.Kind != auth.User || who.User != name {
 		return &loginRefusal{msyncv1.Status_FAIL, reasonWrongToken, "wrong_token"}
 	}
 	c.user = who.User

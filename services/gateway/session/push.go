@@ -187,6 +187,9 @@ func (c *conn) take(d *busv1.Delivery, meta []byte) {
 	}
 	q := c.queues[d.GetConversation()]
 	if q == nil {
+		if meta == nil && d.GetSeq() > 1 {
+			return // nothing to show and nothing to compare with
+		}
 		if q = c.newQueue(d.GetConversation(), d.GetKind(), peerOf(d, c.user)); q == nil {
 			return
 		}
@@ -194,8 +197,8 @@ func (c *conn) take(d *busv1.Delivery, meta []byte) {
 		q.tailFrom, q.last = q.confirmed, q.confirmed
 		if q.confirmed > 0 {
 			// Nothing is known of the entries before it.
-			q.assumed, q.assumedFrom = true, q.confirmed
-			soon(&c.checkAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
+			q.assumed, q.assumedFrom, q.born = true, q.confirmed, now
+			soon(&c.queuesAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
 		}
 	}
 	q.used = now

@@ -62,12 +62,13 @@ type queue struct {
 	// milliseconds.
 	since, used int64
 
-	// assumed is set on a queue that began with a live entry: nothing says that
-	// the device had confirmed all before it, until the archive was asked. Its
-	// positions are held back until then; assumedFrom is where it began.
+	// assumed is set on a queue that began with a live entry at assumedFrom:
+	// that the device had confirmed all before it follows only if no push was
+	// lost. Its positions are held back until that is certain. born is when it
+	// began.
 	assumed     bool
 	assumedFrom int64
-	assumedTry  uint8
+	born        int64
 }
 
 // pending reports whether there is something that the device has not confirmed.
@@ -209,20 +210,21 @@ func (q *queue) enter(p phase, now int64) {
 	q.phase, q.since, q.used = p, now, now
 }
 
-// known corrects the queue by what the archive knows: the place this device has
-// confirmed and the newest entry.
+// known corrects a queue by what the archive knows: the place that the device
+// has confirmed, and the newest entry.
 func (q *queue) known(confirmed, last int64) {
-	if q.assumed && confirmed < q.assumedFrom {
-		// Entries before the first live one were missed. What was confirmed since
-		// then is shown again with them, in order.
-		q.confirmed = min(q.confirmed, confirmed)
-		q.pages = [rememberedPages]page{} // their tokens would skip what was missed
-	} else {
-		q.confirmTo(confirmed)
-	}
-	q.assumed = false
+	q.confirmTo(confirmed)
 	if last > q.last {
 		q.dropTail(last)
 	}
 	q.settle()
+}
+
+// missed takes an assumption back: the device has only confirmed up to a place
+// before it. What it confirmed since then is shown again, in order, with what it
+// missed.
+func (q *queue) missed(confirmed int64) {
+	q.assumed = false
+	q.confirmed = min(q.confirmed, confirmed)
+	q.pages = [rememberedPages]page{} // their tokens would skip what was missed
 }

@@ -24,6 +24,7 @@ import (
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/gateway/auth"
 	"github.com/chappe-im/chappe/services/gateway/session"
 )
 
@@ -274,31 +275,33 @@ func (b *backend) onlineCount() int {
 	return len(b.online)
 }
 
-// tokens knows "<user>" as the token of a user, and a few odd ones.
+// tokens knows "token-<user>" as the token of a user, and a few odd ones.
 type tokens struct{ expires time.Time }
 
-func (a tokens) AuthenticateUser(_ context.Context, org, app, token string) (session.Identity, error) {
+func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principal, error) {
 	if org != "acme" || app != "shop" {
-		return session.Identity{}, errs.AppNotFound(org, app)
+		return auth.Principal{}, errs.AppNotFound(org, app)
 	}
 	switch {
 	case token == "expired":
-		return session.Identity{}, errs.Unauthenticated(errs.ReasonUnauthorized, "Unable to authenticate due to expired access token")
+		return auth.Principal{}, errs.Unauthenticated(errs.ReasonUnauthorized, "Unable to authenticate due to expired access token")
 	case token == "gone":
-		return session.Identity{}, errs.NotFound()
+		return auth.Principal{}, errs.NotFound()
 	case token == "banned":
-		return session.Identity{}, errs.Forbidden("user is deactivated")
+		return auth.Principal{}, errs.Forbidden("user is deactivated")
 	case token == "down":
-		return session.Identity{}, errs.Unavailable("account", nil)
+		return auth.Principal{}, errs.Unavailable("account", nil)
+	case token == "app":
+		return auth.Principal{Kind: auth.App, AppKey: appKey}, nil
 	case strings.HasPrefix(token, "token-"):
-		return session.Identity{User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
+		return auth.Principal{Kind: auth.User, AppKey: appKey, User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
 	}
-	return session.Identity{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
+	return auth.Principal{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
 }
 
 // rig is a gateway with its backend.
 type rig struct {
-	t       testing.TB
+	t testing.TB
 	*backend
 	server  *session.Server
 	url     string
@@ -307,11 +310,16 @@ type rig struct {
 
 func start(t testing.TB, change func(*session.Config)) *rig {
 	t.Helper()
-	nats := testkit.NATSServer(t)
-	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), change)
+	return startWith(t, tokens{}, change)
 }
 
-func startOn(t testing.TB, nats *embed.NATS, b *backend, change func(*session.Config)) *rig {
+func startWith(t testing.TB, auth session.Authenticator, change func(*session.Config)) *rig {
+	t.Helper()
+	nats := testkit.NATSServer(t)
+	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), auth, change)
+}
+
+func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	channel := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), reg))
@@ -327,7 +335,7 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, change func(*session.Co
 		change(&cfg)
 	}
 	s, err := session.New(cfg, session.Deps{
-		Auth: tokens{}, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: testkit.Connect(t, nats),
+		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: testkit.Connect(t, nats),
 		Logger: testkit.Logger(t), Metrics: reg,
 	})
 	require.NoError(t, err)
@@ -347,7 +355,7 @@ func (r *rig) dial(user string, opts msyncclient.Options) *msyncclient.Client {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := msyncclient.Dial(ctx, r.url, appKey, user, "token-"+user, opts)
+	c, err := msyncclient.Dial(ctx, r.url, appKey, user, "token-"+lower(user), opts)
 	require.NoError(r.t, err)
 	r.t.Cleanup(c.Close)
 	return c

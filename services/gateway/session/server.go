@@ -57,7 +57,10 @@ type Server struct {
 	started  bool
 	stopping bool
 
-	lost atomic.Bool // pushes may have been lost since the last sweep
+	// lost: pushes may have been lost since the last sweep; lastLoss is when that
+	// was last reported, Unix milliseconds.
+	lost     atomic.Bool
+	lastLoss atomic.Int64
 
 	// ctx ends the work of connections; background ends the shared goroutines.
 	ctx        context.Context //nolint:containedctx // the life of the server, from Start to Stop
@@ -129,7 +132,10 @@ func (s *Server) Start(context.Context) error {
 	}
 	s.background.Go(s.sweep)
 	s.flusher.start()
-	s.deps.NATS.OnLoss(func() { s.lost.Store(true) })
+	s.deps.NATS.OnLoss(func() {
+		s.lastLoss.Store(s.now())
+		s.lost.Store(true)
+	})
 	return nil
 }
 

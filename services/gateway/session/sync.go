@@ -234,4 +234,8 @@ func (c *conn) timeouts(now int64) {
 	if next != 0 {
 		soon(&c.queuesAt, next)
 	}
+	if c.settleAssumptions(now, false) {
+		soon(&c.checkAt, now)
+		soon(&c.queuesAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
+	}
 }

@@ -533,3 +533,51 @@ func TestAThousandSubscribersAreTold(t *testing.T) {
 		}
 	}
 }
+
+func TestDeletedUserLeavesNothing(t *testing.T) {
+	eachNode(t, func(t *testing.T, n *node) {
+		// As the account service does it.
+		require.NoError(t, n.nats.EnsureStream(t.Context(), natsx.StreamSpec{Name: bus.EventStream, Subjects: []string{bus.EventFilter}}))
+		pushes := n.pushes(t, "amelia")
+		n.obeys(t, "bruno")
+		n.login(t, "a1", "amelia", "web_1")
+		n.login(t, "b1", "bruno", "web_1")
+		_, err := n.subscribe(t, "amelia", "600", "bruno", "carla")
+		require.NoError(t, err)
+		_, err = n.subscribe(t, "bruno", "600", "amelia", "carla")
+		require.NoError(t, err)
+		require.NoError(t, n.set(t, "bruno", "ios_1", "5", "last words"))
+		count := func(where string) (rows int) {
+			for _, q := range []string{
+				"subscriptions WHERE subscriber = " + where, "subscriptions WHERE target = " + where, "subscribers WHERE username = " + where,
+				"presence_users WHERE username = " + where, "presence_devices WHERE username = " + where,
+			} {
+				var c int
+				require.NoError(t, n.db.Read().QueryRowContext(t.Context(), "SELECT count(*) FROM "+q).Scan(&c))
+				rows += c
+			}
+			return rows
+		}
+		require.Eventually(t, func() bool { return count("'bruno'") == 7 }, patience, step)
+
+		n.accounts.delete("bruno")
+		push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Disconnect{Disconnect: &busv1.Disconnect{Reason: busv1.Disconnect_REASON_REMOVED}}})
+		require.NoError(t, err)
+		require.NoError(t, n.nats.Publish(bus.UserSubject(appKey, "bruno"), push))
+		event, err := proto.Marshal(&busv1.UserEvent{App: appKey, User: "bruno", Change: busv1.UserEvent_CHANGE_DELETED})
+		require.NoError(t, err)
+		require.NoError(t, n.nats.PublishStored(t.Context(), bus.UserEventSubject(appKey, "bruno"), event, ""))
+
+		require.Eventually(t, func() bool {
+			p := <-pushes
+			_, v := readNotice(t, p)
+			return v.Data.Values[0].Status["web_1"] == "0"
+		}, patience, step)
+		require.Eventually(t, func() bool { return count("'bruno'") == 0 }, patience, step)
+		// The end of the connection leaves no row behind either.
+		n.login(t, "d1", "dario", "web_1")
+		require.Eventually(t, func() bool { return count("'dario'") == 2 }, patience, step)
+		require.Zero(t, count("'bruno'"))
+		require.NotZero(t, count("'amelia'"))
+	})
+}

@@ -55,13 +55,15 @@ func (r *recorder) logout(app string, c *conn, at int64) { r.add(app, c, false, 
 func (r *recorder) add(app string, c *conn, online bool, at int64) {
 	id := deviceID{app, c.user, c.resource}
 	r.mu.Lock()
-	_, there := r.waiting[id]
+	before, there := r.waiting[id]
 	if !there && len(r.waiting) >= maxWaiting {
 		r.mu.Unlock()
 		r.service.metrics.dropped.Inc()
 		return
 	}
-	r.waiting[id] = deviceChange{app: app, user: c.user, resource: c.resource, online: online, at: at}
+	r.waiting[id] = deviceChange{
+		app: app, user: c.user, resource: c.resource, online: online, at: at, enter: online || before.enter,
+	}
 	if !there {
 		r.byUser[knownKey(app, c.user)]++
 	}

@@ -202,6 +202,7 @@ func (s *Service) start(ctx, run context.Context) error {
 		s.goRun(func() { s.notices.run(run, i) })
 	}
 	s.goRun(func() { s.clean(run) })
+	s.goRun(func() { s.followDeletions(run) })
 	return nil
 }
 

@@ -40,6 +40,9 @@ type deviceChange struct {
 	app, user, resource string
 	online              bool
 	at                  int64
+	// enter is false for a logout alone. It changes rows and makes none, so that
+	// nothing is left of a user who is deleted while online.
+	enter bool
 }
 
 const setLastTime = `INSERT INTO presence_users (app, username, last_time) VALUES ($1, $2, $3)
@@ -51,6 +54,11 @@ ON CONFLICT (app, username, resource) DO UPDATE SET `
 
 const setDevice = insertDevice + `status = excluded.status, updated = excluded.updated,
 logged_in = presence_devices.logged_in OR excluded.logged_in`
+
+const updateLastTime = `UPDATE presence_users SET last_time = $3 WHERE app = $1 AND username = $2 AND last_time < $3`
+
+const updateDevice = `UPDATE presence_devices SET logged_in = $5, updated = $6, status = $4
+WHERE app = $1 AND username = $2 AND resource = $3 AND updated <= $6`
 
 // recordDevice does not undo what the device said of itself after the login
 // that is recorded only now.
@@ -64,31 +72,42 @@ SELECT resource FROM presence_devices WHERE app = $1 AND username = $2 ORDER BY 
 // so that two instances that write the same ones do not block each other.
 func (st *statusStore) record(ctx context.Context, changes []deviceChange) error {
 	return st.db.Write(ctx, func(tx *sql.Tx) error {
-		user, err := tx.PrepareContext(ctx, setLastTime)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = user.Close() }()
-		device, err := tx.PrepareContext(ctx, recordDevice)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = device.Close() }()
-		for i, c := range changes {
-			if _, err := user.ExecContext(ctx, c.app, c.user, c.at); err != nil {
-				return err
+		st := make(map[string]*sql.Stmt, 4)
+		defer func() {
+			for _, s := range st {
+				_ = s.Close()
 			}
-			status := statusOffline
+		}()
+		exec := func(query string, args ...any) error {
+			s := st[query]
+			if s == nil {
+				var err error
+				if s, err = tx.PrepareContext(ctx, query); err != nil {
+					return err
+				}
+				st[query] = s
+			}
+			_, err := s.ExecContext(ctx, args...)
+			return err
+		}
+		for i, c := range changes {
+			user, device, status := setLastTime, recordDevice, statusOffline
+			if !c.enter {
+				user, device = updateLastTime, updateDevice
+			}
 			if c.online {
 				status = statusOnline
 			}
-			if _, err := device.ExecContext(ctx, c.app, c.user, c.resource, status, true, c.at); err != nil {
+			if err := exec(user, c.app, c.user, c.at); err != nil {
+				return err
+			}
+			if err := exec(device, c.app, c.user, c.resource, status, true, c.at); err != nil {
 				return err
 			}
 			if i+1 < len(changes) && changes[i+1].app == c.app && changes[i+1].user == c.user {
 				continue
 			}
-			if _, err := tx.ExecContext(ctx, trimDevices, c.app, c.user, maxDevices); err != nil {
+			if err := exec(trimDevices, c.app, c.user, maxDevices); err != nil {
 				return err
 			}
 		}

@@ -85,9 +85,17 @@ func (u *users) forget(app, user string) {
 // followUsers forgets what is remembered of users who are deleted.
 func (s *Service) followUsers() (*natsx.Subscription, error) {
 	return s.deps.NATS.Subscribe(bus.UserEventFilter, func(m *natsx.Msg) {
-		var e busv1.UserEvent
-		if proto.Unmarshal(m.Data, &e) == nil && e.GetChange() == busv1.UserEvent_CHANGE_DELETED {
+		if e := deletion(m.Data); e != nil {
 			s.users.forget(e.GetApp(), e.GetUser())
 		}
 	})
+}
+
+// deletion reads a user event and gives it if it tells of a deletion.
+func deletion(data []byte) *busv1.UserEvent {
+	var e busv1.UserEvent
+	if proto.Unmarshal(data, &e) != nil || e.GetChange() != busv1.UserEvent_CHANGE_DELETED {
+		return nil
+	}
+	return &e
 }

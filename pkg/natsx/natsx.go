@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,7 +41,8 @@ type Conn struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
 
-	lossMu atomic.Pointer[func()]
+	lossMu sync.Mutex
+	onLoss []func()
 }
 
 // flushTimeout bounds a round trip to the server.
@@ -93,14 +94,21 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	return c, nil
 }
 
-// OnLoss sets what is called when messages of subscriptions may have been
-// lost: after a reconnect or when a subscriber was too slow. One function at a
-// time; it must not block.
-func (c *Conn) OnLoss(f func()) { c.lossMu.Store(&f) }
+// OnLoss adds a function that is called when messages of subscriptions may have
+// been lost: after a reconnect or when a subscriber was too slow. It must not
+// block, and it is called as long as the connection lives.
+func (c *Conn) OnLoss(f func()) {
+	c.lossMu.Lock()
+	defer c.lossMu.Unlock()
+	c.onLoss = append(c.onLoss, f)
+}
 
 func (c *Conn) lost() {
-	if f := c.lossMu.Load(); f != nil {
-		(*f)()
+	c.lossMu.Lock()
+	all := c.onLoss
+	c.lossMu.Unlock()
+	for _, f := range all {
+		f()
 	}
 }
 
@@ -127,7 +135,7 @@ func (c *Conn) Publish(subject string, data []byte) error {
 }
 
 // SubscribeChan puts the messages of a subject into ch. A full channel loses
-// messages, and OnLoss's function is called.
+// messages, and OnLoss's functions are called.
 func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error) {
 	s, err := c.nc.ChanSubscribe(subject, ch)
 	if err != nil {

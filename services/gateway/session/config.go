@@ -203,15 +203,21 @@ type Authenticator interface {
 	Verify(ctx context.Context, org, app, token string) (auth.Principal, error)
 }
 
+// Bus brings the pushes; *natsx.Conn does.
+type Bus interface {
+	SubscribeChan(subject string, ch chan *natsx.Msg) (*natsx.Subscription, error)
+	Flush(ctx context.Context) error
+	OnLoss(f func())
+}
+
 // Deps is what a Server works with.
 type Deps struct {
 	Auth Authenticator
 	// Presence and Messaging lead to the services of these names.
 	Presence, Messaging grpc.ClientConnInterface
-	// NATS brings the pushes. The server takes its OnLoss.
-	NATS    *natsx.Conn
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	NATS                Bus
+	Logger              *slog.Logger
+	Metrics             prometheus.Registerer
 	// Now is time.Now unless set.
 	Now func() time.Time
 }

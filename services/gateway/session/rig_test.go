@@ -299,9 +299,24 @@ func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principa
 	return auth.Principal{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
 }
 
+// lossy is a connection to NATS whose losses tests can report.
+type lossy struct {
+	*natsx.Conn
+	mu     sync.Mutex
+	report func()
+}
+
+func (l *lossy) OnLoss(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report = f
+	l.Conn.OnLoss(f)
+}
+
 // rig is a gateway with its backend.
 type rig struct {
-	t testing.TB
+	bus *lossy
+	t   testing.TB
 	*backend
 	server  *session.Server
 	url     string
@@ -334,14 +349,15 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	if change != nil {
 		change(&cfg)
 	}
+	bus := &lossy{Conn: testkit.Connect(t, nats)}
 	s, err := session.New(cfg, session.Deps{
-		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: testkit.Connect(t, nats),
+		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: bus,
 		Logger: testkit.Logger(t), Metrics: reg,
 	})
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))
 	h := httptest.NewServer(s)
-	r := &rig{t: t, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
+	r := &rig{t: t, bus: bus, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -435,4 +451,17 @@ func count(t testing.TB, reg *prometheus.Registry, name string, labels ...string
 		}
 	}
 	return sum
+}
+
+func newNATS(t testing.TB) *embed.NATS { return testkit.NATSServer(t) }
+
+func connect(t testing.TB, s *embed.NATS) *natsx.Conn { return testkit.Connect(t, s) }
+
+func conversation(a, b string) string { return names.UserConversation(a, b) }
+
+// report lets NATS say that pushes may have been lost.
+func (r *rig) report() {
+	r.bus.mu.Lock()
+	defer r.bus.mu.Unlock()
+	r.bus.report()
 }

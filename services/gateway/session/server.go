@@ -146,7 +146,6 @@ func (s *Server) Stop(ctx context.Context) error {
 		defer close(s.stopped)
 		s.mu.Lock()
 		s.stopping = true
-		started := s.started
 		all := make([]*conn, 0, len(s.conns))
 		for c := range s.conns {
 			all = append(all, c)
@@ -173,9 +172,6 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.cancel()
 		s.background.Wait()
 		s.writers.Wait()
-		if started {
-			s.deps.NATS.OnLoss(func() {})
-		}
 	})
 	<-s.stopped
 	return nil

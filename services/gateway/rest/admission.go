@@ -1,0 +1,111 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/obs"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+)
+
+// SourceKey is the gRPC metadata key that tells a service where a send comes
+// from, SourceREST its value on everything that came in here.
+const (
+	SourceKey  = "chappe-source"
+	SourceREST = "rest"
+)
+
+// Why the limiter refuses, as far as it makes a difference here.
+const refusedTooCostly = "too_costly"
+
+// conn is a connection to a service as the mux uses it: every call through it
+// is authorized and admitted first.
+type conn struct {
+	h    *Handler
+	next grpc.ClientConnInterface
+}
+
+// Invoke makes a call.
+func (x *conn) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
+	c := callFrom(ctx)
+	m, ok := req.(proto.Message)
+	if c == nil || !ok {
+		return errs.Internal(errors.New("rest: a call outside of a request"))
+	}
+	c.message = m
+	route := c.endpoint.route
+	if route.Authorize != nil {
+		if err := route.Authorize(&c.access, m); err != nil {
+			return err
+		}
+	}
+	if err := c.admit(ctx, route.RuleFor(m), route.CostOf(m)); err != nil {
+		return err
+	}
+	if route.Send {
+		ctx = metadata.NewOutgoingContext(ctx, x.h.fromREST)
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
+	defer cancel()
+	return x.next.Invoke(ctx, method, req, reply, opts...)
+}
+
+// NewStream is not used: no REST call streams.
+func (x *conn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, errs.Internal(errors.New("rest: no streams"))
+}
+
+// admit asks the limiter, once for each call. A limiter that does not answer
+// stops nobody: being limited exactly matters less than being served.
+func (c *call) admit(ctx context.Context, rule string, cost int64) error {
+	c.admitted = true
+	h := c.h
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.AdmissionTimeout)
+	defer cancel()
+	resp, err := h.limiter.Check(ctx, &limiterv1.CheckRequest{
+		Org: c.access.App.Org, App: c.access.App.Name, Rule: rule, Ip: h.addresses.ClientIP(c.req), Cost: cost,
+	})
+	switch {
+	case err != nil:
+		h.metrics.unlimited.Inc()
+		h.limiterDown.log(c.h.logger, err)
+		return nil
+	case resp.GetAllowed():
+		return nil
+	case resp.GetReason() == refusedTooCostly:
+		return errs.Invalid("the call costs more than its limit ever allows")
+	}
+	e := errs.RateLimited(time.Duration(resp.GetRetryAfterMs()) * time.Millisecond)
+	return e.With(metaLimit, strconv.FormatInt(resp.GetLimit(), 10)).
+		With(metaRemaining, strconv.FormatInt(resp.GetRemaining(), 10)).
+		With(metaReset, strconv.FormatInt(resp.GetResetAfterMs(), 10))
+}
+
+// charge spends a unit for a call that fails before it reaches its service, so
+// that nonsense is limited like sense. The error is that of the limit, if it
+// is reached, else e.
+func (c *call) charge(ctx context.Context, e *errs.Error) *errs.Error {
+	if c.admitted || c.endpoint == nil || c.access.App == nil {
+		return e
+	}
+	if err := c.admit(ctx, c.endpoint.route.RuleFor(nil), 1); err != nil {
+		return errs.From(err)
+	}
+	return e
+}
+
+// limiterDown is logged at most once in this time.
+const limiterDownEvery = 5 * time.Second
+
+func (t *throttle) log(logger logger, err error) {
+	if t.pass(time.Now(), limiterDownEvery) {
+		logger.Warn("the limiter does not answer, calls pass unlimited", obs.KeyError, err)
+	}
+}

@@ -1,0 +1,330 @@
+// Package rest serves the REST API: grpc-gateway's generated handlers inside a
+// chain that adds what they lack. From the outside in that is: request id,
+// access log and metrics, recovery, cross-origin rules, the bound on bodies;
+// then the mux; then, for a matched route, the app, authentication and the
+// query; then decoding; then, in front of the service, what a decoded request
+// is allowed and admission. Every answer is a JSON object.
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/obs"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/routes"
+)
+
+// Config are the settings of a Handler. Zero values stand for defaults, except
+// AccessLogEvery.
+type Config struct {
+	// MaxBodyBytes bounds request bodies; 1 MiB.
+	MaxBodyBytes int64
+	// TrustedProxies may say in X-Forwarded-… whom they speak for.
+	TrustedProxies []netip.Prefix
+	// CallTimeout is the deadline of a call to a service; 15 seconds.
+	CallTimeout time.Duration
+	// AdmissionTimeout is how long a call waits for the limiter; 250 ms.
+	AdmissionTimeout time.Duration
+	// AccessLogEvery logs one call in so many; 0 logs none. Slow calls and those
+	// that end in a status of 500 or more are always logged.
+	AccessLogEvery int
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxBodyBytes == 0 {
+		c.MaxBodyBytes = 1 << 20
+	}
+	if c.CallTimeout == 0 {
+		c.CallTimeout = 15 * time.Second
+	}
+	if c.AdmissionTimeout == 0 {
+		c.AdmissionTimeout = 250 * time.Millisecond
+	}
+	return c
+}
+
+// Verifier checks tokens; *auth.Verifier does.
+type Verifier interface {
+	VerifyFor(app *catalog.App, rawToken string) (auth.Principal, error)
+}
+
+// Deps is what a Handler works with.
+type Deps struct {
+	Conns      Conns
+	Apps       auth.Apps
+	Verifier   Verifier
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Handler serves the REST API. It holds no connections and no goroutines.
+type Handler struct {
+	cfg       Config
+	apps      auth.Apps
+	verifier  Verifier
+	limiter   limiterv1.LimiterServiceClient
+	logger    *slog.Logger
+	metrics   *metrics
+	addresses *Addresses
+
+	mux       *runtime.ServeMux
+	endpoints []*endpoint
+	calls     pool
+
+	fromREST    metadata.MD
+	idPrefix    string
+	served      atomic.Uint64
+	ids         atomic.Uint64
+	limiterDown throttle
+}
+
+// New makes a Handler of a routes table. It fails if an RPC with a route is
+// missing from the table.
+func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handler, error) {
+	m, err := newMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handler{
+		cfg: cfg.withDefaults(), apps: deps.Apps, verifier: deps.Verifier,
+		limiter: limiterv1.NewLimiterServiceClient(deps.Conns.Limiter),
+		logger:  deps.Logger, metrics: m, addresses: NewAddresses(cfg.TrustedProxies),
+		fromREST: metadata.Pairs(SourceKey, SourceREST),
+		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", //nolint:gosec // request ids only have to differ
+	}
+	if err := h.build(ctx, table, deps.Conns); err != nil {
+		return nil, fmt.Errorf("rest routes: %w", err)
+	}
+	return h, nil
+}
+
+// ServeHTTP serves one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := h.calls.get()
+	c.h, c.req, c.began = h, r, time.Now()
+	c.w = writer{ResponseWriter: w}
+	h.metrics.inFlight.Inc()
+	defer func() { h.finish(c, recover()) }()
+
+	c.id = h.requestID(r)
+	header := w.Header()
+	header["X-Request-Id"] = []string{c.id}
+	header["Access-Control-Allow-Origin"] = anyOrigin
+	header["Access-Control-Expose-Headers"] = exposedHeaders
+	switch {
+	case r.Method == http.MethodOptions:
+		c.preflight()
+	case r.ContentLength > h.cfg.MaxBodyBytes:
+		c.fail(errs.TooLarge())
+	case !utf8.ValidString(r.URL.Path):
+		c.fail(errs.Invalid(errs.MessageInvalidRequest))
+	default:
+		h.mux.ServeHTTP(&c.w, r.WithContext(&callContext{Context: r.Context(), c: c}))
+	}
+}
+
+// serveRouted serves a request whose route is known. r is the mux's copy of
+// the request: what the generated handler should not see is taken out of it.
+func (h *Handler) serveRouted(e *endpoint, next runtime.HandlerFunc, w http.ResponseWriter, r *http.Request, params map[string]string) {
+	ctx := r.Context()
+	c := callFrom(ctx)
+	if c == nil {
+		if p := probeFrom(ctx); p != nil {
+			p.matched = e
+		}
+		return
+	}
+	c.endpoint = e
+	app, ok := h.apps.App(params["org"], params["app"])
+	if !ok {
+		c.fail(errs.AppNotFound(params["org"], params["app"]))
+		return
+	}
+	c.access.App = app
+	if err := h.authenticate(c, params); err != nil {
+		c.fail(errs.From(err))
+		return
+	}
+	form, ok := query(r.URL.RawQuery, e.route.Query)
+	if !ok {
+		c.fail(c.charge(ctx, errs.Invalid(errs.MessageInvalidRequest)))
+		return
+	}
+	c.env.App = app
+	c.env.Action = lowerMethod(r.Method)
+	c.env.Scheme, c.env.Host = h.origin(c.req)
+	c.env.Path, c.env.Query = r.URL.EscapedPath(), r.URL.RawQuery
+
+	r.Form, r.PostForm = form, form
+	r.Body = lazyBody{c}
+	// Nothing of the request becomes gRPC metadata.
+	r.Header, r.Host, r.RemoteAddr = nil, "", ""
+	next(w, r, params)
+}
+
+// authenticate applies the route's policy.
+func (h *Handler) authenticate(c *call, params map[string]string) error {
+	p, err := h.verifier.VerifyFor(c.access.App, auth.Bearer(first(c.req.Header["Authorization"])))
+	route := c.endpoint.route
+	if route.Policy == routes.Open {
+		c.access.Principal, c.access.TokenError = p, err
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.access.Principal = p
+	switch {
+	case p.IsApp(), route.Policy == routes.AppOrUser:
+		return nil
+	case route.Policy == routes.AppOrSelf && names.FoldUser(params[route.Self]) == p.User:
+		return nil
+	default:
+		return auth.NotAllowed()
+	}
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// noForm is the form of requests whose query sets nothing.
+var noForm = url.Values{}
+
+// query keeps what a route's query may set. Of a parameter that comes twice
+// the last counts.
+func query(raw string, allowed []string) (url.Values, bool) {
+	if raw == "" || len(allowed) == 0 {
+		return noForm, true
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, false
+	}
+	form := make(url.Values, len(allowed))
+	for _, name := range allowed {
+		v := values[name]
+		if len(v) == 0 {
+			continue
+		}
+		if !utf8.ValidString(v[len(v)-1]) {
+			return nil, false
+		}
+		form[name] = v[len(v)-1:]
+	}
+	return form, true
+}
+
+// origin gives the scheme and host that the caller used.
+func (h *Handler) origin(r *http.Request) (scheme, host string) {
+	scheme, host = "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if len(h.cfg.TrustedProxies) == 0 || !h.addresses.Trusted(r) {
+		return scheme, host
+	}
+	if s := strings.ToLower(first(r.Header["X-Forwarded-Proto"])); s == "http" || s == "https" {
+		scheme = s
+	}
+	if s := first(r.Header["X-Forwarded-Host"]); s != "" {
+		host = s
+	}
+	return scheme, host
+}
+
+func lowerMethod(method string) string {
+	switch method {
+	case http.MethodPost:
+		return "post"
+	case http.MethodGet:
+		return "get"
+	case http.MethodPut:
+		return "put"
+	case http.MethodDelete:
+		return "delete"
+	default:
+		return strings.ToLower(method)
+	}
+}
+
+const maxRequestID = 64
+
+// requestID takes the caller's id of the request if it is a sane one.
+func (h *Handler) requestID(r *http.Request) string {
+	if id := first(r.Header["X-Request-Id"]); id != "" && saneID(id) {
+		return id
+	}
+	return h.idPrefix + strconv.FormatUint(h.ids.Add(1), 36)
+}
+
+func saneID(id string) bool {
+	if len(id) > maxRequestID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == ':':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// finish ends a call. p is what it panicked with, or nil.
+func (h *Handler) finish(c *call, p any) {
+	abort := false
+	if p != nil {
+		abort = h.recovered(c, p)
+	}
+	h.metrics.inFlight.Dec()
+	c.done(time.Since(c.began))
+	if abort {
+		panic(http.ErrAbortHandler)
+	}
+	// A call that panicked may be in any state.
+	if p == nil {
+		h.calls.put(c)
+	}
+}
+
+// recovered answers for a panic. It reports whether the connection has to be
+// broken off instead, because half an answer must not look like a whole one.
+func (h *Handler) recovered(c *call, p any) (abort bool) {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		return true
+	}
+	h.metrics.panics.Inc()
+	h.logger.Error("panic in a request", obs.KeyRequestID, c.id, obs.KeyError, fmt.Sprint(p), "stack", string(debug.Stack()))
+	if c.w.status != 0 {
+		return true
+	}
+	c.fail(errs.Internal(nil))
+	return false
+}

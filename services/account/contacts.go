@@ -4,14 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
+
+// maxRemark bounds a remark in characters.
+const maxRemark = 100
 
 // pair are the two users of a call about both.
 type pair struct {
@@ -60,7 +65,7 @@ func (s *Service) AddContact(ctx context.Context, req *accountv1.AddContactReque
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
 			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "", "").
-			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", "").
+			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource()).
 			store(ctx, tx)
 	})
 	if err != nil {
@@ -141,7 +146,7 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
 			roster(friend, owner, msyncv1.RosterBody_REMOVE, "", "").
-			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", "").
+			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", req.GetResource()).
 			store(ctx, tx)
 	})
 	if err != nil {
@@ -161,10 +166,88 @@ func (s *Service) ListContacts(ctx context.Context, req *accountv1.ListContactsR
 	if err != nil {
 		return nil, err
 	}
-	friends, err := queryStrings(ctx, s.db.Read(), `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC, friend`,
-		app.Number, owner)
+	resp := &accountv1.ListContactsResponse{}
+	query := `SELECT friend, remark FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC, friend DESC`
+	err = s.each(ctx, query, []any{app.Number, owner}, func(row scanner) error {
+		c := &accountv1.Contact{}
+		if err := row.Scan(&c.Username, &c.Remark); err != nil {
+			return err
+		}
+		resp.Usernames = append(resp.Usernames, c.GetUsername())
+		resp.Contacts = append(resp.Contacts, c)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.ListContactsResponse{Usernames: friends}, nil
+	return resp, nil
+}
+
+// PageContacts is ListContacts in pages.
+func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsRequest) (*accountv1.PageContactsResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	limit, err := pageLimit(req.Limit)
+	if err != nil {
+		return nil, err
+	}
+	before, err := parseContactCursor(req.GetCursor())
+	if err != nil {
+		return nil, err
+	}
+	owner, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	if err != nil {
+		return nil, err
+	}
+	resp := &accountv1.PageContactsResponse{}
+	var last contactPosition
+	query := `SELECT friend, remark, added FROM contacts WHERE app = $1 AND owner = $2 AND (added, friend) < ($3, $4)
+		ORDER BY added DESC, friend DESC LIMIT $5`
+	err = s.each(ctx, query, []any{app.Number, owner, before.added, before.friend, limit + 1}, func(row scanner) error {
+		c := &accountv1.Contact{}
+		var added int64
+		if err := row.Scan(&c.Username, &c.Remark, &added); err != nil {
+			return err
+		}
+		if len(resp.GetContacts()) == limit {
+			resp.Cursor = last.cursor()
+			return nil
+		}
+		last = contactPosition{added: added, friend: c.GetUsername()}
+		resp.Contacts = append(resp.Contacts, c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// SetContactRemark sets what a user notes about a friend.
+func (s *Service) SetContactRemark(ctx context.Context, req *accountv1.SetContactRemarkRequest) (*accountv1.SetContactRemarkResponse, error) {
+	if utf8.RuneCountInString(req.GetRemark()) > maxRemark {
+		return nil, invalid()
+	}
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `UPDATE contacts SET remark = $1 WHERE app = $2 AND owner = $3 AND friend = $4`,
+			req.GetRemark(), p.app.Number, p.owner.username, p.friend.username)
+		if err != nil {
+			return fmt.Errorf("contact remark: %w", err)
+		}
+		n, err := res.RowsAffected()
+		if err == nil && n == 0 {
+			return errs.NotFound()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.SetContactRemarkResponse{}, nil
 }

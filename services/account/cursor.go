@@ -3,8 +3,11 @@ package account
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 
 	"github.com/google/uuid"
+
+	"github.com/chappe-im/chappe/pkg/names"
 )
 
 // position is a place in the list of an app's users: after the user created
@@ -43,7 +46,33 @@ func parseCursor(cursor string) (position, error) {
 	}, nil
 }
 
-// Pages of users.
+// contactPosition is a place in a user's contacts, newest first: after the
+// friend added then, in Unix microseconds.
+type contactPosition struct {
+	added  int64
+	friend string
+}
+
+func (p contactPosition) cursor() string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(p.added)) //nolint:gosec // read back as it was
+	return base64.RawURLEncoding.EncodeToString(append(b, p.friend...))
+}
+
+func parseContactCursor(cursor string) (contactPosition, error) {
+	if cursor == "" {
+		return contactPosition{added: math.MaxInt64}, nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(b) <= 8 || !names.ValidUser(string(b[8:])) {
+		return contactPosition{}, invalid()
+	}
+	return contactPosition{
+		added:  int64(binary.BigEndian.Uint64(b)), //nolint:gosec // as it was written
+		friend: string(b[8:]),
+	}, nil
+}
+
+// Pages of users and contacts.
 const (
 	defaultPage = 10
 	maxPage     = 100

@@ -121,9 +121,12 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterMuteServiceServer(r, s)
 }
 
-// Start makes the streams that the service publishes into and begins to
-// publish, first what an earlier run left.
+// Start brings the schema up to date, makes the streams that the service
+// publishes into and begins to publish, first what an earlier run left.
 func (s *Service) Start(ctx context.Context) error {
+	if err := s.db.Migrate(ctx, Migrations()); err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
 	err := s.nats.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.EventStream, Subjects: []string{bus.EventFilter}, MaxAge: eventsKept,
 		DuplicateWindow: 2 * time.Minute, Replicas: s.cfg.Replicas,

@@ -1,0 +1,183 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/store"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+)
+
+const (
+	// maxRequested bounds the users of one contact request.
+	maxRequested = 100
+	// maxRequestReason bounds what is said with it, in characters.
+	maxRequestReason = 512
+)
+
+// RequestContacts asks users to become friends. Who is a friend already is not
+// asked again, and who has blocked the asker does not hear of it.
+func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestContactsRequest) (*accountv1.RequestContactsResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if n := len(req.GetUsernames()); n == 0 || n > maxRequested || utf8.RuneCountInString(req.GetReason()) > maxRequestReason {
+		return nil, invalid()
+	}
+	asker, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	if err != nil {
+		return nil, err
+	}
+	var asked []string
+	for _, name := range req.GetUsernames() {
+		id, err := s.findUserID(ctx, app.Number, name)
+		if err != nil {
+			return nil, err
+		}
+		if id == asker {
+			return nil, invalid()
+		}
+		if !slices.Contains(asked, id) {
+			asked = append(asked, id)
+		}
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := s.holdUsers(ctx, tx, app.Number, append([]string{asker}, asked...)...); err != nil {
+			return err
+		}
+		ev := s.events(app)
+		for _, id := range asked {
+			open, err := s.storeRequest(ctx, tx, app, id, asker)
+			if err != nil {
+				return err
+			}
+			if open {
+				ev.roster(id, asker, msyncv1.RosterBody_ADD, req.GetReason(), "")
+			}
+		}
+		return ev.store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.outbox.Kick()
+	return &accountv1.RequestContactsResponse{}, nil
+}
+
+// storeRequest remembers that sender asked target, unless they are friends or
+// target has blocked sender.
+func (s *Service) storeRequest(ctx context.Context, tx *sql.Tx, app *catalog.App, target, sender string) (bool, error) {
+	var closed int
+	err := tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3)
+		+ (SELECT COUNT(*) FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3)`, app.Number, target, sender).Scan(&closed)
+	if err != nil {
+		return false, fmt.Errorf("contact request: %w", err)
+	}
+	if closed > 0 {
+		return false, nil
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO contact_requests (app, target, sender, created) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (app, target, sender) DO UPDATE SET created = excluded.created`, app.Number, target, sender, s.now().UnixMilli())
+	if err != nil {
+		return false, fmt.Errorf("contact request: %w", err)
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender IN
+		(SELECT sender FROM contact_requests WHERE app = $1 AND target = $2 ORDER BY created DESC, sender LIMIT $3 OFFSET $4)`,
+		app.Number, target, s.cfg.ContactRequests, s.cfg.ContactRequests)
+	if err != nil {
+		return false, fmt.Errorf("contact request: %w", err)
+	}
+	return true, nil
+}
+
+// takeRequest removes the request that friend made to owner; the error is
+// errs.NotFound if there is none.
+func takeRequest(ctx context.Context, tx *sql.Tx, p pair) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
+		p.app.Number, p.owner.username, p.friend.username)
+	if err != nil {
+		return fmt.Errorf("contact request: %w", err)
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		return errs.NotFound()
+	}
+	return err
+}
+
+// AcceptContact makes friends of a user and one who asked.
+func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContactRequest) (*accountv1.AcceptContactResponse, error) {
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())
+	if err != nil {
+		return nil, err
+	}
+	owner, friend := p.owner.username, p.friend.username
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := takeRequest(ctx, tx, p); err != nil {
+			// Answered twice, perhaps on two devices: that they are friends is all
+			// that was asked for.
+			if errs.Is(err, errs.ReasonNotFound) {
+				return areFriends(ctx, tx, p)
+			}
+			return err
+		}
+		added, err := s.befriend(ctx, tx, p)
+		if err != nil || !added {
+			return err
+		}
+		return s.events(p.app).
+			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
+			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
+			roster(friend, owner, msyncv1.RosterBody_REMOTE_ACCEPT, "", "").
+			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource()).
+			store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.outbox.Kick()
+	return &accountv1.AcceptContactResponse{}, nil
+}
+
+// areFriends is errs.NotFound if they are not.
+func areFriends(ctx context.Context, tx *sql.Tx, p pair) error {
+	var n int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
+		p.app.Number, p.owner.username, p.friend.username).Scan(&n)
+	if err != nil {
+		return store.Translate(fmt.Errorf("contacts: %w", err))
+	}
+	if n == 0 {
+		return errs.NotFound()
+	}
+	return nil
+}
+
+// DeclineContact turns down one who asked.
+func (s *Service) DeclineContact(ctx context.Context, req *accountv1.DeclineContactRequest) (*accountv1.DeclineContactResponse, error) {
+	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		if err := takeRequest(ctx, tx, p); err != nil {
+			return err
+		}
+		return s.events(p.app).
+			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "", "").
+			store(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.outbox.Kick()
+	return &accountv1.DeclineContactResponse{}, nil
+}

@@ -221,10 +221,12 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 	if at == 0 || now < at || !c.checking.CompareAndSwap(false, true) {
 		return
 	}
+	// Cleared before the check begins: what it asks for must not be cleared.
+	c.checkAt.CompareAndSwap(at, 0)
 	select {
 	case s.checks <- c:
-		c.checkAt.CompareAndSwap(at, 0)
 	default: // the next sweep tries again
+		soon(&c.checkAt, at)
 		c.checking.Store(false)
 	}
 }

@@ -322,7 +322,7 @@ func TestLossIsRepaired(t *testing.T) {
 	require.Equal(t, "4", r.next(bob).Text())
 	_, err := bob.Unread(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 3, r.confirmed("bob", "web", "ann~bob"))
+	require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
 
 	r.report() // NATS says that something was lost
 	got := map[string]bool{}

@@ -61,6 +61,7 @@ func (s *Server) startPresence(ctx context.Context) (stopper, error) {
 	}
 	cfg := presence.DefaultConfig()
 	cfg.Replicas = s.cfg.LogReplicas
+	cfg.TakeOver = s.embeddedEtcd()
 	svc, err := presence.New(cfg, presence.Deps{
 		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog, Accounts: accountv1.NewUserServiceClient(accounts),
 		Logger: s.logger, Registerer: s.registry, Now: time.Now,

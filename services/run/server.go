@@ -53,7 +53,7 @@ type Server struct {
 	natsIn   natsx.InProcessServer
 	probe    *natsx.Conn
 	catalog  *catalog.Catalog
-	gateway  *gateway.Service
+	front    *gateway.Gateway
 	conns    map[string]grpc.ClientConnInterface
 
 	limiterOptions []limiter.Option
@@ -159,10 +159,10 @@ func (s *Server) Stop(ctx context.Context) error {
 // HTTPAddr is where REST and client connections are served; empty without a
 // gateway.
 func (s *Server) HTTPAddr() string {
-	if s.gateway == nil {
+	if s.front == nil {
 		return ""
 	}
-	return s.gateway.Addr()
+	return s.front.Addr()
 }
 
 // GRPCAddr is where gRPC is served.
@@ -283,6 +283,11 @@ func (s *Server) connectNATS(ctx context.Context, name string) (*natsx.Conn, err
 }
 
 func (s *Server) startCatalog(ctx context.Context) error {
+	if s.cfg.Runs(TargetLimiter) {
+		if err := catalog.Seed(ctx, s.etcd); err != nil {
+			return err
+		}
+	}
 	c, err := catalog.Watch(ctx, s.etcd, s.logger, s.registry)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func serveCommand(embedded run.Embedded) *cobra.Command {
 			if err := run.Fill(cmd.Flags(), file, os.Getenv); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, embedded)
+			return runServer(cmd.Context(), cfg, embedded)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with further settings")
@@ -43,7 +43,7 @@ func serveCommand(embedded run.Embedded) *cobra.Command {
 // errForced says that a second signal came before the drain was over.
 var errForced = errors.New("stopped by a second signal before everything was drained")
 
-func serve(ctx context.Context, cfg run.Config, embedded run.Embedded) error {
+func runServer(ctx context.Context, cfg run.Config, embedded run.Embedded) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}

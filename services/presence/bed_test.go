@@ -157,6 +157,7 @@ type bed struct {
 	apps     *apps
 	accounts *accounts
 	clock    *clock
+	takeOver bool
 }
 
 func newBed(t *testing.T, db *store.DB) *bed {
@@ -193,6 +194,7 @@ func (b *bed) start(t *testing.T) *node {
 	accountv1.RegisterUserServiceServer(ch, b.accounts)
 	cfg := presence.DefaultConfig()
 	cfg.CleanEvery = 50 * time.Millisecond
+	cfg.TakeOver = b.takeOver
 	s, err := presence.New(cfg, presence.Deps{
 		DB: b.db, NATS: testkit.Connect(t, b.server), Etcd: b.etcd, Apps: b.apps, Accounts: accountv1.NewUserServiceClient(ch.Conn()),
 		Logger: testkit.Logger(t), Registerer: prometheus.NewRegistry(), Now: b.clock.now,
@@ -237,20 +239,22 @@ func (n *node) logout(t *testing.T, id, user, resource string) {
 	require.NoError(t, err)
 }
 
-func (n *node) online(t require.TestingT, ctx context.Context, user string) bool {
-	r, err := n.presence.BatchGetOnlineStatus(ctx, &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: []string{user}})
+func (n *node) online(t *testing.T, user string) bool {
+	t.Helper()
+	r, err := n.presence.BatchGetOnlineStatus(t.Context(), &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: []string{user}})
 	require.NoError(t, err)
 	return r.GetOnline()[0]
 }
 
 func (n *node) eventually(t *testing.T, user string, online bool) {
 	t.Helper()
-	require.Eventually(t, func() bool { return n.online(t, t.Context(), user) == online }, patience, step)
+	require.Eventually(t, func() bool { return n.online(t, user) == online }, patience, step)
 }
 
 // ids lists the connections of a user, in order.
-func (n *node) ids(t require.TestingT, ctx context.Context, user string) []string {
-	r, err := n.conns.ListConnections(ctx, &presencev1.ListConnectionsRequest{Org: org, App: app, Username: user})
+func (n *node) ids(t *testing.T, user string) []string {
+	t.Helper()
+	r, err := n.conns.ListConnections(t.Context(), &presencev1.ListConnectionsRequest{Org: org, App: app, Username: user})
 	require.NoError(t, err)
 	var ids []string
 	for _, c := range r.GetConnections() {

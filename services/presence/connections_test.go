@@ -24,18 +24,18 @@ func TestConnectIsSeenAtOnceAndByOtherInstances(t *testing.T) {
 	b := newBed(t, testkit.SQLite(t, "presence", nil))
 	one, two := b.start(t), b.start(t)
 	one.login(t, "c1", "Amelia", "web_1")
-	require.True(t, one.online(t, t.Context(), "amelia"))
-	require.True(t, one.online(t, t.Context(), "AMELIA"))
+	require.True(t, one.online(t, "amelia"))
+	require.True(t, one.online(t, "AMELIA"))
 	two.eventually(t, "amelia", true)
 	one.login(t, "c2", "amelia", "ios.strange name/é")
-	require.Equal(t, []string{"c1", "c2"}, one.ids(t, t.Context(), "amelia"))
-	require.Eventually(t, func() bool { return len(two.ids(t, t.Context(), "amelia")) == 2 }, patience, step)
+	require.Equal(t, []string{"c1", "c2"}, one.ids(t, "amelia"))
+	require.Eventually(t, func() bool { return len(two.ids(t, "amelia")) == 2 }, patience, step)
 
 	// Either instance may be told of the end.
 	two.logout(t, "c1", "amelia", "web_1")
-	require.Equal(t, []string{"c2"}, two.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c2"}, two.ids(t, "amelia"))
 	two.logout(t, "c2", "amelia", "ios.strange name/é")
-	require.False(t, two.online(t, t.Context(), "amelia"))
+	require.False(t, two.online(t, "amelia"))
 	one.eventually(t, "amelia", false)
 }
 
@@ -85,9 +85,9 @@ func TestConnectRefusesWhatDoesNotFit(t *testing.T) {
 			_, err := n.conns.Connect(t.Context(), &presencev1.ConnectRequest{Org: org, App: app, Connection: in})
 			if c.reason == "" {
 				require.NoError(t, err)
-				require.True(t, n.online(t, t.Context(), in.GetUser()))
+				require.True(t, n.online(t, in.GetUser()))
 				n.logout(t, "c1", in.GetUser(), in.GetResource())
-				require.False(t, n.online(t, t.Context(), in.GetUser()))
+				require.False(t, n.online(t, in.GetUser()))
 				return
 			}
 			requireReason(t, err, c.reason, "")
@@ -106,7 +106,7 @@ func TestNewerConnectionOfADeviceStays(t *testing.T) {
 	pushes := b.pushes(t, "amelia")
 	one.login(t, "c1", "amelia", "web_1")
 	two.login(t, "c2", "amelia", "web_1")
-	require.Equal(t, []string{"c2"}, two.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c2"}, two.ids(t, "amelia"))
 
 	d := (<-pushes).GetDisconnect()
 	require.True(t, proto.Equal(&busv1.Disconnect{
@@ -114,15 +114,15 @@ func TestNewerConnectionOfADeviceStays(t *testing.T) {
 	}, d), "%v", d)
 	// The older one's gateway tells of its end; the newer one is not affected.
 	one.logout(t, "c1", "amelia", "web_1")
-	require.Equal(t, []string{"c2"}, two.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c2"}, two.ids(t, "amelia"))
 	require.Eventually(t, func() bool {
-		return len(one.ids(t, t.Context(), "amelia")) == 1 && one.ids(t, t.Context(), "amelia")[0] == "c2"
+		return len(one.ids(t, "amelia")) == 1 && one.ids(t, "amelia")[0] == "c2"
 	}, patience, step)
 
 	// Entering a connection again changes nothing and ends nothing.
 	two.login(t, "c2", "amelia", "web_1")
 	two.logout(t, "c2", "amelia", "web_1")
-	require.False(t, two.online(t, t.Context(), "amelia"))
+	require.False(t, two.online(t, "amelia"))
 	require.NoError(t, b.nats.Flush(t.Context()))
 	require.Empty(t, pushes)
 }
@@ -134,10 +134,10 @@ func TestDisconnectIgnoresWhatIsGone(t *testing.T) {
 	n.login(t, "c1", "amelia", "web_1")
 	n.logout(t, "c9", "amelia", "web_1")
 	n.logout(t, "c1", "amelia", "web_2")
-	require.True(t, n.online(t, t.Context(), "amelia"))
+	require.True(t, n.online(t, "amelia"))
 	n.logout(t, "c1", "Amelia", "web_1")
 	n.logout(t, "c1", "amelia", "web_1")
-	require.False(t, n.online(t, t.Context(), "amelia"))
+	require.False(t, n.online(t, "amelia"))
 	for _, r := range []*presencev1.DisconnectRequest{
 		{Org: org, App: app, User: "amelia", Resource: "web_1"},
 		{Org: org, App: app, ConnectionId: "c1", Resource: "web_1"},
@@ -165,7 +165,7 @@ func TestParallelLoginsOfOneDeviceLeaveOne(t *testing.T) {
 	}
 	wg.Wait()
 	require.Eventually(t, func() bool {
-		a, b := nodes[0].ids(t, t.Context(), "amelia"), nodes[1].ids(t, t.Context(), "amelia")
+		a, b := nodes[0].ids(t, "amelia"), nodes[1].ids(t, "amelia")
 		return len(a) == 1 && len(b) == 1 && a[0] == b[0]
 	}, patience, step)
 }
@@ -199,7 +199,7 @@ func TestOnlineQuotaIsExact(t *testing.T) {
 
 	var online []string
 	for i := range 64 {
-		if n.online(t, t.Context(), fmt.Sprint("user", i)) {
+		if n.online(t, fmt.Sprint("user", i)) {
 			online = append(online, fmt.Sprint(i))
 		}
 	}
@@ -220,7 +220,7 @@ func TestOnlineQuotaIsExact(t *testing.T) {
 	_, err := n.conns.Connect(t.Context(), &presencev1.ConnectRequest{Org: org, App: "other", Connection: connection("o", "bruno", "web_1")})
 	require.NoError(t, err)
 	n.apps.set(app, 3)
-	require.True(t, n.online(t, t.Context(), "carla"))
+	require.True(t, n.online(t, "carla"))
 	requireReason(t, connect("bruno"), errs.ReasonQuota, "")
 	n.apps.set(app, quota+1)
 	require.NoError(t, connect("bruno"))
@@ -253,7 +253,7 @@ func TestOnlineQuotaHoldsOverInstances(t *testing.T) {
 		require.Eventually(t, func() bool {
 			var online int64
 			for i := range 64 {
-				if n.online(t, t.Context(), fmt.Sprint("user", i)) {
+				if n.online(t, fmt.Sprint("user", i)) {
 					online++
 				}
 			}
@@ -274,15 +274,15 @@ func TestConnectionsOfAStoppedGatewayVanish(t *testing.T) {
 	require.NoError(t, err)
 	one.login(t, "c2", "amelia", "ios_1") // on the gateway that stays
 	one.login(t, "c3", "bruno", "web_1")
-	require.Eventually(t, func() bool { return len(two.ids(t, t.Context(), "amelia")) == 2 }, patience, step)
+	require.Eventually(t, func() bool { return len(two.ids(t, "amelia")) == 2 }, patience, step)
 
 	require.NoError(t, other.Stop())
 	for _, n := range []*node{one, two} {
 		require.Eventually(t, func() bool {
-			ids := n.ids(t, t.Context(), "amelia")
+			ids := n.ids(t, "amelia")
 			return len(ids) == 1 && ids[0] == "c2"
 		}, patience, step)
-		require.True(t, n.online(t, t.Context(), "bruno"))
+		require.True(t, n.online(t, "bruno"))
 	}
 	// Told once, although both instances noticed.
 	require.Equal(t, "c1", (<-events).GetConnectionId())
@@ -297,7 +297,7 @@ func TestConnectionsOfAStoppedGatewayVanish(t *testing.T) {
 
 	// The bucket is clean too: an instance that starts now sees the same.
 	three := b.start(t)
-	require.Equal(t, []string{"c2"}, three.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c2"}, three.ids(t, "amelia"))
 }
 
 func TestConnectionsOfACrashedGatewayVanishWithin15Seconds(t *testing.T) {
@@ -332,11 +332,29 @@ func TestConnectionsOutliveTheServiceAndNotTheirGateway(t *testing.T) {
 	require.NoError(t, other.Stop())
 
 	second := b.start(t)
-	require.Equal(t, []string{"c1"}, second.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c1"}, second.ids(t, "amelia"))
 	second.eventually(t, "bruno", false)
-	require.True(t, second.online(t, t.Context(), "amelia"))
+	require.True(t, second.online(t, "amelia"))
 	second.logout(t, "c1", "amelia", "web_1")
-	require.False(t, second.online(t, t.Context(), "amelia"))
+	require.False(t, second.online(t, "amelia"))
+}
+
+func TestTakeOverDropsWhatAKilledProcessLeft(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, testkit.SQLite(t, "presence", nil))
+	killed := b.start(t)
+	killed.login(t, "c1", "amelia", "web_1")
+	killed.stop(t)
+
+	events := b.events(t, "amelia")
+	b.takeOver = true
+	n := b.start(t)
+	require.False(t, n.online(t, "amelia"))
+	e := <-events
+	require.Equal(t, busv1.PresenceEvent_REASON_LOST, e.GetReason())
+	require.True(t, e.GetUserChanged())
+	n.login(t, "c2", "amelia", "web_1")
+	require.Equal(t, []string{"c2"}, n.ids(t, "amelia"))
 }
 
 func TestEventsTellOfEveryDevice(t *testing.T) {

@@ -383,6 +383,11 @@ func (l *leaving) wait(ctx context.Context) bool {
 	for i, ch := range l.ends {
 		select {
 		case <-ch:
+			continue
+		default:
+		}
+		select {
+		case <-ch:
 		case <-ctx.Done():
 			l.forget(i)
 			return false

@@ -123,7 +123,7 @@ func TestSetPresence(t *testing.T) {
 		}
 		// Setting a status is no login.
 		require.Zero(t, n.get(t, "amelia")[0].GetLastTime())
-		require.False(t, n.online(t, t.Context(), "amelia"))
+		require.False(t, n.online(t, "amelia"))
 		// By UUID it is the same user.
 		require.NoError(t, n.set(t, n.accounts.users["amelia"], "ios_1", "9", "by UUID"))
 		require.Equal(t, "by UUID", n.get(t, "amelia")[0].GetExt())

@@ -27,6 +27,10 @@ type reaper struct {
 	mu sync.Mutex
 	// missing holds when gateways were first found to be gone.
 	missing map[string]time.Time
+
+	// left are connections out of the index and not yet out of the bucket. Only
+	// run uses it once it runs.
+	left []appConn
 }
 
 func newReaper(s *Service) *reaper {
@@ -52,7 +56,6 @@ func (r *reaper) spares(gateway string) bool {
 }
 
 func (r *reaper) run(ctx context.Context) {
-	var left []appConn
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -64,19 +67,31 @@ func (r *reaper) run(ctx context.Context) {
 		}
 		due, next := r.due()
 		for _, gateway := range due {
-			lost := r.service.index.takeGateway(gateway)
-			if len(lost) > 0 {
-				r.service.deps.Logger.Info("a gateway is gone, its connections are dropped", "gateway", gateway, "connections", len(lost))
-			}
-			left = append(left, lost...)
+			r.condemn(gateway)
 		}
-		if left = r.remove(ctx, left); len(left) > 0 {
+		if r.left = r.remove(ctx, r.left); len(r.left) > 0 {
 			next = reapRetry
 		}
 		timer.Stop()
 		if next > 0 {
 			timer.Reset(next)
 		}
+	}
+}
+
+// condemn takes a gateway's connections out of the index.
+func (r *reaper) condemn(gateway string) {
+	lost := r.service.index.takeGateway(gateway)
+	if len(lost) > 0 {
+		r.service.deps.Logger.Info("a gateway is gone, its connections are dropped", "gateway", gateway, "connections", len(lost))
+	}
+	r.left = append(r.left, lost...)
+}
+
+// condemnAll does so for all gateways. It is called before run.
+func (r *reaper) condemnAll() {
+	for _, gateway := range r.service.index.knownGateways() {
+		r.condemn(gateway)
 	}
 }
 

@@ -44,6 +44,10 @@ type Config struct {
 	// registration, so that a gateway may renew it. Together with
 	// gatewayreg.TTL it is how long a crashed gateway's connections are shown.
 	GatewayGrace time.Duration
+	// TakeOver says that no gateway can be alive when the service starts,
+	// because all of them run in this process: connections that a killed
+	// process left are dropped at once.
+	TakeOver bool
 	// DisconnectWait bounds how long putting a user offline waits for the
 	// user's gateways.
 	DisconnectWait time.Duration
@@ -195,6 +199,9 @@ func (s *Service) start(ctx, run context.Context) error {
 	case <-loaded:
 	case <-ctx.Done():
 		return fmt.Errorf("load connections: %w", ctx.Err())
+	}
+	if s.cfg.TakeOver {
+		s.reaper.condemnAll()
 	}
 	s.goRun(func() { s.reaper.run(run) })
 	s.goRun(func() { s.records.run(run) })

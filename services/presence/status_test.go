@@ -93,12 +93,12 @@ func TestDisconnectUser(t *testing.T) {
 	pushes := n.pushes(t, "amelia")
 
 	require.NoError(t, disconnect("amelia", "ios_1"))
-	require.Equal(t, []string{"c1", "c3"}, n.ids(t, t.Context(), "amelia"))
+	require.Equal(t, []string{"c1", "c3"}, n.ids(t, "amelia"))
 	d := (<-pushes).GetDisconnect()
 	require.True(t, proto.Equal(&busv1.Disconnect{Reason: busv1.Disconnect_REASON_KICKED, Resource: "ios_1"}, d), "%v", d)
 
 	require.NoError(t, disconnect("Amelia", ""))
-	require.False(t, n.online(t, t.Context(), "amelia"))
+	require.False(t, n.online(t, "amelia"))
 	d = (<-pushes).GetDisconnect()
 	require.True(t, proto.Equal(&busv1.Disconnect{Reason: busv1.Disconnect_REASON_KICKED}, d), "%v", d)
 
@@ -117,5 +117,5 @@ func TestDisconnectUserDoesNotWaitForEver(t *testing.T) {
 	_, err := n.presence.DisconnectUser(t.Context(), &presencev1.DisconnectUserRequest{Org: org, App: app, Username: "amelia"})
 	require.NoError(t, err)
 	require.Less(t, time.Since(began), 10*time.Second)
-	require.True(t, n.online(t, t.Context(), "amelia"), "the connection is still there, so nobody says otherwise")
+	require.True(t, n.online(t, "amelia"), "the connection is still there, so nobody says otherwise")
 }

@@ -41,6 +41,8 @@ type conn struct {
 	// checked is when the last comparison with the archive that succeeded began.
 	checked  atomic.Int64
 	checking atomic.Bool
+	// frames counts the frame in work, of which there is at most one.
+	frames sync.WaitGroup
 	// pinged belongs to the sweeper.
 	pinged bool
 

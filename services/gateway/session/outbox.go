@@ -22,6 +22,7 @@ const (
 	closeUnsupported = 1003
 	closeInvalidData = 1007
 	closePolicy      = 1008
+	closeInternal    = 1011
 	closeTryLater    = 1013
 )
 

@@ -111,7 +111,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		ParallelGolimit:    1,
 		NewSession:         func() gws.SessionStorage { return nil },
 		Logger:             gwsLogger{s.logger},
-		Recovery:           s.recover,
 	})
 	return s, nil
 }
@@ -250,14 +249,6 @@ func socketIP(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// recover keeps a fault in the handling of one frame from ending the process.
-func (s *Server) recover(gws.Logger) {
-	if p := recover(); p != nil {
-		s.metrics.panics.Inc()
-		s.logger.Error("handling a frame failed", "panic", fmt.Sprint(p))
-	}
 }
 
 type gwsLogger struct{ l *slog.Logger }

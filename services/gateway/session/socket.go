@@ -3,8 +3,10 @@ package session
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/lxzan/gws"
 )
@@ -57,7 +59,26 @@ func (e socketEvents) OnMessage(socket *gws.Conn, m *gws.Message) {
 	if m.Opcode != gws.OpcodeBinary {
 		c.shutdown(closeUnsupported, "binary messages only")
 	} else {
-		c.frame(m.Bytes())
+		// In a goroutine of its own: what a frame needs of stack is given back
+		// at once, while the stack of this one, which lives as long as the
+		// connection, stays small.
+		c.frames.Add(1)
+		go c.handle(m.Bytes())
+		c.frames.Wait()
 	}
 	_ = m.Close()
+}
+
+// handle takes one frame. A fault in it costs the device its connection and the
+// process nothing.
+func (c *conn) handle(b []byte) {
+	defer c.frames.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.metrics.panics.Inc()
+			c.srv.logger.Error("handling a frame failed", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.shutdown(closeInternal, "internal error")
+		}
+	}()
+	c.frame(b)
 }

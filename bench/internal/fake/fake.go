@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 
 	"github.com/lxzan/gws"
@@ -67,7 +66,6 @@ func Start(fault Fault) *Server {
 		}
 	})
 	mux.HandleFunc("POST /org/app/token", s.token)
-	mux.HandleFunc("POST /org/app/users", s.register)
 	mux.HandleFunc("POST /org/app/messages/users", s.send)
 	s.srv = httptest.NewServer(mux)
 	s.URL = s.srv.URL
@@ -96,20 +94,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		Username string `json:"username"`
 	}
 	_ = json.NewDecoder(r.Body).Decode(&in)
-	_, _ = fmt.Fprintf(w, `{"access_token":"token-%s"}`, in.Username)
-}
-
-func (s *Server) register(w http.ResponseWriter, r *http.Request) {
-	var in []struct {
-		Username string `json:"username"`
-	}
-	_ = json.NewDecoder(r.Body).Decode(&in)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, u := range in {
-		s.users[u.Username] = &user{devices: make(map[*device]bool)}
+	if s.users[in.Username] == nil {
+		s.users[in.Username] = &user{devices: make(map[*device]bool)}
 	}
-	_, _ = io.WriteString(w, `{"entities":[`+strings.TrimSuffix(strings.Repeat(`{},`, len(in)), ",")+`]}`)
+	s.mu.Unlock()
+	_, _ = fmt.Fprintf(w, `{"access_token":"token-%s"}`, in.Username)
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request) {

@@ -93,10 +93,10 @@ func NewFanout(ctx context.Context, cfg FanoutConfig) (*Fanout, error) {
 	prefix := "b" + runID() + "-"
 	f.users = names(prefix+"r", cfg.Receivers)
 	f.sender = prefix + "s"
-	if err := cfg.Target.CreateUsers(ctx, append([]string{f.sender}, f.users...)); err != nil {
+	if _, err := cfg.Target.CreateUsers(ctx, []string{f.sender}); err != nil {
 		return nil, err
 	}
-	tokens, err := cfg.Target.UserTokens(ctx, f.users)
+	tokens, err := cfg.Target.CreateUsers(ctx, f.users)
 	if err != nil {
 		return nil, err
 	}
@@ -302,21 +302,32 @@ func (f *Fanout) Frames(ctx context.Context) ([][]byte, error) {
 	if run == nil {
 		return nil, errors.New("frames can be captured after a run")
 	}
+	if err := f.quiet(ctx); err != nil {
+		return nil, err
+	}
 	f.receivers[0].TakeFrames()
 	if _, _, err := f.send(ctx, run, 0); err != nil {
 		return nil, err
 	}
 	// The last frames of an exchange come after the message itself.
+	if err := f.quiet(ctx); err != nil {
+		return nil, err
+	}
+	return f.receivers[0].TakeFrames(), nil
+}
+
+// quiet waits until the first receiver has got nothing for a while.
+func (f *Fanout) quiet(ctx context.Context) error {
 	for before := int64(-1); ; {
 		n, _ := f.receivers[0].Received()
 		if n == before {
-			return f.receivers[0].TakeFrames(), nil
+			return nil
 		}
 		before = n
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
 		}
 	}
 }

@@ -38,10 +38,7 @@ const heartbeat = 30 * time.Second
 // PrepareIdle registers users for Idle.
 func PrepareIdle(ctx context.Context, t *target.Target, n int) (users, tokens []string, err error) {
 	users = names("b"+runID()+"-i", n)
-	if err := t.CreateUsers(ctx, users); err != nil {
-		return nil, nil, err
-	}
-	tokens, err = t.UserTokens(ctx, users)
+	tokens, err = t.CreateUsers(ctx, users)
 	return users, tokens, err
 }
 

@@ -88,11 +88,11 @@ func NewSend(ctx context.Context, cfg SendConfig) (*Send, error) {
 	prefix := "b" + runID() + "-"
 	s.users = names(prefix+"r", cfg.Recipients)
 	senders := names(prefix+"s", cfg.Connections)
-	if err := cfg.Target.CreateUsers(ctx, append(append([]string{}, s.users...), senders...)); err != nil {
+	if _, err := cfg.Target.CreateUsers(ctx, senders); err != nil {
 		return nil, err
 	}
 	var err error
-	if s.tokens, err = cfg.Target.UserTokens(ctx, s.users); err != nil {
+	if s.tokens, err = cfg.Target.CreateUsers(ctx, s.users); err != nil {
 		return nil, err
 	}
 	for w := range cfg.Connections {

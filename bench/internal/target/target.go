@@ -42,8 +42,6 @@ type Target struct {
 }
 
 const (
-	// batchUsers is how many users one registration may hold.
-	batchUsers = 60
 	// prepareWorkers bounds concurrent preparing calls.
 	prepareWorkers = 8
 	callTimeout    = 30 * time.Second
@@ -158,36 +156,9 @@ func (t *Target) once(ctx context.Context, method, path string, body []byte, out
 	return nil
 }
 
-// CreateUsers registers users without passwords.
-func (t *Target) CreateUsers(ctx context.Context, names []string) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(prepareWorkers)
-	for len(names) > 0 {
-		batch := names[:min(len(names), batchUsers)]
-		names = names[len(batch):]
-		g.Go(func() error {
-			users := make([]map[string]string, len(batch))
-			for i, n := range batch {
-				users[i] = map[string]string{"username": n}
-			}
-			var answer struct {
-				Entities []json.RawMessage `json:"entities"`
-				Data     json.RawMessage   `json:"data"`
-			}
-			if err := t.call(ctx, http.MethodPost, "users", users, &answer); err != nil {
-				return err
-			}
-			if len(answer.Entities) != len(batch) {
-				return fmt.Errorf("registered %d of %d users: %.300s", len(answer.Entities), len(batch), answer.Data)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// UserTokens fetches a token for each user, in their order.
-func (t *Target) UserTokens(ctx context.Context, names []string) ([]string, error) {
+// CreateUsers registers users without passwords and gives a token for each, in
+// their order.
+func (t *Target) CreateUsers(ctx context.Context, names []string) ([]string, error) {
 	tokens := make([]string, len(names))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(prepareWorkers)
@@ -197,10 +168,13 @@ func (t *Target) UserTokens(ctx context.Context, names []string) ([]string, erro
 				Token string `json:"access_token"`
 			}
 			err := t.call(ctx, http.MethodPost, "token", map[string]any{
-				"grant_type": "inherit", "username": name, "autoCreateUser": false, "ttl": userTTL,
+				"grant_type": "inherit", "username": name, "autoCreateUser": true, "ttl": userTTL,
 			}, &answer)
+			if err != nil {
+				return fmt.Errorf("user %s: %w", name, err)
+			}
 			tokens[i] = answer.Token
-			return err
+			return nil
 		})
 	}
 	return tokens, g.Wait()

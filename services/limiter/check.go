@@ -4,7 +4,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/rate"
-	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/windows"
 )
 
 // Why a check is refused.
@@ -27,13 +27,7 @@ const maxNameBytes = 256
 // Call is what asks to be admitted.
 type Call struct {
 	Org, App string
-	Rule     string
-	// IP is the client's address, or empty to leave it out.
-	IP string
-	// User is for rules that count by user.
-	User string
-	// Cost is in units of the rule, at least 1.
-	Cost int64
+	windows.Call
 }
 
 // Decision is what becomes of a call. The verdict is that of the tightest
@@ -63,12 +57,12 @@ func (s *Service) decide(app *catalog.App, c Call) Decision {
 	rule := app.Tier.Rule(c.Rule)
 	if rule.Backlogged {
 		if d, late := s.budgets.late(app.Number, s.deps.Clock(), app.Tier.Downstream()); late {
-			s.buckets.throttle(app.Number, c.Rule, rule)
+			s.buckets.Throttle(app.Number, c.Rule, rule)
 			s.metrics.backlog.Inc()
 			return d
 		}
 	}
-	v, at := s.buckets.check(app.Number, rule, c)
+	v, at := s.buckets.Check(app.Number, rule, c.Call)
 	switch {
 	case v.OK:
 		s.metrics.admitted.Inc()
@@ -83,119 +77,4 @@ func (s *Service) decide(app *catalog.App, c Call) Decision {
 		s.metrics.rate.Inc()
 		return Decision{Verdict: v, Reason: ReasonRate}
 	}
-}
-
-// bucketOf names the bucket of a call. Calls without a rule each have their
-// own.
-func bucketOf(rule *tier.Rule, id string) (bucket string, hash uint64) {
-	if rule.ID == "" {
-		return id, tier.BucketHash(id)
-	}
-	return rule.Bucket, rule.Hash
-}
-
-// ruleID names the rule of a call by a string that may be kept.
-func ruleID(rule *tier.Rule, id string) string {
-	if rule.ID == "" {
-		return id
-	}
-	return rule.ID
-}
-
-// maxCharged is how many windows of users and addresses a call can have
-// without an allocation.
-const maxCharged = 8
-
-// check asks every window of a call and charges all of them or none. It
-// returns the verdict of the tightest and the time of the decision.
-func (b *buckets) check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64) {
-	bucket, hash := bucketOf(rule, c.Rule)
-	s := b.shard(app, hash)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// Read under the lock, so that a shard's log is written in order of time.
-	now := b.clock()
-	g := s.group(groupKey{app, bucket}, rule.Limits)
-
-	// What was found by user and by address, for the second pass.
-	var logs [maxCharged]*rate.Log
-	tightest := rate.Verdict{OK: true, Remaining: tier.Unlimited}
-	perIP := rule.PerIP && c.IP != ""
-	n := 0
-	for i := range g.windows {
-		w := &g.windows[i]
-		cost := w.limit.Cost(c.Cost)
-		var v rate.Verdict
-		if w.limit.PerUser {
-			// A limit per user has no twin per address: it would cut off the
-			// users behind one.
-			var l *rate.Log
-			l, v = w.users.peek(now, c.User, w.limit.Limit, cost)
-			n = note(&logs, n, l)
-		} else {
-			v = w.app.Peek(now, w.limit.Limit, cost)
-			if perIP {
-				l, byIP := w.ips.peek(now, c.IP, rate.Limit{Units: w.limit.IPUnits, Window: w.limit.Window}, cost)
-				n = note(&logs, n, l)
-				if rate.Tighter(byIP, v) {
-					v = byIP
-				}
-			}
-		}
-		if rate.Tighter(v, tightest) {
-			tightest = v
-		}
-	}
-	t := g.total(ruleID(rule, c.Rule))
-	if !tightest.OK {
-		t.throttled++
-		return tightest, now
-	}
-	t.admitted++
-	n = 0
-	for i := range g.windows {
-		w := &g.windows[i]
-		cost := w.limit.Cost(c.Cost)
-		if w.limit.PerUser {
-			n = charge(&logs, n, &w.users, now, c.User, cost)
-			continue
-		}
-		w.app.Take(now, cost)
-		if perIP {
-			n = charge(&logs, n, &w.ips, now, c.IP, cost)
-		}
-	}
-	return tightest, now
-}
-
-func note(logs *[maxCharged]*rate.Log, n int, l *rate.Log) int {
-	if n < maxCharged {
-		logs[n] = l
-	}
-	return n + 1
-}
-
-// charge spends on the n-th log that was found, or on a new one. A key enters
-// memory only here, when it is admitted: refused calls leave nothing behind.
-func charge(logs *[maxCharged]*rate.Log, n int, k **keyed, now int64, id string, cost int64) int {
-	var l *rate.Log
-	if n < maxCharged {
-		l = logs[n]
-	} else if *k != nil {
-		l, _ = (*k).get(id)
-	}
-	if l == nil {
-		l = add(k, now, id)
-	}
-	l.Take(now, cost)
-	return n + 1
-}
-
-// throttle counts a refusal that no window made.
-func (b *buckets) throttle(app int64, id string, rule *tier.Rule) {
-	bucket, hash := bucketOf(rule, id)
-	s := b.shard(app, hash)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.group(groupKey{app, bucket}, rule.Limits).total(ruleID(rule, id)).throttled++
 }

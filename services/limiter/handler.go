@@ -6,6 +6,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/rate"
+	"github.com/chappe-im/chappe/pkg/windows"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
@@ -88,7 +89,7 @@ func (s *Service) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest) 
 }
 
 func call(c *limiterv1.CheckRequest) Call {
-	return Call{Org: c.GetOrg(), App: c.GetApp(), Rule: c.GetRule(), IP: c.GetIp(), User: c.GetUser(), Cost: c.GetCost()}
+	return Call{c.GetOrg(), c.GetApp(), windows.Call{Rule: c.GetRule(), IP: c.GetIp(), User: c.GetUser(), Cost: c.GetCost()}}
 }
 
 func (d Decision) proto() *limiterv1.CheckResponse {

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,10 @@ import (
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
+
+type clock struct{ atomic.Int64 }
+
+func (c *clock) read() int64 { return c.Load() }
 
 type rig struct {
 	*Service

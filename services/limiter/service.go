@@ -2,7 +2,7 @@
 // out, and administers apps and tiers. Windows are exact and live in memory;
 // every bucket of an app is held by one limiter, the app's owner.
 //
-// Lock order: a shard's lock is taken alone; so is that of an app's state.
+// Lock order: an app's budget is locked alone.
 package limiter
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/etcdx"
+	"github.com/chappe-im/chappe/pkg/windows"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
@@ -89,7 +90,7 @@ type Service struct {
 	metrics  *metrics
 	recorder Recorder
 
-	buckets *buckets
+	buckets *windows.Buckets
 	budgets *budgets
 
 	cancel context.CancelFunc
@@ -113,7 +114,7 @@ func New(cfg Config, deps Deps, opts ...Option) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	s := &Service{cfg: cfg, deps: deps, buckets: newBuckets(deps.Clock), budgets: newBudgets()}
+	s := &Service{cfg: cfg, deps: deps, buckets: windows.New(deps.Clock), budgets: newBudgets()}
 	m, err := newMetrics(deps.Registerer, s.budgets.backlog)
 	if err != nil {
 		return nil, err
@@ -169,12 +170,12 @@ func (s *Service) sweep(ctx context.Context) {
 			return
 		case <-t.C:
 			now := s.deps.Clock()
-			s.buckets.sweep(now, func(app int64) bool {
+			s.buckets.Sweep(now, func(app int64) bool {
 				_, ok := s.deps.Catalog.AppByNumber(app)
 				return ok
 			})
 			s.budgets.sweep(now)
-			s.metrics.keys.Set(float64(s.buckets.size()))
+			s.metrics.keys.Set(float64(s.buckets.Size()))
 		}
 	}
 }

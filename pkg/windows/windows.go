@@ -1,4 +1,9 @@
-package limiter
+// Package windows holds the sliding windows of apps in memory: for each bucket
+// of each app one window for each limit of its rule, and one for each user or
+// client address where the rule says so. A call is checked against all of its
+// windows under one lock and charged to all or none. What nobody uses is
+// forgotten within two minutes.
+package windows
 
 import (
 	"strings"
@@ -20,10 +25,8 @@ const (
 	keepTotals = 1 << 16
 )
 
-// buckets holds all windows. What nobody touches is forgotten by generations:
-// a map that has been the old one for a whole keepIdle is dropped without a
-// look at what is in it, and every touch moves a key into the young one.
-type buckets struct {
+// Buckets holds all windows.
+type Buckets struct {
 	clock  func() int64
 	shards [shardCount]shard
 
@@ -33,33 +36,34 @@ type buckets struct {
 
 type shard struct {
 	mu sync.Mutex
-	generations[groupKey, *group]
-	_ [24]byte // keeps neighbours' locks off this one's cache line
+	table
+	// swept is when idle groups were last dropped.
+	swept int64
+	_     [8]byte // keeps neighbours' locks off this one's cache line
 }
 
-type groupKey struct {
-	app    int64
-	bucket string
-}
-
-// group is everything that is counted of one bucket of one app.
+// group is everything that is counted of one bucket of one app. What every
+// check reads comes first.
 type group struct {
+	app     int64
+	bucket  string
+	touched int64
 	// limits is the slice that windows was made for; another one means that
 	// the tier changed.
 	limits  []tier.Limit
 	windows []window
-	totals  []ruleTotal
 	// The room of the first window and count, beside the group: most buckets
 	// have one of each.
 	firstWindow [1]window
 	firstTotal  [1]ruleTotal
+	totals      []ruleTotal
 }
 
 // window counts one limit: for the app, or for each user, and for each client
 // address.
 type window struct {
-	limit tier.Limit
 	app   rate.Log
+	limit tier.Limit
 	users *keyed
 	ips   *keyed
 }
@@ -76,7 +80,10 @@ type totalKey struct {
 	rule string
 }
 
-// keyed holds a window for each user or address that was admitted lately.
+// keyed holds a window for each user or address that was admitted lately. What
+// nobody touches is forgotten by generations: a map that has been the old one
+// for a whole keepIdle is dropped without a look at what is in it, and every
+// touch moves a key into the young one.
 type keyed struct{ generations[string, *rate.Log] }
 
 // generations is a map in two halves.
@@ -103,41 +110,42 @@ func (g *generations[K, V]) put(k K, v V) {
 	g.young[k] = v
 }
 
-// turn drops the old map if it has been the old one for at least keepIdle, and
-// returns it with the map that takes its place: a key that is in both was
-// moved and is not idle. Nobody writes to an old map.
-func (g *generations[K, V]) turn(now int64) (dropped, old map[K]V) {
-	if now-g.turned < keepIdle || (g.young == nil && g.old == nil) {
-		return nil, nil
+// turn drops the old map if it has been the old one for at least keepIdle.
+func (g *generations[K, V]) turn(now int64) {
+	if now-g.turned >= keepIdle && (g.young != nil || g.old != nil) {
+		g.old, g.young, g.turned = g.young, nil, now
 	}
-	dropped = g.old
-	g.old, g.young, g.turned = g.young, nil, now
-	return dropped, g.old
 }
 
 // len counts the keys; those of both maps twice.
 func (g *generations[K, V]) len() int { return len(g.young) + len(g.old) }
 
-func newBuckets(clock func() int64) *buckets {
-	return &buckets{clock: clock, totals: make(map[totalKey]total)}
+// New makes empty windows on a clock that gives nanoseconds and never goes
+// back.
+func New(clock func() int64) *Buckets {
+	return &Buckets{clock: clock, totals: make(map[totalKey]total)}
 }
 
-func (b *buckets) shard(app int64, hash uint64) *shard {
-	// A prime spreads consecutive app numbers; the high bits of the product
-	// are the good ones.
-	h := (hash ^ uint64(app)) * 0x9E3779B97F4A7C15 //nolint:gosec // any bits will do
-	return &b.shards[h>>(64-6)]
+// find gives the shard of a bucket of an app, and the hash under which the
+// bucket stands in it. All windows of a bucket are in one shard.
+func (b *Buckets) find(app int64, bucketHash uint64) (*shard, uint64) {
+	// Odd constants spread consecutive app numbers; the high bits of a product
+	// are the good ones, so they choose the shard and are folded down for the
+	// place in its table.
+	h := (bucketHash ^ uint64(app)*0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15 //nolint:gosec // any bits will do
+	return &b.shards[h>>(64-6)], h ^ h>>32
 }
 
 // group finds or makes the group of a bucket and fits it to its limits. The
 // bucket's name should be the tier's own string: comparing it is then a matter
 // of one pointer.
-func (s *shard) group(key groupKey, limits []tier.Limit) *group {
-	g, ok := s.get(key)
-	if !ok {
-		g = &group{}
-		s.put(key, g)
+func (s *shard) group(now int64, hash uint64, app int64, bucket string, limits []tier.Limit) *group {
+	g := s.get(hash, app, bucket)
+	if g == nil {
+		g = &group{app: app, bucket: bucket}
+		s.put(hash, g)
 	}
+	g.touched = now
 	if len(g.limits) != len(limits) || (len(limits) > 0 && &g.limits[0] != &limits[0]) {
 		g.fit(limits)
 	}
@@ -203,29 +211,34 @@ func add(holder **keyed, now int64, id string) *rate.Log {
 	return l
 }
 
-// sweep forgets idle groups, and their counts when their app is gone.
-func (b *buckets) sweep(now int64, exists func(app int64) bool) {
+// Sweep forgets idle groups. It looks at a shard once in keepIdle; the counts
+// of what it forgets are kept while their app exists.
+func (b *Buckets) Sweep(now int64, exists func(app int64) bool) {
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.mu.Lock()
-		dropped, old := s.turn(now)
+		var dropped []*group
+		if now-s.swept >= keepIdle {
+			s.swept = now
+			dropped = s.drop(now - keepIdle)
+		}
 		s.mu.Unlock()
 		if len(dropped) > 0 {
-			b.keep(dropped, old, exists)
+			b.keep(dropped, exists)
 		}
 	}
 }
 
 // keep saves the counts of forgotten groups.
-func (b *buckets) keep(dropped, old map[groupKey]*group, exists func(app int64) bool) {
+func (b *Buckets) keep(dropped []*group, exists func(app int64) bool) {
 	b.totalsMu.Lock()
 	defer b.totalsMu.Unlock()
-	for key, g := range dropped {
-		if _, moved := old[key]; moved || !exists(key.app) {
+	for _, g := range dropped {
+		if !exists(g.app) {
 			continue
 		}
 		for _, t := range g.totals {
-			k := totalKey{key.app, t.rule}
+			k := totalKey{g.app, t.rule}
 			sum, ok := b.totals[k]
 			if !ok && len(b.totals) >= keepTotals {
 				b.makeRoom(exists)
@@ -236,7 +249,7 @@ func (b *buckets) keep(dropped, old map[groupKey]*group, exists func(app int64) 
 }
 
 // makeRoom drops the counts of apps that are gone, or else any.
-func (b *buckets) makeRoom(exists func(app int64) bool) {
+func (b *Buckets) makeRoom(exists func(app int64) bool) {
 	for k := range b.totals {
 		if !exists(k.app) {
 			delete(b.totals, k)
@@ -250,19 +263,19 @@ func (b *buckets) makeRoom(exists func(app int64) bool) {
 	}
 }
 
-func (b *buckets) kept(app int64, rule string) total {
+func (b *Buckets) kept(app int64, rule string) total {
 	b.totalsMu.Lock()
 	defer b.totalsMu.Unlock()
 	return b.totals[totalKey{app, rule}]
 }
 
-// size counts the groups in memory, roughly.
-func (b *buckets) size() int {
+// Size counts the groups in memory.
+func (b *Buckets) Size() int {
 	n := 0
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.mu.Lock()
-		n += s.len()
+		n += s.n
 		s.mu.Unlock()
 	}
 	return n

@@ -1,4 +1,4 @@
-package limiter
+package windows
 
 import (
 	"fmt"
@@ -61,7 +61,7 @@ func TestEveryRuleOfEveryTier(t *testing.T) {
 func offerThrice(t *testing.T, c *tier.Compiled, id string) {
 	rule := c.Rule(id)
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	r := rand.New(rand.NewPCG(uint64(len(id)), rule.Hash))
 	longest := int64(0)
 	for _, l := range rule.Limits {
@@ -79,7 +79,7 @@ func offerThrice(t *testing.T, c *tier.Compiled, id string) {
 		if tight.Messages {
 			cost = 1 + r.Int64N(3)
 		}
-		v, at := b.check(7, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: cost})
+		v, at := b.Check(7, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: cost})
 		if v.OK {
 			log = append(log, admission{at, tight.Cost(cost)})
 		} else {
@@ -103,12 +103,12 @@ func offerThrice(t *testing.T, c *tier.Compiled, id string) {
 		}
 	}
 	for other, otherRule := range c.Rules() {
-		v, _ := b.check(7, otherRule, Call{Rule: other, IP: "192.0.2.1", User: "amy", Cost: 1})
+		v, _ := b.Check(7, otherRule, Call{Rule: other, IP: "192.0.2.1", User: "amy", Cost: 1})
 		if otherRule.Bucket != rule.Bucket {
 			require.True(t, v.OK, "%s must not notice %s", other, id)
 		}
 	}
-	v, _ := b.check(8, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: 1})
+	v, _ := b.Check(8, rule, Call{Rule: id, IP: "192.0.2.1", User: "amy", Cost: 1})
 	require.True(t, v.OK, "another app must not notice")
 }
 
@@ -119,9 +119,9 @@ func TestCheckChargesAllOrNothing(t *testing.T) {
 		{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
 	rule := c.Rule("list_conversations")
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	check := func(user string) bool {
-		v, _ := b.check(1, rule, Call{Rule: "list_conversations", User: user, Cost: 1})
+		v, _ := b.Check(1, rule, Call{Rule: "list_conversations", User: user, Cost: 1})
 		return v.OK
 	}
 	require.True(t, check("amy"))
@@ -141,26 +141,26 @@ func TestCheckChargesAllOrNothing(t *testing.T) {
 func TestSharedBucket(t *testing.T) {
 	t.Parallel()
 	c := seedTier(t, "basic", `{"shared_buckets": {"register_users": {"limits": [{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
-	b := newBuckets(new(clock).read)
+	b := New(new(clock).read)
 	for i, id := range []string{"register_user", "register_users_batch", "register_user"} {
-		v, _ := b.check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		v, _ := b.Check(1, c.Rule(id), Call{Rule: id, Cost: 1})
 		require.True(t, v.OK)
 		require.Equal(t, int64(2-i), v.Remaining)
 	}
 	for _, id := range []string{"register_user", "register_users_batch"} {
-		v, _ := b.check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		v, _ := b.Check(1, c.Rule(id), Call{Rule: id, Cost: 1})
 		require.False(t, v.OK)
 	}
-	uses := b.usage(1, "register_user", c.Rule("register_user"))
-	require.Equal(t, []RuleUse{{Rule: "register_user", Scope: "app", Limit: 3, WindowNs: second, Used: 3, Admitted: 2, Throttled: 1}}, uses)
+	uses := b.Usage(1, "register_user", c.Rule("register_user"))
+	require.Equal(t, []Use{{Rule: "register_user", Scope: "app", Limit: 3, WindowNs: second, Used: 3, Admitted: 2, Throttled: 1}}, uses)
 }
 
 func TestMessagesAreAdmittedWhole(t *testing.T) {
 	t.Parallel()
 	c := seedTier(t, "basic", "")
-	b := newBuckets(new(clock).read)
+	b := New(new(clock).read)
 	send := func(cost int64) (bool, bool, int64) {
-		v, _ := b.check(1, c.Rule("send_message_chatgroups"), Call{Rule: "send_message_chatgroups", Cost: cost})
+		v, _ := b.Check(1, c.Rule("send_message_chatgroups"), Call{Rule: "send_message_chatgroups", Cost: cost})
 		return v.OK, v.TooCostly, v.Remaining
 	}
 	ok, _, left := send(15)
@@ -183,10 +183,10 @@ func TestPerIP(t *testing.T) {
 	t.Parallel()
 	c := seedTier(t, "basic", `{"rate_counting": {"per_ip_percent": 40}}`)
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	admitted := func(c *tier.Compiled, rule, ip string) (n int64) {
 		for {
-			v, _ := b.check(1, c.Rule(rule), Call{Rule: rule, IP: ip, Cost: 1})
+			v, _ := b.Check(1, c.Rule(rule), Call{Rule: rule, IP: ip, Cost: 1})
 			if !v.OK {
 				return n
 			}
@@ -197,7 +197,7 @@ func TestPerIP(t *testing.T) {
 	require.Equal(t, int64(40), admitted(c, "get_user", "2001:db8::1"))
 	require.Equal(t, int64(20), admitted(c, "get_user", "192.0.2.2"), "what the app has left")
 	require.Zero(t, admitted(c, "get_user", ""))
-	uses := b.usage(1, "get_user", c.Rule("get_user"))
+	uses := b.Usage(1, "get_user", c.Rule("get_user"))
 	require.Len(t, uses, 2)
 	require.Equal(t, "ip", uses[1].Scope)
 	require.Equal(t, int64(40), uses[1].Used)
@@ -216,10 +216,10 @@ func TestTierChangesKeepWhatIsUsed(t *testing.T) {
 			`{"rules": {"get_user": {"limits": [{"count": %d, "per": "second", "unit": "call", "scope": "app"}]}}}`, n)).Rule("get_user")
 	}
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	admitted := func(rule *tier.Rule) (n int) {
 		for {
-			v, _ := b.check(1, rule, Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
+			v, _ := b.Check(1, rule, Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
 			if !v.OK {
 				return n
 			}
@@ -238,20 +238,20 @@ func TestIdleKeysAreForgotten(t *testing.T) {
 	c := seedTier(t, "basic", "")
 	rule := c.Rule("list_conversations")
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	exists := func(int64) bool { return true }
 	for i := range 1000 {
 		clk.Add(second / 50)
-		v, _ := b.check(int64(i%10), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+		v, _ := b.Check(int64(i%10), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
 		require.True(t, v.OK)
 	}
-	require.Equal(t, 10, b.size())
+	require.Equal(t, 10, b.Size())
 	for range 5 {
 		clk.Add(keepIdle)
-		b.sweep(clk.read(), exists)
+		b.Sweep(clk.read(), exists)
 	}
-	require.Zero(t, b.size())
-	uses := b.usage(3, "list_conversations", rule)
+	require.Zero(t, b.Size())
+	uses := b.Usage(3, "list_conversations", rule)
 	require.Equal(t, int64(100), uses[0].Admitted, "the counts stay")
 	require.Zero(t, uses[0].Used)
 }
@@ -262,20 +262,18 @@ func TestIdleUsersOfABusyApp(t *testing.T) {
 	c := seedTier(t, "basic", "")
 	rule := c.Rule("list_conversations")
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	const perSecond = 50
 	for i := range 600 * perSecond {
 		clk.Add(second / perSecond)
-		v, _ := b.check(1, rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
+		v, _ := b.Check(1, rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
 		require.True(t, v.OK)
 		if i%perSecond == 0 {
-			b.sweep(clk.read(), func(int64) bool { return true })
+			b.Sweep(clk.read(), func(int64) bool { return true })
 		}
 	}
-	g := b.shard(1, rule.Hash).young[groupKey{1, rule.Bucket}]
-	if g == nil {
-		g = b.shard(1, rule.Hash).old[groupKey{1, rule.Bucket}]
-	}
+	s, hash := b.find(1, rule.Hash)
+	g := s.get(hash, 1, rule.Bucket)
 	require.LessOrEqual(t, g.windows[0].users.len(), 121*perSecond, "two minutes' worth")
 }
 
@@ -286,13 +284,13 @@ func TestForgettingIsExact(t *testing.T) {
 	c := seedTier(t, "basic", "")
 	rule := c.Rule("list_conversations")
 	var clk clock
-	b := newBuckets(clk.read)
+	b := New(clk.read)
 	r := rand.New(rand.NewPCG(5, 5))
 	var log []int64
 	for range 5000 {
 		clk.Add(r.Int64N(9 * second))
-		b.sweep(clk.read(), func(int64) bool { return true })
-		if v, at := b.check(1, rule, Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
+		b.Sweep(clk.read(), func(int64) bool { return true })
+		if v, at := b.Check(1, rule, Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
 			log = append(log, at)
 		}
 	}
@@ -306,20 +304,20 @@ func TestConcurrentChecksNeverExceed(t *testing.T) {
 	c := seedTier(t, "basic", "")
 	rule := c.Rule("get_user")
 	start := time.Now()
-	b := newBuckets(func() int64 { return int64(time.Since(start)) })
+	b := New(func() int64 { return int64(time.Since(start)) })
 	var mu sync.Mutex
 	var log []int64
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
 			for range 500 {
-				v, at := b.check(1, rule, Call{Rule: "get_user", IP: fmt.Sprint("192.0.2.", w), Cost: 1})
+				v, at := b.Check(1, rule, Call{Rule: "get_user", IP: fmt.Sprint("192.0.2.", w), Cost: 1})
 				if v.OK {
 					mu.Lock()
 					log = append(log, at)
 					mu.Unlock()
 				}
-				b.sweep(at, func(int64) bool { return true })
+				b.Sweep(at, func(int64) bool { return true })
 			}
 		})
 	}
@@ -340,17 +338,16 @@ func TestMemoryOfIdleKeys(t *testing.T) {
 	}
 	c := seedTier(t, "basic", `{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`)
 	rule := c.Rule("list_conversations")
-	b := newBuckets(func() int64 { return 1 })
+	b := New(func() int64 { return 1 })
 	before := heap()
 	const keys = 1_000_000
 	for i := range keys {
-		_, _ = b.check(int64(i%1000), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+		_, _ = b.Check(int64(i%1000), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
 	}
 	used := int64(heap()) - int64(before)
 	t.Logf("%d keys: %d MiB, %d bytes each", keys, used>>20, used/keys)
 	require.Less(t, used, int64(150<<20))
-	b.sweep(keepIdle+1, func(int64) bool { return true })
-	b.sweep(3*keepIdle, func(int64) bool { return true })
+	b.Sweep(3*keepIdle, func(int64) bool { return true })
 	left := int64(heap()) - int64(before)
 	t.Logf("after they were forgotten: %d KiB", left>>10)
 	require.Less(t, left, int64(10<<20))
@@ -373,52 +370,62 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func BenchmarkBuckets(b *testing.B) {
+func BenchmarkCheck(b *testing.B) {
 	const keys = 100_000
 	// The yardstick: what one look-up among as many keys costs by itself.
 	b.Run("bare map", func(b *testing.B) {
-		m := make(map[groupKey]*group)
+		type key struct {
+			app    int64
+			bucket string
+		}
+		m := make(map[key]*group)
 		for i := range keys {
-			m[groupKey{int64(i), "get_user"}] = &group{}
+			m[key{int64(i), "get_user"}] = &group{}
 		}
 		before := cpu(b)
 		for i := range b.N {
-			m[groupKey{int64(i * 7919 % keys), "get_user"}].limits = nil
+			m[key{int64(i * 7919 % keys), "get_user"}].touched = 1
 		}
 		b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
 	})
 	for name, c := range map[string]struct {
 		overrides string
 		rule      string
-		call      func(i int) (int64, Call)
+		// id names the key's user or address; empty if the app is the key.
+		id func(i int) string
 	}{
-		"apps": {"", "get_user", func(i int) (int64, Call) {
-			return int64(i), Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1}
-		}},
+		"apps": {"", "get_user", nil},
 		"users": {`{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`,
-			"list_conversations", func(i int) (int64, Call) {
-				return 1, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1}
-			}},
+			"list_conversations", func(i int) string { return fmt.Sprint("user", i) }},
 		"addresses": {`{"rate_counting": {"per_ip_percent": 1}, "rules": {"get_user": {"limits": [{"count": 1000000, "per": "second", "unit": "call", "scope": "app"}]}}}`,
-			"get_user", func(i int) (int64, Call) {
-				return 1, Call{Rule: "get_user", IP: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), Cost: 1}
-			}},
+			"get_user", func(i int) string { return fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255) }},
 	} {
 		b.Run(name, func(b *testing.B) {
 			rule := seedTier(b, "basic", c.overrides).Rule(c.rule)
 			start := time.Now()
-			x := newBuckets(func() int64 { return int64(time.Since(start)) })
-			calls, apps := make([]Call, keys), make([]int64, keys)
-			for i := range calls {
-				apps[i], calls[i] = c.call(i)
-				_, _ = x.check(apps[i], rule, calls[i])
+			x := New(func() int64 { return int64(time.Since(start)) })
+			ids := make([]string, keys)
+			call := Call{Rule: c.rule, Cost: 1}
+			check := func(k int) {
+				app := int64(1)
+				if c.id == nil {
+					app = int64(k)
+				} else {
+					call.IP, call.User = ids[k], ids[k]
+				}
+				_, _ = x.Check(app, rule, call)
+			}
+			for i := range keys {
+				if c.id != nil {
+					ids[i] = c.id(i)
+				}
+				check(i)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			before := cpu(b)
 			for i := range b.N {
-				k := i * 7919 % keys
-				_, _ = x.check(apps[k], rule, calls[k])
+				check(i * 7919 % keys)
 			}
 			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
 		})

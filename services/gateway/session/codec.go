@@ -96,14 +96,14 @@ func domainOf(kind busv1.Kind) string {
 }
 
 // encodeMeta encodes a delivery as a field `metas` of a page. The body comes
-// without its field `to`, and the meta's own extensions ready made: both are
-// joined in as they are.
+// without its fields `from` and `to`, from which devices take who wrote to whom,
+// and the meta's own extensions ready made: both are joined in as they are.
 func encodeMeta(appKey string, d *busv1.Delivery) []byte {
 	toDomain := domainOf(d.GetKind())
 	from := sizeJID(appKey, d.GetFrom(), domainUser, d.GetFromResource())
 	to := sizeJID(appKey, d.GetTo(), toDomain, "")
-	bodyTo := sizeJID("", d.GetTo(), "", "")
-	payload := len(d.GetBody()) + sizeField(bodyTo)
+	bodyFrom, bodyTo := sizeJID("", d.GetFrom(), "", ""), sizeJID("", d.GetTo(), "", "")
+	payload := len(d.GetBody()) + sizeField(bodyFrom) + sizeField(bodyTo)
 	id, timestamp := uint64(d.GetId()), uint64(d.GetTimestamp()) //nolint:gosec // never negative
 	n := 1 + protowire.SizeVarint(id) + sizeField(from) + sizeField(to) + 1 + protowire.SizeVarint(timestamp) +
 		2 + sizeField(payload) + len(d.GetMetaExt())
@@ -123,6 +123,9 @@ func encodeMeta(appKey string, d *busv1.Delivery) []byte {
 	b = appendTag(b, 6, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(payload)) //nolint:gosec // a length
 	b = append(b, d.GetBody()...)
+	b = appendTag(b, 2, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(bodyFrom)) //nolint:gosec // a length
+	b = appendJID(b, "", d.GetFrom(), "", "")
 	b = appendTag(b, 3, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(bodyTo)) //nolint:gosec // a length
 	b = appendJID(b, "", d.GetTo(), "", "")

@@ -14,6 +14,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
 // maxTargets bounds the users of one batch read.
@@ -37,7 +38,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	if err != nil {
 		return nil, err
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		// Reads the row and holds it until the end, so that the sums are exact.
 		var doc string
 		var before int64
@@ -68,6 +69,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 		if err != nil {
 			return fmt.Errorf("write attributes: %w", err)
 		}
+		ev.changed(id, busv1.UserEvent_CHANGE_ATTRIBUTES)
 		return nil
 	})
 	if err != nil {
@@ -129,18 +131,21 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
-	var doc string
-	err = s.db.Read().QueryRowContext(ctx, `SELECT doc FROM attributes WHERE app = $1 AND username = $2`, app.Number, id).Scan(&doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return &accountv1.GetUserAttributesResponse{}, nil
+	key := cacheKey{app.Key, id}
+	known, mark := s.cache.get(key)
+	if known.attributes != nil {
+		return &accountv1.GetUserAttributesResponse{Attributes: maps.Clone(known.attributes)}, nil
 	}
-	if err != nil {
+	doc := "{}"
+	err = s.db.Read().QueryRowContext(ctx, `SELECT doc FROM attributes WHERE app = $1 AND username = $2`, app.Number, id).Scan(&doc)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, store.Translate(err)
 	}
 	all, err := decodeAttributes(doc)
 	if err != nil {
 		return nil, err
 	}
+	s.cache.put(key, mark, nil, maps.Clone(all))
 	return &accountv1.GetUserAttributesResponse{Attributes: all}, nil
 }
 
@@ -216,7 +221,13 @@ func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.Delet
 	if err != nil {
 		return nil, err
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error { return deleteAttributes(ctx, tx, app.Number, id) })
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
+		deleted, err := deleteAttributes(ctx, tx, app.Number, id)
+		if deleted {
+			ev.changed(id, busv1.UserEvent_CHANGE_ATTRIBUTES)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest
 			return nil, s.blocksFull()
 		}
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, append([]string{owner}, blocked...)...); err != nil {
 			return err
 		}
@@ -90,7 +90,8 @@ func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest
 			}
 			return err
 		}
-		return s.events(app).changed(owner, busv1.UserEvent_CHANGE_BLOCKS).store(ctx, tx)
+		ev.changed(owner, busv1.UserEvent_CHANGE_BLOCKS)
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (s *Service) RemoveBlock(ctx context.Context, req *accountv1.RemoveBlockReq
 		return nil, err
 	}
 	owner := p.owner.username
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		res, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`,
 			p.app.Number, owner, p.friend.username)
 		if err != nil {
@@ -123,7 +124,8 @@ func (s *Service) RemoveBlock(ctx context.Context, req *accountv1.RemoveBlockReq
 		if err := quota.Release(ctx, tx, p.app.Number, quotaBlocks, owner, n); err != nil {
 			return err
 		}
-		return s.events(p.app).changed(owner, busv1.UserEvent_CHANGE_BLOCKS).store(ctx, tx)
+		ev.changed(owner, busv1.UserEvent_CHANGE_BLOCKS)
+		return nil
 	})
 	if err != nil {
 		return nil, err

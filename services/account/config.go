@@ -19,6 +19,8 @@ type Config struct {
 	// CredentialCache is how many checked passwords are remembered, as MACs
 	// under a key of this process, so that the next check is cheap.
 	CredentialCache int
+	// UserCache is how many users are kept in memory for reads.
+	UserCache int
 	// BatchUsers bounds the users of one registration call.
 	BatchUsers int
 	// BlockedUsers bounds a user's block list.
@@ -45,6 +47,7 @@ func DefaultConfig() Config {
 		Argon2:          Argon2{MemoryKiB: 19 << 10, Passes: 2, Threads: 1},
 		ParallelHashes:  runtime.GOMAXPROCS(0),
 		CredentialCache: 16384,
+		UserCache:       16384,
 		BatchUsers:      60,
 		BlockedUsers:    500,
 		ContactRequests: 500,
@@ -66,6 +69,7 @@ func (c Config) Validate() error {
 	check("argon2 threads", int64(c.Argon2.Threads), 1, 64)
 	check("parallel hashes", int64(c.ParallelHashes), 1, 1024)
 	check("credential cache", int64(c.CredentialCache), 1, 10_000_000)
+	check("user cache", int64(c.UserCache), 1, 10_000_000)
 	check("users in a batch", int64(c.BatchUsers), 1, 1000)
 	check("blocked users", c.BlockedUsers, 0, 100_000)
 	check("contact requests", c.ContactRequests, 1, 100_000)

@@ -56,22 +56,21 @@ func (s *Service) AddContact(ctx context.Context, req *accountv1.AddContactReque
 	if owner == friend {
 		return nil, invalid()
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		added, err := s.befriend(ctx, tx, p)
 		if err != nil || !added {
 			return err
 		}
-		return s.events(p.app).
+		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
 			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "", "").
-			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource()).
-			store(ctx, tx)
+			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource())
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.AddContactResponse{OwnerUuid: p.owner.uuid, Friend: p.friend.proto()}, nil
 }
 
@@ -122,7 +121,7 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 		return nil, err
 	}
 	owner, friend := p.owner.username, p.friend.username
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		removed := int64(0)
 		for _, side := range p.sides() {
 			res, err := tx.ExecContext(ctx, `DELETE FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
@@ -142,17 +141,16 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 		if removed == 0 {
 			return nil
 		}
-		return s.events(p.app).
+		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
 			roster(friend, owner, msyncv1.RosterBody_REMOVE, "", "").
-			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", req.GetResource()).
-			store(ctx, tx)
+			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", req.GetResource())
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.RemoveContactResponse{OwnerUuid: p.owner.uuid, Friend: p.friend.proto()}, nil
 }
 

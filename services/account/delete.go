@@ -32,12 +32,9 @@ func (s *Service) DeleteUser(ctx context.Context, req *accountv1.DeleteUserReque
 		return nil, err
 	}
 	var u *user
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
-		ev := s.events(app)
-		if u, err = s.deleteUser(ctx, tx, app, id, ev); err != nil {
-			return err
-		}
-		return ev.store(ctx, tx)
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
+		u, err = s.deleteUser(ctx, tx, app, id, ev)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -61,13 +58,12 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 		return nil, err
 	}
 	var resp *accountv1.DeleteUsersResponse
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		page, cursor, err := pageOfUsers(ctx, tx, app.Number, after, limit)
 		if err != nil {
 			return err
 		}
 		resp = &accountv1.DeleteUsersResponse{Cursor: cursor}
-		ev := s.events(app)
 		for _, u := range page {
 			deleted, err := s.deleteUser(ctx, tx, app, u.username, ev)
 			if errs.Is(err, errs.ReasonNotFound) {
@@ -78,7 +74,7 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 			}
 			resp.Users = append(resp.Users, deleted.proto())
 		}
-		return ev.store(ctx, tx)
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -146,7 +142,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 			return nil, err
 		}
 	}
-	if err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
+	if _, err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
 		return nil, err
 	}
 	// Last, for all registrations of the app wait for this row.
@@ -156,14 +152,14 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	return u, nil
 }
 
-func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) error {
+func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) (deleted bool, err error) {
 	var bytes int64
-	err := tx.QueryRowContext(ctx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, app, id).Scan(&bytes)
+	err = tx.QueryRowContext(ctx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, app, id).Scan(&bytes)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("delete attributes: %w", err)
+		return false, fmt.Errorf("delete attributes: %w", err)
 	}
-	return quota.Release(ctx, tx, app, tier.SizeUserAttributesPerApp, "", bytes)
+	return true, quota.Release(ctx, tx, app, tier.SizeUserAttributesPerApp, "", bytes)
 }

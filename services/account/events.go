@@ -3,13 +3,13 @@ package account
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -19,18 +19,18 @@ import (
 // userDomain is where the client protocol places users.
 const userDomain = "easemob.com"
 
-// events collects what a transaction has to say, and puts it into the outbox.
+// events collects what a transaction has to say.
 type events struct {
 	s        *Service
 	app      *catalog.App
 	messages []outbox.Message
+	users    []string
 	err      error
 }
 
-func (s *Service) events(app *catalog.App) *events { return &events{s: s, app: app} }
-
 // changed tells other services to forget what they know of a user.
 func (e *events) changed(user string, change busv1.UserEvent_Change) *events {
+	e.users = append(e.users, user)
 	return e.add(bus.UserEventSubject(e.app.Key, user), false, &busv1.UserEvent{
 		App: e.app.Key, User: user, Change: change, Timestamp: e.s.now().UnixMilli(),
 	})
@@ -86,10 +86,30 @@ func (e *events) add(subject string, live bool, m proto.Message) *events {
 	return e
 }
 
-// store puts them into the outbox of a transaction.
-func (e *events) store(ctx context.Context, tx *sql.Tx) error {
-	if e.err != nil {
-		return fmt.Errorf("event: %w", e.err)
+// commit runs f in a transaction, together with what f has to say of it. When
+// commit returns, this process has forgotten what it knew of the users that
+// changed, and the events are on their way.
+func (s *Service) commit(ctx context.Context, app *catalog.App, f func(tx *sql.Tx, ev *events) error) error {
+	var ev *events
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		ev = &events{s: s, app: app}
+		if err := f(tx, ev); err != nil {
+			return err
+		}
+		if ev.err != nil {
+			return errs.Internal(ev.err)
+		}
+		return outbox.Add(ctx, tx, ev.messages...)
+	})
+	if ev == nil || len(ev.messages) == 0 {
+		return err
 	}
-	return outbox.Add(ctx, tx, e.messages...)
+	// Also after an error: a commit may have taken place all the same.
+	for _, user := range ev.users {
+		s.cache.forget(cacheKey{app.Key, user})
+	}
+	if err == nil {
+		s.outbox.Kick()
+	}
+	return err
 }

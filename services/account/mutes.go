@@ -64,7 +64,7 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	if err != nil {
 		return nil, err
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, id); err != nil {
 			return err
 		}
@@ -82,7 +82,8 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 				return err
 			}
 		}
-		return s.events(app).changed(id, busv1.UserEvent_CHANGE_MUTES).store(ctx, tx)
+		ev.changed(id, busv1.UserEvent_CHANGE_MUTES)
+		return nil
 	})
 	if err != nil {
 		return nil, err

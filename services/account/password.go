@@ -62,7 +62,7 @@ func noSuchUser(err error) error {
 // storePassword replaces the hash that u was read with; a user who was deleted
 // and registered anew meanwhile keeps the new password.
 func (s *Service) storePassword(ctx context.Context, app *catalog.App, u *user, hash string) error {
-	return s.db.Write(ctx, func(tx *sql.Tx) error {
+	return s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		now := s.now().UnixMilli()
 		changed, err := foundUser(scanUser(tx.QueryRowContext(ctx, `UPDATE users SET password_hash = $1, modified = $2,
 			`+voidTokens("$2")+` WHERE app = $3 AND username = $4 AND uuid = $5 RETURNING `+userColumns,
@@ -70,10 +70,10 @@ func (s *Service) storePassword(ctx context.Context, app *catalog.App, u *user, 
 		if err != nil {
 			return err
 		}
-		return s.events(app).
+		ev.
 			revoked(u.username, changed.validFrom).
 			changed(u.username, busv1.UserEvent_CHANGE_PASSWORD).
-			disconnected(u.username, busv1.Disconnect_REASON_PASSWORD_CHANGED).
-			store(ctx, tx)
+			disconnected(u.username, busv1.Disconnect_REASON_PASSWORD_CHANGED)
+		return nil
 	})
 }

@@ -43,19 +43,19 @@ func (s *Service) UpdatePushSettings(ctx context.Context, req *accountv1.UpdateP
 		strings.Join(set, ", "), len(args)-1, len(args)) + userColumns
 
 	var u *user
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, args...))); err != nil {
 			return err
 		}
 		if err := mergeIgnored(ctx, tx, app.Number, u, req.GetNotificationIgnore()); err != nil {
 			return err
 		}
-		return s.events(app).changed(id, busv1.UserEvent_CHANGE_PUSH_SETTINGS).store(ctx, tx)
+		ev.changed(id, busv1.UserEvent_CHANGE_PUSH_SETTINGS)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.UpdatePushSettingsResponse{User: u.proto()}, nil
 }
 

@@ -148,7 +148,7 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 	if err := s.hashPasswords(ctx, fresh); err != nil {
 		return nil, nil, err
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		created, err = s.insertUsers(ctx, tx, app, fresh)
 		if err != nil {
 			return err
@@ -156,16 +156,14 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 		if err := quota.Add(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", int64(len(created)), limit); err != nil {
 			return err
 		}
-		ev := s.events(app)
 		for _, u := range created {
 			ev.changed(u.username, busv1.UserEvent_CHANGE_CREATED)
 		}
-		return ev.store(ctx, tx)
+		return nil
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	s.outbox.Kick()
 	made := make(map[string]bool, len(created))
 	for _, u := range created {
 		made[u.username] = true

@@ -49,11 +49,10 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 			asked = append(asked, id)
 		}
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, append([]string{asker}, asked...)...); err != nil {
 			return err
 		}
-		ev := s.events(app)
 		for _, id := range asked {
 			open, err := s.storeRequest(ctx, tx, app, id, asker)
 			if err != nil {
@@ -63,12 +62,11 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 				ev.roster(id, asker, msyncv1.RosterBody_ADD, req.GetReason(), "")
 			}
 		}
-		return ev.store(ctx, tx)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.RequestContactsResponse{}, nil
 }
 
@@ -120,7 +118,7 @@ func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContac
 		return nil, err
 	}
 	owner, friend := p.owner.username, p.friend.username
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		if err := takeRequest(ctx, tx, p); err != nil {
 			// Answered twice, perhaps on two devices: that they are friends is all
 			// that was asked for.
@@ -133,17 +131,16 @@ func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContac
 		if err != nil || !added {
 			return err
 		}
-		return s.events(p.app).
+		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
 			roster(friend, owner, msyncv1.RosterBody_REMOTE_ACCEPT, "", "").
-			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource()).
-			store(ctx, tx)
+			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource())
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.AcceptContactResponse{}, nil
 }
 
@@ -167,17 +164,16 @@ func (s *Service) DeclineContact(ctx context.Context, req *accountv1.DeclineCont
 	if err != nil {
 		return nil, err
 	}
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		if err := takeRequest(ctx, tx, p); err != nil {
 			return err
 		}
-		return s.events(p.app).
-			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "", "").
-			store(ctx, tx)
+		ev.
+			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "", "")
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.outbox.Kick()
 	return &accountv1.DeclineContactResponse{}, nil
 }

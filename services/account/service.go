@@ -53,7 +53,7 @@ type Apps interface {
 }
 
 // Deps are what the service works with. The database is migrated by whoever
-// opens it.
+// opens it; the connection to NATS is the service's own.
 type Deps struct {
 	DB         *store.DB
 	NATS       *natsx.Conn
@@ -79,8 +79,11 @@ type Service struct {
 	logger    *slog.Logger
 	now       func() time.Time
 	passwords *passwords
+	cache     *cache
 	outbox    *outbox.Relay
 	ids       *idgen.Generator
+
+	subscription *natsx.Subscription
 }
 
 // New builds the service. It starts nothing.
@@ -103,9 +106,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	known, err := newCache(cfg.UserCache, deps.Now)
+	if err != nil {
+		return nil, fmt.Errorf("user cache: %w", err)
+	}
 	return &Service{
 		cfg: cfg, db: deps.DB, nats: deps.NATS, apps: deps.Apps, logger: deps.Logger, now: deps.Now,
-		passwords: pw, ids: ids,
+		passwords: pw, cache: known, ids: ids,
 		outbox: outbox.NewRelay(outbox.Config{
 			Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,
 		}),
@@ -137,12 +144,23 @@ func (s *Service) Start(ctx context.Context) error {
 	if _, err := revocation.Ensure(ctx, s.nats, s.cfg.Replicas); err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
+	if s.subscription, err = s.nats.Subscribe(bus.UserEventFilter, s.onEvent); err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
+	s.nats.OnLoss(s.cache.forgetAll)
 	s.outbox.Start()
 	return nil
 }
 
 // Stop publishes what is left, as long as ctx allows, and ends.
-func (s *Service) Stop(ctx context.Context) error { return s.outbox.Stop(ctx) }
+func (s *Service) Stop(ctx context.Context) error {
+	err := s.outbox.Stop(ctx)
+	if s.subscription != nil {
+		// Fails only on a connection that is closed already.
+		_ = s.subscription.Unsubscribe()
+	}
+	return err
+}
 
 // app finds the app that a request names.
 func (s *Service) app(org, app string) (*catalog.App, error) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -16,9 +17,17 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	key := cacheKey{app.Key, names.FoldUser(req.GetUsername())}
+	known, mark := s.cache.get(key)
+	if known.user != nil {
+		return &accountv1.GetUserResponse{User: known.user.proto()}, nil
+	}
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
 	if err != nil {
 		return nil, err
+	}
+	if u.username == key.user {
+		s.cache.put(key, mark, u, nil)
 	}
 	return &accountv1.GetUserResponse{User: u.proto()}, nil
 }
@@ -95,7 +104,7 @@ func (s *Service) setActivated(ctx context.Context, org, appName, username strin
 		return u, nil
 	}
 	id := u.username
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		now := s.now().UnixMilli()
 		query := `UPDATE users SET activated = $1, modified = $2 WHERE app = $3 AND username = $4 RETURNING ` + userColumns
 		if !activated {
@@ -105,14 +114,13 @@ func (s *Service) setActivated(ctx context.Context, org, appName, username strin
 		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, activated, now, app.Number, id))); err != nil {
 			return err
 		}
-		ev := s.events(app)
 		if activated {
 			ev.changed(id, busv1.UserEvent_CHANGE_ACTIVATED)
 		} else {
 			ev.revoked(id, u.validFrom).changed(id, busv1.UserEvent_CHANGE_DEACTIVATED).
 				disconnected(id, busv1.Disconnect_REASON_BANNED)
 		}
-		return ev.store(ctx, tx)
+		return nil
 	})
 	if err != nil {
 		return nil, err

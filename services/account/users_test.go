@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -247,4 +248,32 @@ func TestDeactivateAndActivate(t *testing.T) {
 			wantMissing.check(t, err)
 		}
 	})
+}
+
+func BenchmarkGetUser(b *testing.B) {
+	x := lite(b)
+	x.register(b, many(60, "u")...)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := x.users.GetUser(b.Context(), &accountv1.GetUserRequest{Org: org, App: app, Username: "u007"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLookupRecipients(b *testing.B) {
+	x := lite(b)
+	names := many(60, "u")
+	x.register(b, names...)
+	for _, n := range []int{1, 60} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := x.users.LookupRecipients(b.Context(), &accountv1.LookupRecipientsRequest{Org: org, App: app, Usernames: names[:n]})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

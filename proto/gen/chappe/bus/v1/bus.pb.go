@@ -247,21 +247,23 @@ const (
 	UserEvent_CHANGE_CONTACTS      UserEvent_Change = 7
 	UserEvent_CHANGE_MUTES         UserEvent_Change = 8
 	UserEvent_CHANGE_PUSH_SETTINGS UserEvent_Change = 9
+	UserEvent_CHANGE_ATTRIBUTES    UserEvent_Change = 10
 )
 
 // Enum value maps for UserEvent_Change.
 var (
 	UserEvent_Change_name = map[int32]string{
-		0: "CHANGE_UNSPECIFIED",
-		1: "CHANGE_CREATED",
-		2: "CHANGE_DELETED",
-		3: "CHANGE_ACTIVATED",
-		4: "CHANGE_DEACTIVATED",
-		5: "CHANGE_PASSWORD",
-		6: "CHANGE_BLOCKS",
-		7: "CHANGE_CONTACTS",
-		8: "CHANGE_MUTES",
-		9: "CHANGE_PUSH_SETTINGS",
+		0:  "CHANGE_UNSPECIFIED",
+		1:  "CHANGE_CREATED",
+		2:  "CHANGE_DELETED",
+		3:  "CHANGE_ACTIVATED",
+		4:  "CHANGE_DEACTIVATED",
+		5:  "CHANGE_PASSWORD",
+		6:  "CHANGE_BLOCKS",
+		7:  "CHANGE_CONTACTS",
+		8:  "CHANGE_MUTES",
+		9:  "CHANGE_PUSH_SETTINGS",
+		10: "CHANGE_ATTRIBUTES",
 	}
 	UserEvent_Change_value = map[string]int32{
 		"CHANGE_UNSPECIFIED":   0,
@@ -274,6 +276,7 @@ var (
 		"CHANGE_CONTACTS":      7,
 		"CHANGE_MUTES":         8,
 		"CHANGE_PUSH_SETTINGS": 9,
+		"CHANGE_ATTRIBUTES":    10,
 	}
 )
 
@@ -427,8 +430,8 @@ type LogRecord struct {
 	FromResource string `protobuf:"bytes,5,opt,name=from_resource,json=fromResource,proto3" json:"from_resource,omitempty"`
 	// Unix milliseconds shown to recipients.
 	Timestamp int64 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// Serialized chappe.msync.v1.MessageBody without its field `to`, which
-	// differs by target and is appended for each.
+	// Serialized chappe.msync.v1.MessageBody with its sender, but without its
+	// field `to`, which differs by target and is appended for each.
 	Body []byte `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
 	// Serialized chappe.msync.v1.Meta holding only `ext`; may be empty.
 	MetaExt []byte `protobuf:"bytes,8,opt,name=meta_ext,json=metaExt,proto3" json:"meta_ext,omitempty"`
@@ -1407,12 +1410,12 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x1c\n" +
 	"\ttimestamp\x18\x04 \x01(\x03R\ttimestamp\x12\x18\n" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12'\n" +
-	"\x0fexcept_resource\x18\x06 \x01(\tR\x0eexceptResource\"\xea\x02\n" +
+	"\x0fexcept_resource\x18\x06 \x01(\tR\x0eexceptResource\"\x81\x03\n" +
 	"\tUserEvent\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x127\n" +
 	"\x06change\x18\x03 \x01(\x0e2\x1f.chappe.bus.v1.UserEvent.ChangeR\x06change\x12\x1c\n" +
-	"\ttimestamp\x18\x04 \x01(\x03R\ttimestamp\"\xdf\x01\n" +
+	"\ttimestamp\x18\x04 \x01(\x03R\ttimestamp\"\xf6\x01\n" +
 	"\x06Change\x12\x16\n" +
 	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eCHANGE_CREATED\x10\x01\x12\x12\n" +
@@ -1423,7 +1426,9 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\rCHANGE_BLOCKS\x10\x06\x12\x13\n" +
 	"\x0fCHANGE_CONTACTS\x10\a\x12\x10\n" +
 	"\fCHANGE_MUTES\x10\b\x12\x18\n" +
-	"\x14CHANGE_PUSH_SETTINGS\x10\t\"\xdc\x04\n" +
+	"\x14CHANGE_PUSH_SETTINGS\x10\t\x12\x15\n" +
+	"\x11CHANGE_ATTRIBUTES\x10\n" +
+	"\"\xdc\x04\n" +
 	"\rPresenceEvent\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12;\n" +

@@ -141,5 +141,6 @@ scenario('text of 5,120 bytes passes, of 5,121 is refused', async (world) => {
     await assert.rejects(sender.text(bruno.name, `${text}!`), refused);
   }
   const got = await world.conversation(receiver, anna);
-  assert.deepEqual(got.map((m) => m.msg), fits);
+  assert.equal(got.length, fits.length);
+  fits.forEach((text, i) => assert.ok(got[i].msg === text, `text ${i} came back different`));
 });

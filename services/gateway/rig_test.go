@@ -302,3 +302,5 @@ func trusting(networks ...string) func(*gateway.Config, *gateway.Deps) {
 		}
 	}
 }
+
+func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }

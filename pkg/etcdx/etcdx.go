@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -31,7 +32,6 @@ type Client struct {
 	raw    *clientv3.Client
 	prefix string
 	kv     clientv3.KV
-	watch  clientv3.Watcher
 	lease  clientv3.Lease
 	owned  bool
 }
@@ -63,7 +63,6 @@ func Wrap(raw *clientv3.Client, prefix string) *Client {
 		raw:    raw,
 		prefix: prefix,
 		kv:     namespace.NewKV(raw.KV, prefix),
-		watch:  namespace.NewWatcher(raw.Watcher, prefix),
 		lease:  namespace.NewLease(raw.Lease, prefix),
 	}
 }
@@ -182,7 +181,9 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 ) error {
 	for {
 		wctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		ch := c.watch.Watch(wctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1))
+		// Not through namespace.NewWatcher: it cuts the prefix off in place, and
+		// all watchers within the process of an embedded server share an event.
+		ch := c.raw.Watch(wctx, c.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1))
 		for r := range ch {
 			if err := r.Err(); err != nil {
 				logger.Warn("etcd watch broke", "prefix", prefix, "error", err)
@@ -191,6 +192,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 			events := make([]Event, len(r.Events))
 			for i, e := range r.Events {
 				events[i] = Event{KV: *fromPB(e.Kv), Deleted: e.Type == mvccpb.Event_DELETE}
+				events[i].Key = strings.TrimPrefix(events[i].Key, c.prefix)
 			}
 			if len(events) > 0 {
 				apply(events)

@@ -69,7 +69,9 @@ check: gen-check vet lint build ## all that needs no running server
 
 .PHONY: test
 test: test/websdk/node_modules ## every test, with the Web SDK against a running server
-	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $$($(GO) list $(PACKAGES) | grep -v '/test/e2e$$')
+	@# Whole servers under load, held to their paces: alone on the machine.
+	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./test/e2e
 
 # The official client SDK, as published, which the tests under test/ drive.
 test/websdk/node_modules: test/websdk/package-lock.json

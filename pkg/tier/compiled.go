@@ -224,3 +224,20 @@ func (c *Compiled) PacesRESTSends() bool { return c.downstream.Limited && c.down
 
 // PacesClientSends is PacesRESTSends for sends of connected clients.
 func (c *Compiled) PacesClientSends() bool { return c.downstream.Limited && c.downstream.Client }
+
+// Share gives the rule with every limit divided by n, but at least 1: for n
+// deciders that cannot ask each other. A limit of 0 stays 0.
+func (r *Rule) Share(n int64) *Rule {
+	c := *r
+	c.Limits = make([]Limit, len(r.Limits))
+	for i, l := range r.Limits {
+		if l.Units > 0 {
+			l.Units = max(1, l.Units/n)
+		}
+		if l.IPUnits > 0 {
+			l.IPUnits = max(1, l.IPUnits/n)
+		}
+		c.Limits[i] = l
+	}
+	return &c
+}

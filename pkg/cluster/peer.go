@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+)
+
+const (
+	// lanes is how many batches may be under way to one limiter. With more,
+	// batches get smaller; with one, every check would wait for the batch
+	// before it.
+	lanes = 2
+	// maxBatch bounds a batch, queueLength what waits for one.
+	maxBatch    = 512
+	queueLength = 8192
+	// probeEvery is how often an unreachable owner is tried.
+	probeEvery = 100 * time.Millisecond
+)
+
+// peer is one limiter as a caller sees it.
+type peer struct {
+	member Member
+	conn   grpc.ClientConnInterface
+	close  func()
+	api    limiterv1.LimiterServiceClient
+	met    *metrics
+	// patience is how long a batch may take before the owner counts as
+	// unreachable. Whoever waited for it has waited this long; all that come
+	// after do not wait at all until the owner answers again.
+	patience time.Duration
+
+	queue chan *pending
+	// down is set while the limiter is taken for unreachable.
+	down   atomic.Bool
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// pending is a check that waits for its answer.
+type pending struct {
+	req *limiterv1.CheckRequest
+	// answer gets the result, or nil if the owner cannot be reached. It has
+	// room for one, so that nobody waits for who gave up.
+	answer chan *limiterv1.CheckResponse
+}
+
+func newPeer(m Member, conn grpc.ClientConnInterface, closeConn func(), patience time.Duration, met *metrics) *peer {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &peer{
+		member: m, conn: conn, close: closeConn, api: limiterv1.NewLimiterServiceClient(conn), met: met, patience: patience,
+		queue: make(chan *pending, queueLength), cancel: cancel,
+	}
+	for range lanes {
+		p.done.Go(func() { p.lane(ctx) })
+	}
+	p.done.Go(func() { p.probe(ctx) })
+	return p
+}
+
+// stop ends the peer; its member is gone. Checks that still wait are answered
+// as if it could not be reached.
+func (p *peer) stop() {
+	p.lost()
+	p.cancel()
+	p.done.Wait()
+	p.drain()
+	p.close()
+}
+
+func (p *peer) drain() {
+	for {
+		select {
+		case x := <-p.queue:
+			x.answer <- nil
+		default:
+			return
+		}
+	}
+}
+
+// check asks the owner. False means that it cannot be reached.
+func (p *peer) check(ctx context.Context, req *limiterv1.CheckRequest) (*limiterv1.CheckResponse, bool) {
+	if p.down.Load() {
+		return nil, false
+	}
+	x := &pending{req: req, answer: make(chan *limiterv1.CheckResponse, 1)}
+	select {
+	case p.queue <- x:
+	default:
+		return nil, false
+	}
+	t := time.NewTimer(p.patience)
+	defer t.Stop()
+	select {
+	case r := <-x.answer:
+		return r, r != nil
+	case <-t.C:
+		return nil, false
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+// lane sends what waits as one batch, over and over: while a batch is under
+// way the next one gathers, so that batches are as large as the load makes
+// them and a lone check does not wait.
+func (p *peer) lane(ctx context.Context) {
+	batch := make([]*pending, 0, maxBatch)
+	req := &limiterv1.BatchCheckRequest{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case x := <-p.queue:
+			batch = append(batch[:0], x)
+		}
+	gather:
+		for len(batch) < maxBatch {
+			select {
+			case x := <-p.queue:
+				batch = append(batch, x)
+			default:
+				break gather
+			}
+		}
+		req.Checks = req.Checks[:0]
+		for _, x := range batch {
+			req.Checks = append(req.Checks, x.req)
+		}
+		p.send(ctx, req, batch)
+	}
+}
+
+func (p *peer) send(ctx context.Context, req *limiterv1.BatchCheckRequest, batch []*pending) {
+	p.met.batch.Observe(float64(len(batch)))
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	resp, err := p.api.BatchCheck(ctx, req)
+	if err != nil || len(resp.GetResults()) != len(batch) {
+		p.lost()
+		for _, x := range batch {
+			x.answer <- nil
+		}
+		return
+	}
+	for i, x := range batch {
+		x.answer <- resp.GetResults()[i]
+	}
+}
+
+// lost marks the owner unreachable and frees those that wait for it.
+func (p *peer) lost() {
+	if !p.down.Swap(true) {
+		p.met.down.Inc()
+	}
+	p.drain()
+}
+
+// probe finds out when an unreachable owner answers again.
+func (p *peer) probe(ctx context.Context) {
+	t := time.NewTicker(probeEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if p.down.Load() {
+				p.met.down.Dec()
+			}
+			return
+		case <-t.C:
+		}
+		if !p.down.Load() {
+			continue
+		}
+		pctx, cancel := context.WithTimeout(ctx, max(probeEvery, p.patience))
+		_, err := p.api.BatchCheck(pctx, &limiterv1.BatchCheckRequest{})
+		cancel()
+		if err == nil {
+			p.down.Store(false)
+			p.met.down.Dec()
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
@@ -26,9 +27,13 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	if err != nil {
 		return nil, err
 	}
-	_, hasEmpty := req.GetAttributes()[""]
-	if len(req.GetAttributes()) == 0 || hasEmpty || !names.ValidUser(req.GetUsername()) {
+	if len(req.GetAttributes()) == 0 || !names.ValidUser(req.GetUsername()) {
 		return nil, invalid()
+	}
+	for k, v := range req.GetAttributes() {
+		if k == "" || !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return nil, invalid()
+		}
 	}
 	perUser := app.Tier.Size(tier.SizeUserAttributesPerUser)
 	if sizeOf(req.GetAttributes()) > perUser {
@@ -127,6 +132,9 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
+	if !names.ValidUser(req.GetUsername()) {
+		return &accountv1.GetUserAttributesResponse{}, nil
+	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {
 		return nil, err
@@ -174,24 +182,25 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	}
 	args := []any{app.Number}
 	for _, t := range req.GetTargets() {
-		args = append(args, names.FoldUser(t))
+		if names.ValidUser(t) {
+			args = append(args, names.FoldUser(t))
+		}
 	}
 	found := make(map[string]map[string]string, len(req.GetTargets()))
-	query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
-	err = s.each(ctx, query, args, func(row scanner) error {
-		var id, doc string
-		if err := row.Scan(&id, &doc); err != nil {
+	if len(args) > 1 {
+		query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
+		err = s.each(ctx, query, args, func(row scanner) error {
+			var id, doc string
+			if err := row.Scan(&id, &doc); err != nil {
+				return err
+			}
+			all, err := decodeAttributes(doc)
+			found[id] = pick(all, req.GetProperties())
 			return err
-		}
-		all, err := decodeAttributes(doc)
+		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		found[id] = pick(all, req.GetProperties())
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	resp := &accountv1.BatchGetUserAttributesResponse{Users: make([]*accountv1.UserAttributes, len(req.GetTargets()))}
 	for i, t := range req.GetTargets() {
@@ -216,6 +225,9 @@ func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.Delet
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
+	}
+	if !names.ValidUser(req.GetUsername()) {
+		return &accountv1.DeleteUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {

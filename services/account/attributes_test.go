@@ -50,6 +50,10 @@ func TestAttributesMergeAndAreDeleted(t *testing.T) {
 			Org: org, App: app, Username: b.get(t, "amelia").GetUuid(), Attributes: map[string]string{"nickname": "A", "url": `<"&é>`},
 		})
 		require.NoError(t, err)
+		b.setAttributes(t, "nul", map[string]string{"a\x00b": "c\x00"})
+		require.Equal(t, map[string]string{"a\x00b": "c\x00"}, b.attributes(t, "nul"))
+		_, err = b.attrs.DeleteUserAttributes(t.Context(), &accountv1.DeleteUserAttributesRequest{Org: org, App: app, Username: "nul"})
+		require.NoError(t, err)
 		require.Len(t, resp.GetAttributes(), 2) // those of the call, not all
 		all := map[string]string{"nickname": "A", "gender": "2", "ext": "", "url": `<"&é>`}
 		require.Equal(t, all, b.attributes(t, "AMELIA"))
@@ -58,14 +62,14 @@ func TestAttributesMergeAndAreDeleted(t *testing.T) {
 
 		b.setAttributes(t, "not-registered", map[string]string{"k": "v"})
 		batch, err := b.attrs.BatchGetUserAttributes(t.Context(), &accountv1.BatchGetUserAttributesRequest{
-			Org: org, App: app, Targets: []string{"nobody", "AMELIA", "not-registered", "a b", "amelia"}, Properties: []string{"nickname", "k", "none"},
+			Org: org, App: app, Targets: []string{"nobody", "AMELIA", "not-registered", "a\x00b", "amelia"}, Properties: []string{"nickname", "k", "none"},
 		})
 		require.NoError(t, err)
 		var got []string
 		for _, u := range batch.GetUsers() {
 			got = append(got, fmt.Sprint(u.GetUsername(), u.GetAttributes()))
 		}
-		require.Equal(t, []string{"nobodymap[]", "AMELIAmap[nickname:A]", "not-registeredmap[k:v]", "a bmap[]", "ameliamap[nickname:A]"}, got)
+		require.Equal(t, []string{"nobodymap[]", "AMELIAmap[nickname:A]", "not-registeredmap[k:v]", "a\x00bmap[]", "ameliamap[nickname:A]"}, got)
 
 		for range 2 {
 			_, err = b.attrs.DeleteUserAttributes(t.Context(), &accountv1.DeleteUserAttributesRequest{Org: org, App: app, Username: "Amelia"})
@@ -73,7 +77,7 @@ func TestAttributesMergeAndAreDeleted(t *testing.T) {
 			require.Empty(t, b.attributes(t, "amelia"))
 			require.Equal(t, int64(2), b.capacity(t))
 		}
-		for _, name := range []string{"nobody", "a b", "", "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77"} {
+		for _, name := range []string{"nobody", "a\x00b", "", "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77"} {
 			require.Empty(t, b.attributes(t, name))
 			_, err = b.attrs.DeleteUserAttributes(t.Context(), &accountv1.DeleteUserAttributesRequest{Org: org, App: app, Username: name})
 			require.NoError(t, err)
@@ -95,6 +99,8 @@ func TestAttributeRefusals(t *testing.T) {
 		{name: "none", user: "amelia", want: wantInvalid},
 		{name: "empty key", user: "amelia", attributes: map[string]string{"": "x"}, want: wantInvalid},
 		{name: "illegal user", user: "a b", attributes: of(5), want: wantInvalid},
+		{name: "key of broken UTF-8", user: "amelia", attributes: map[string]string{"\xff": "x"}, want: wantInvalid},
+		{name: "value of broken UTF-8", user: "amelia", attributes: map[string]string{"x": "\xc3"}, want: wantInvalid},
 		{name: "no user", attributes: of(5), want: wantInvalid},
 		{name: "unknown app", app: "nochat", user: "amelia", attributes: of(5), want: wantNoApp},
 		{name: "2,049 bytes", user: "amelia", attributes: of(2049), want: tooLarge},

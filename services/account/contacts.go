@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -225,7 +224,7 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 
 // SetContactRemark sets what a user notes about a friend.
 func (s *Service) SetContactRemark(ctx context.Context, req *accountv1.SetContactRemarkRequest) (*accountv1.SetContactRemarkResponse, error) {
-	if utf8.RuneCountInString(req.GetRemark()) > maxRemark {
+	if !fits(req.GetRemark(), maxRemark) {
 		return nil, invalid()
 	}
 	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())

@@ -33,8 +33,10 @@ func (s *Service) DeleteUser(ctx context.Context, req *accountv1.DeleteUserReque
 	}
 	var u *user
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
-		u, err = s.deleteUser(ctx, tx, app, id, ev)
-		return err
+		if u, err = s.deleteUser(ctx, tx, app, id, ev); err != nil {
+			return err
+		}
+		return releaseUsers(ctx, tx, app, 1)
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 			}
 			resp.Users = append(resp.Users, deleted.proto())
 		}
-		return nil
+		return releaseUsers(ctx, tx, app, len(resp.GetUsers()))
 	})
 	if err != nil {
 		return nil, err
@@ -145,11 +147,13 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	if _, err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
 		return nil, err
 	}
-	// Last, for all registrations of the app wait for this row.
-	if err := quota.Release(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", 1); err != nil {
-		return nil, err
-	}
 	return u, nil
+}
+
+// releaseUsers counts deleted users. It comes last in a transaction: all
+// registrations of the app wait for this row.
+func releaseUsers(ctx context.Context, tx *sql.Tx, app *catalog.App, n int) error {
+	return quota.Release(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", int64(n))
 }
 
 func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) (deleted bool, err error) {

@@ -32,9 +32,14 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 		if !ok {
 			r = &accountv1.Recipient{}
 			known[id] = r
-			args = append(args, id)
+			if names.ValidUser(id) {
+				args = append(args, id)
+			}
 		}
 		resp.Recipients[i] = r
+	}
+	if len(args) == 1 {
+		return resp, nil // no name that a user could have
 	}
 	in := store.In(2, len(args)-1)
 	for _, read := range []struct {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
@@ -15,7 +14,7 @@ import (
 )
 
 const (
-	// maxPushText bounds tokens and names of push services, in bytes.
+	// maxPushText bounds tokens and names of push services, in characters.
 	maxPushText = 512
 	// maxIgnoredGroups bounds the groups whose push a user has set.
 	maxIgnoredGroups = 2000
@@ -84,16 +83,16 @@ func pushChanges(req *accountv1.UpdatePushSettingsRequest) (set []string, args [
 		}
 		put(column, *value)
 	}
-	putText("nickname", req.Nickname, utf8.RuneCountInString(req.GetNickname()) <= maxNickname)
+	putText("nickname", req.Nickname, fits(req.GetNickname(), maxNickname))
 	putNumber("display_style", req.NotificationDisplayStyle, 1)
 	if req.NotificationNoDisturbing != nil {
 		put("no_disturbing", req.GetNotificationNoDisturbing())
 	}
 	putNumber("no_disturbing_start", req.NotificationNoDisturbingStart, 23)
 	putNumber("no_disturbing_end", req.NotificationNoDisturbingEnd, 23)
-	putText("notifier_name", req.NotifierName, len(req.GetNotifierName()) <= maxPushText)
-	putText("device_token", req.DeviceToken, len(req.GetDeviceToken()) <= maxPushText)
-	putText("device_id", req.DeviceId, len(req.GetDeviceId()) <= maxPushText)
+	putText("notifier_name", req.NotifierName, fits(req.GetNotifierName(), maxPushText))
+	putText("device_token", req.DeviceToken, fits(req.GetDeviceToken(), maxPushText))
+	putText("device_id", req.DeviceId, fits(req.GetDeviceId(), maxPushText))
 	for group := range req.GetNotificationIgnore() {
 		if !validGroupID(group) {
 			err = invalid()

@@ -117,7 +117,7 @@ func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
 		return errs.Invalid(textNoUsername)
 	case u.Password == nil && needsPassword, u.Password != nil && u.GetPassword() == "":
 		return errs.Invalid(textNoPassword)
-	case utf8.RuneCountInString(u.GetPassword()) > maxPassword, utf8.RuneCountInString(u.GetNickname()) > maxNickname:
+	case utf8.RuneCountInString(u.GetPassword()) > maxPassword, !fits(u.GetNickname(), maxNickname):
 		return invalid()
 	}
 	return nil

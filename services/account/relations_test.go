@@ -98,7 +98,7 @@ func TestRelationRefusals(t *testing.T) {
 	}{
 		{name: "unknown owner", owner: "nobody", friend: "bruno", add: wantMissing, remove: wantMissing},
 		{name: "unknown friend", owner: "amelia", friend: "nobody", add: wantMissing, remove: wantMissing},
-		{name: "illegal owner", owner: "a b", friend: "bruno", add: wantMissing, remove: wantMissing},
+		{name: "illegal owner", owner: "a\x00b", friend: "bruno", add: wantMissing, remove: wantMissing},
 		{name: "illegal friend", owner: "amelia", friend: "a/b", add: wantMissing, remove: wantMissing},
 		{name: "empty friend", owner: "amelia", add: wantMissing, remove: wantMissing},
 		{name: "oneself", owner: "amelia", friend: "Amelia", add: wantInvalid},
@@ -121,7 +121,7 @@ func TestRelationRefusals(t *testing.T) {
 			c.add.check(t, err)
 		})
 	}
-	for _, name := range []string{"nobody", "a b", ""} {
+	for _, name := range []string{"nobody", "a\x00b", ""} {
 		_, err := b.relations.ListContacts(t.Context(), &accountv1.ListContactsRequest{Org: org, App: app, OwnerUsername: name})
 		wantMissing.check(t, err)
 		_, err = b.relations.ListBlocks(t.Context(), &accountv1.ListBlocksRequest{Org: org, App: app, OwnerUsername: name})
@@ -241,6 +241,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			req  *accountv1.SetContactRemarkRequest
 			want want
 		}{
+			"NUL":            {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: "a\x00b"}, wantInvalid},
 			"101 characters": {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: strings.Repeat("x", 101)}, wantInvalid},
 			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: "x"}, wantMissing},
 			"unknown":        {&accountv1.SetContactRemarkRequest{FriendUsername: "nobody", Remark: "x"}, wantMissing},
@@ -437,7 +438,7 @@ func TestLookupRecipients(t *testing.T) {
 			resp, err := b.users.LookupRecipients(t.Context(), &accountv1.LookupRecipientsRequest{Org: org, App: app, Usernames: names})
 			return resp.GetRecipients(), err
 		}
-		got, err := look("nobody", "carla", "amelia", "bruno", "amelia")
+		got, err := look("no\x00body", "carla", "amelia", "bruno", "amelia")
 		require.NoError(t, err)
 		require.Len(t, got, 5)
 		require.False(t, got[0].GetExists())
@@ -451,6 +452,9 @@ func TestLookupRecipients(t *testing.T) {
 		require.Equal(t, int64(-1), got[3].GetMutedGroupchat())
 		require.Zero(t, got[3].GetMutedChatroom())
 
+		got, err = look("a\x00b")
+		require.NoError(t, err)
+		require.False(t, got[0].GetExists())
 		got, err = look()
 		require.NoError(t, err)
 		require.Empty(t, got)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -29,7 +28,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 	if err != nil {
 		return nil, err
 	}
-	if n := len(req.GetUsernames()); n == 0 || n > maxRequested || utf8.RuneCountInString(req.GetReason()) > maxRequestReason {
+	if n := len(req.GetUsernames()); n == 0 || n > maxRequested || !fits(req.GetReason(), maxRequestReason) {
 		return nil, invalid()
 	}
 	asker, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())

@@ -15,7 +15,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -173,6 +175,12 @@ func (s *Service) app(org, app string) (*catalog.App, error) {
 
 // invalid is a request that does not fit and has no text of its own.
 func invalid() error { return errs.Invalid(errs.MessageInvalidRequest) }
+
+// fits reports whether a text may be stored: valid UTF-8 of at most so many
+// characters, without NUL, which not every database takes.
+func fits(text string, maxChars int) bool {
+	return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 && utf8.RuneCountInString(text) <= maxChars
+}
 
 // settle waits until what was committed is published, so that its effect is
 // there when the caller gets the answer. If NATS is away it goes out later.

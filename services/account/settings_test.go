@@ -74,6 +74,7 @@ func TestPushSettingRefusals(t *testing.T) {
 	}{
 		{"nothing known", &accountv1.UpdatePushSettingsRequest{}, wantInvalid},
 		{"101 characters of nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr(strings.Repeat("é", 101))}, wantInvalid},
+		{"NUL in nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr("a\x00b")}, wantInvalid},
 		{"style 2", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(2))}, wantInvalid},
 		{"style -1", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(-1))}, wantInvalid},
 		{"start 24", &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingStart: ptr(int32(24))}, wantInvalid},
@@ -174,7 +175,7 @@ func TestGlobalMuteRefusals(t *testing.T) {
 	}{
 		{"no user", &accountv1.SetGlobalMuteRequest{Chat: ptr(int64(1))}, wantInvalid},
 		{"unknown user", &accountv1.SetGlobalMuteRequest{Username: "nobody", Chat: ptr(int64(1))}, wantMissing},
-		{"illegal user", &accountv1.SetGlobalMuteRequest{Username: "a b", Chat: ptr(int64(1))}, wantMissing},
+		{"illegal user", &accountv1.SetGlobalMuteRequest{Username: "a\x00b", Chat: ptr(int64(1))}, wantMissing},
 		{"unknown app", &accountv1.SetGlobalMuteRequest{App: "nochat", Username: "dario", Chat: ptr(int64(1))}, wantNoApp},
 		{"-2", &accountv1.SetGlobalMuteRequest{Username: "dario", Chat: ptr(int64(-2))}, wantInvalid},
 		{"2147483648", &accountv1.SetGlobalMuteRequest{Username: "dario", Groupchat: ptr(int64(math.MaxInt32 + 1))}, wantInvalid},
@@ -193,7 +194,7 @@ func TestGlobalMuteRefusals(t *testing.T) {
 			require.Zero(t, m.GetChat())
 		})
 	}
-	for _, name := range []string{"nobody", "a b", ""} {
+	for _, name := range []string{"nobody", "a\x00b", ""} {
 		_, err := b.mutes.GetGlobalMute(t.Context(), &accountv1.GetGlobalMuteRequest{Org: org, App: app, Username: name})
 		wantMissing.check(t, err)
 	}

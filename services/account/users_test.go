@@ -20,7 +20,7 @@ func TestGetUserRefusals(t *testing.T) {
 		want            want
 	}{
 		{name: "unknown", user: "nobody", want: wantMissing},
-		{name: "illegal", user: "a b", want: wantMissing},
+		{name: "illegal", user: "a\x00b", want: wantMissing},
 		{name: "empty", user: "", want: wantMissing},
 		{name: "unknown UUID", user: "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77", want: wantMissing},
 		{name: "user of another app", app: "other", user: "amelia", want: wantMissing},
@@ -241,7 +241,7 @@ func TestDeactivateAndActivate(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, revoked.Revoked(appKey, "amelia", b.claims(t, again.GetAccessToken()).IssuedAt))
 
-		for _, name := range []string{"nobody", "a b", ""} {
+		for _, name := range []string{"nobody", "a\x00b", ""} {
 			_, err = b.users.DeactivateUser(t.Context(), &accountv1.DeactivateUserRequest{Org: org, App: app, Username: name})
 			wantMissing.check(t, err)
 			_, err = b.users.ActivateUser(t.Context(), &accountv1.ActivateUserRequest{Org: org, App: app, Username: name})

@@ -1,10 +1,3 @@
-// Package account is the account service: users, their credentials and tokens,
-// attributes, contacts, block lists, push settings and global mutes.
-//
-// Everything that others may cache, or that must reach connected devices, goes
-// out through the transactional outbox, so that a change and its event never
-// part; a call that voids tokens waits until the event is published, as far as
-// NATS allows.
 package account
 
 import (

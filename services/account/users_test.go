@@ -2,11 +2,14 @@ package account_test
 
 import (
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -276,4 +279,60 @@ func BenchmarkLookupRecipients(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Whatever comes in while a user is being deleted, nothing about the user
+// stays, and every count is that of its rows.
+func TestDeletionRacesLeaveNoOrphans(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		people := many(12, "p")
+		b.register(t, people...)
+		tolerate := func(err error) {
+			if err != nil && !errs.Is(err, errs.ReasonNotFound) {
+				t.Error(err)
+			}
+		}
+		var wg sync.WaitGroup
+		for i, p := range people {
+			wg.Go(func() {
+				for _, q := range people {
+					if p == q {
+						continue
+					}
+					_, err := b.relations.AddContact(t.Context(), &accountv1.AddContactRequest{Org: org, App: app, OwnerUsername: p, FriendUsername: q})
+					tolerate(err)
+					_, err = b.relations.AddBlocks(t.Context(), &accountv1.AddBlocksRequest{Org: org, App: app, OwnerUsername: p, Usernames: []string{q}})
+					tolerate(err)
+					_, err = b.relations.RequestContacts(t.Context(), &accountv1.RequestContactsRequest{Org: org, App: app, OwnerUsername: p, Usernames: []string{q}})
+					tolerate(err)
+					_, err = b.mutes.SetGlobalMute(t.Context(), &accountv1.SetGlobalMuteRequest{Org: org, App: app, Username: q, Chat: ptr(int64(60))})
+					tolerate(err)
+				}
+			})
+			if i%2 == 0 {
+				wg.Go(func() {
+					_, err := b.users.DeleteUser(t.Context(), &accountv1.DeleteUserRequest{Org: org, App: app, Username: p})
+					tolerate(err)
+				})
+			}
+		}
+		wg.Wait()
+		require.Equal(t, 6, b.count(t, app))
+		zero := func(query string) {
+			t.Helper()
+			var n int
+			require.NoError(t, b.db.Read().QueryRowContext(t.Context(), query).Scan(&n))
+			require.Zero(t, n, query)
+		}
+		for _, c := range []string{"contacts owner", "contacts friend", "blocks owner", "blocks blocked", "mutes username", "contact_requests target", "contact_requests sender"} {
+			table, column, _ := strings.Cut(c, " ")
+			zero(`SELECT COUNT(*) FROM ` + table + ` x WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.app = x.app AND u.username = x.` + column + `)`)
+		}
+		zero(`SELECT COUNT(*) FROM contacts x WHERE NOT EXISTS (SELECT 1 FROM contacts y WHERE y.app = x.app AND y.owner = x.friend AND y.friend = x.owner)`)
+		for quota, table := range map[string]string{"contacts_per_user": "contacts", "blocked_users": "blocks"} {
+			zero(`SELECT COUNT(*) FROM users u WHERE (SELECT COUNT(*) FROM ` + table + ` x WHERE x.app = u.app AND x.owner = u.username)
+				<> COALESCE((SELECT used FROM usage g WHERE g.app = u.app AND g.quota = '` + quota + `' AND g.owner = u.username), 0)`)
+		}
+	})
 }

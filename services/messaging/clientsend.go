@@ -85,7 +85,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 		app: app.Key,
 		record: &busv1.LogRecord{
 			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, FromResource: req.GetResource(),
-			Timestamp: timestamp, Body: withSender(m.Body, from), MetaExt: metaExt,
+			Timestamp: timestamp, Body: m.Body, MetaExt: metaExt,
 			OnlineOnly: meta.GetRoutetype() == msyncv1.Meta_ROUTE_ONLINE,
 			SyncSender: message,
 			Paced:      app.Tier.Downstream().Client,

@@ -8,7 +8,7 @@ import (
 
 // Records and deliveries of one send differ in a few fields only. Those are
 // appended to the marshalled rest, which protocol buffers allow: fields may
-// come in any order. The numbers are those of bus.proto and msync.proto; a test holds them
+// come in any order. The numbers are those of bus.proto; a test holds them
 // against the generated code.
 
 // appendTarget appends a LogTarget to a marshalled LogRecord.
@@ -59,17 +59,6 @@ func appendPush(common []byte, id int64, conversation string, seq int64, to stri
 	b = appendText(b, 8, to)
 	b = append(b, common...)
 	return b, b[head:]
-}
-
-// withSender appends the sender to a marshalled MessageBody, which devices show
-// as the message's author: MessageBody.from, a JID with a name.
-func withSender(body []byte, from string) []byte {
-	b := make([]byte, len(body), len(body)+len(from)+8)
-	copy(b, body)
-	b = protowire.AppendTag(b, 2, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(2)+protowire.SizeBytes(len(from)))) //nolint:gosec // a length
-	b = protowire.AppendTag(b, 2, protowire.BytesType)
-	return protowire.AppendString(b, from)
 }
 
 func appendVarint(b []byte, field protowire.Number, v uint64) []byte {

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 // What is appended field by field must read back as the generated code would
@@ -47,17 +46,6 @@ func TestAppendedEncodings(t *testing.T) {
 			require.True(t, proto.Equal(d, &got), "%v", &got)
 		})
 	}
-}
-
-func TestWithSender(t *testing.T) {
-	t.Parallel()
-	mb := &msyncv1.MessageBody{Type: msyncv1.MessageBody_CHAT.Enum(), AckMessageId: proto.Uint64(7)}
-	body, err := proto.Marshal(mb)
-	require.NoError(t, err)
-	var back msyncv1.MessageBody
-	require.NoError(t, proto.Unmarshal(withSender(body, "lena"), &back))
-	mb.From = &msyncv1.JID{Name: proto.String("lena")}
-	require.True(t, proto.Equal(mb, &back), "%v", &back)
 }
 
 func TestPickMovesOnlyWhatMustMove(t *testing.T) {

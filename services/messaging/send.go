@@ -74,7 +74,7 @@ func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 	d := draft{
 		app: app.Key,
 		record: &busv1.LogRecord{
-			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, Timestamp: timestamp, Body: withSender(m.Body, from),
+			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, Timestamp: timestamp, Body: m.Body,
 			OnlineOnly: req.GetRoutetype() == routeOnline, SyncSender: req.GetSyncDevice(), Paced: paced,
 		},
 		targets: make([]draftTarget, len(targets)),

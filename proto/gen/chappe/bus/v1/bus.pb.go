@@ -430,8 +430,8 @@ type LogRecord struct {
 	FromResource string `protobuf:"bytes,5,opt,name=from_resource,json=fromResource,proto3" json:"from_resource,omitempty"`
 	// Unix milliseconds shown to recipients.
 	Timestamp int64 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// Serialized chappe.msync.v1.MessageBody with its sender, but without its
-	// field `to`, which differs by target and is appended for each.
+	// Serialized chappe.msync.v1.MessageBody without its fields `from` and `to`,
+	// which gateways write from this record's own.
 	Body []byte `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
 	// Serialized chappe.msync.v1.Meta holding only `ext`; may be empty.
 	MetaExt []byte `protobuf:"bytes,8,opt,name=meta_ext,json=metaExt,proto3" json:"meta_ext,omitempty"`

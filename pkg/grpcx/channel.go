@@ -7,10 +7,14 @@ package grpcx
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/fullstorydev/grpchan"
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -19,26 +23,81 @@ import (
 // Channel carries calls between services of one process. It is a registrar for
 // the services and a connection for their callers.
 type Channel struct {
-	ch   *inprocgrpc.Channel
-	conn grpc.ClientConnInterface
+	in      *Interceptors
+	unary   sync.Map // full method name to unaryMethod
+	streams *inprocgrpc.Channel
+	conn    channelConn
+}
+
+// unaryMethod is a handler and the service it belongs to.
+type unaryMethod struct {
+	service any
+	handle  grpc.MethodHandler
 }
 
 // NewChannel makes a channel whose calls run through the interceptors.
 func NewChannel(in *Interceptors) *Channel {
-	ch := &inprocgrpc.Channel{}
-	ch.WithCloner(cloner{})
-	ch.WithServerUnaryInterceptor(in.Unary)
-	ch.WithServerStreamInterceptor(in.Stream)
-	return &Channel{ch: ch, conn: grpchan.InterceptClientConn(ch, clientUnary, clientStream)}
+	streams := &inprocgrpc.Channel{}
+	streams.WithCloner(cloner{})
+	streams.WithServerStreamInterceptor(in.Stream)
+	c := &Channel{in: in, streams: streams}
+	c.conn = channelConn{c: c, streams: grpchan.InterceptClientConn(streams, nil, clientStream)}
+	return c
 }
 
 // RegisterService makes a service callable through the channel.
 func (c *Channel) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	c.ch.RegisterService(desc, impl)
+	c.streams.RegisterService(desc, impl)
+	for _, m := range desc.Methods {
+		c.unary.Store("/"+desc.ServiceName+"/"+m.MethodName, unaryMethod{service: impl, handle: m.Handler})
+	}
 }
 
 // Conn gives the callers' side. Errors of unary calls are *errs.Error.
 func (c *Channel) Conn() grpc.ClientConnInterface { return c.conn }
+
+// channelConn is the callers' side of a Channel.
+type channelConn struct {
+	c       *Channel
+	streams grpc.ClientConnInterface
+}
+
+// Invoke runs the handler in the caller's goroutine: handing the call to
+// another one and waiting for it costs more than all the rest. A handler that
+// does not heed its context therefore holds its caller. Neither side sees the
+// other's messages, only copies, nor do values of the caller's context reach
+// the handler; its deadline and outgoing metadata do. Headers and trailers do
+// not travel.
+func (x channelConn) Invoke(ctx context.Context, method string, req, reply any, _ ...grpc.CallOption) error {
+	found, ok := x.c.unary.Load(method)
+	if !ok {
+		return errs.From(status.Errorf(codes.Unimplemented, "method %s not implemented", method))
+	}
+	if err := ctx.Err(); err != nil {
+		return errs.From(err)
+	}
+	server := context.Context(noValues{ctx})
+	if md, ok := metadata.FromOutgoingContext(ctx); ok {
+		server = metadata.NewIncomingContext(server, md)
+	}
+	m := found.(unaryMethod) //nolint:forcetypeassert // nothing else is stored
+	resp, err := m.handle(m.service, server, func(in any) error { return cloner{}.Copy(in, req) }, x.c.in.Unary)
+	if err != nil {
+		return errs.From(err)
+	}
+	return cloner{}.Copy(reply, resp)
+}
+
+// NewStream begins a streaming call.
+func (x channelConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return x.streams.NewStream(ctx, desc, method, opts...)
+}
+
+// noValues hides the values of a context.
+type noValues struct{ context.Context }
+
+// Value finds nothing.
+func (noValues) Value(any) any { return nil }
 
 // cloner copies messages between caller and service. The library's own looks
 // for older kinds of messages first, which costs more than the copy.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,19 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(m)
 }
 
+// cpu reports the processor time of an operation, which holds on a busy
+// machine.
+func cpu(b *testing.B) func() {
+	b.Helper()
+	spent := func() time.Duration {
+		var u syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	began := spent()
+	return func() { b.ReportMetric(float64(spent()-began)/float64(b.N), "cpu-ns/op") }
+}
+
 type discard struct{ h http.Header }
 
 func (d *discard) Header() http.Header         { return d.h }
@@ -94,12 +108,14 @@ func BenchmarkHandler(b *testing.B) {
 			template.Header.Set("Content-Type", "application/json")
 			template.Body = io.NopCloser(reader)
 			w := &discard{h: make(http.Header)}
+			report := cpu(b)
 			for b.Loop() {
 				reader.Reset(body)
 				r := *template
 				clear(w.h)
 				h.ServeHTTP(w, &r)
 			}
+			report()
 		})
 	}
 }
@@ -116,6 +132,7 @@ func BenchmarkServer(b *testing.B) {
 			client.Transport.(*http.Transport).MaxIdleConnsPerHost = 64 //nolint:forcetypeassert // httptest's
 			b.ReportAllocs()
 			b.SetParallelism(16)
+			report := cpu(b)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, srv.URL+"/acme/chat/messages/users", bytes.NewReader([]byte(benchBody)))
@@ -136,6 +153,7 @@ func BenchmarkServer(b *testing.B) {
 					_ = resp.Body.Close()
 				}
 			})
+			report()
 		})
 	}
 }

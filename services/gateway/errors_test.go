@@ -185,7 +185,7 @@ func TestPresenceErrorsRepeatTheReason(t *testing.T) {
 func TestPanics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.answerFunc(sendUsers, func(proto.Message) (proto.Message, error) { panic("service") })
+	r.answerFunc(sendUsers, func(context.Context, proto.Message) (proto.Message, error) { panic("service") })
 	r.do(request{method: "POST", path: "/acme/chat/messages/users", body: `{"to":["a"]}`}).fails(t, 500, "internal_error", "internal error")
 
 	p := newRig(t, func(_ *gateway.Config, d *gateway.Deps) { d.Apps = panicking{d.Apps.(apps)} })
@@ -202,11 +202,9 @@ func (panicking) App(string, string) (*catalog.App, bool) { panic("catalog") }
 func TestDeadlines(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *gateway.Config, _ *gateway.Deps) { c.CallTimeout = 20 * time.Millisecond })
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	r.answerFunc(sendUsers, func(proto.Message) (proto.Message, error) {
-		<-release
-		return &messagingv1.SendToUsersResponse{}, nil
+	r.answerFunc(sendUsers, func(ctx context.Context, _ proto.Message) (proto.Message, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	})
 	r.do(request{method: "POST", path: "/acme/chat/messages/users", body: `{"to":["a"]}`}).fails(t, 504, "deadline_exceeded", "")
 }

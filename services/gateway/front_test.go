@@ -388,7 +388,7 @@ func TestStopDrains(t *testing.T) {
 		require.NoError(t, err)
 		d.Registerer = newRegistry()
 	})
-	r.answerFunc(sendUsers, func(proto.Message) (proto.Message, error) {
+	r.answerFunc(sendUsers, func(context.Context, proto.Message) (proto.Message, error) {
 		close(entered)
 		<-release
 		return &messagingv1.SendToUsersResponse{}, nil

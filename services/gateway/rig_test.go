@@ -44,12 +44,14 @@ func (nothingRevoked) Revoked(string, string, time.Time) bool { return false }
 // test says.
 type backend struct {
 	mu       sync.Mutex
-	answers  map[string]func(proto.Message) (proto.Message, error)
+	answers  map[string]answerer
 	calls    []recorded
 	checks   []*limiterv1.CheckRequest
 	check    func(*limiterv1.CheckRequest) (*limiterv1.CheckResponse, error)
 	metadata metadata.MD
 }
+
+type answerer = func(context.Context, proto.Message) (proto.Message, error)
 
 type recorded struct {
 	method string
@@ -58,10 +60,10 @@ type recorded struct {
 
 // answer sets what an RPC answers.
 func (b *backend) answer(method string, resp proto.Message, err error) {
-	b.answerFunc(method, func(proto.Message) (proto.Message, error) { return resp, err })
+	b.answerFunc(method, func(context.Context, proto.Message) (proto.Message, error) { return resp, err })
 }
 
-func (b *backend) answerFunc(method string, f func(proto.Message) (proto.Message, error)) {
+func (b *backend) answerFunc(method string, f answerer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answers[method] = f
@@ -114,7 +116,7 @@ func (b *backend) intercept(ctx context.Context, req any, info *grpc.UnaryServer
 	if f == nil {
 		return nil, context.DeadlineExceeded
 	}
-	resp, err := f(m)
+	resp, err := f(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +168,7 @@ func newRig(t *testing.T, change ...func(*gateway.Config, *gateway.Deps)) *rig {
 		return []token.Key{{ID: 1, Secret: []byte("a secret of some length for " + s)}}
 	}
 	r := &rig{
-		backend: &backend{answers: make(map[string]func(proto.Message) (proto.Message, error))}, t: t,
+		backend: &backend{answers: make(map[string]answerer)}, t: t,
 		app: &catalog.App{Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
 			Registration: catalog.RegistrationAuthorized, Keys: key("acme/chat")},
 		open: &catalog.App{Org: "acme", Name: "open", Key: "acme#open", Number: 2, UUID: appUUID,

@@ -70,6 +70,9 @@ func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 // Client talks to the server within the process. It is closed by Stop.
 func (e *Etcd) Client() *clientv3.Client { return e.client }
 
+// Endpoint is where other processes reach the server.
+func (e *Etcd) Endpoint() string { return e.server.Clients[0].Addr().String() }
+
 // Stop shuts the server down and waits for it.
 func (e *Etcd) Stop() {
 	if e.client != nil {

@@ -22,6 +22,9 @@ type NATSConfig struct {
 	// SyncAlways makes every acknowledged publish survive a power cut, at the
 	// price of an fsync each.
 	SyncAlways bool
+	// Listen serves other processes too, on a loopback port that URL tells;
+	// otherwise only this one is served.
+	Listen bool
 	Logger     *slog.Logger
 }
 
@@ -32,7 +35,9 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 		JetStream:          true,
 		StoreDir:           filepath.Join(cfg.Dir, "nats"),
 		SyncAlways:         cfg.SyncAlways,
-		DontListen:         true,
+		DontListen:         !cfg.Listen,
+		Host:               "127.0.0.1",
+		Port:               server.RANDOM_PORT,
 		NoSigs:             true,
 		MaxPayload:         8 << 20,
 		JetStreamMaxMemory: 1 << 30,
@@ -53,6 +58,9 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 
 // Server is what an in-process connection is made to.
 func (n *NATS) Server() *server.Server { return n.server }
+
+// URL is where other processes reach the server, if it listens.
+func (n *NATS) URL() string { return n.server.ClientURL() }
 
 // Stop shuts the server down and waits for it.
 func (n *NATS) Stop() {

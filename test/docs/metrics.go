@@ -30,12 +30,7 @@ func metrics(root string) (string, error) {
 			if err != nil {
 				return err
 			}
-			ast.Inspect(file, func(n ast.Node) bool {
-				if row := metric(n); row != nil {
-					rows = append(rows, row)
-				}
-				return true
-			})
+			rows = append(rows, metricsOf(file)...)
 			return nil
 		})
 		if err != nil {
@@ -49,12 +44,82 @@ func metrics(root string) (string, error) {
 	return table([]string{"metric", "labels", "meaning"}, rows), nil
 }
 
-// metric reads a constructor's call, such as NewCounterVec(CounterOpts{Name: …,
-// Help: …}, []string{…}), or one of the forms that take name and help as plain
-// arguments (NewDesc).
-func metric(n ast.Node) []string {
-	call, ok := n.(*ast.CallExpr)
-	if !ok || len(call.Args) == 0 {
+// metricsOf reads the constructors' calls of a file, such as
+// NewCounterVec(CounterOpts{Name: …, Help: …}, []string{…}), and the calls of
+// local functions around such a constructor, whose parameters stand in for its
+// texts.
+func metricsOf(file *ast.File) [][]string {
+	var rows [][]string
+	helpers := map[string]helper{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			if h, ok := helperOf(n); ok {
+				helpers[h.name] = h
+				return false
+			}
+		case *ast.CallExpr:
+			row := metric(n, nil)
+			if f, ok := n.Fun.(*ast.Ident); ok && row == nil {
+				if h, ok := helpers[f.Name]; ok {
+					row = metric(h.call, h.arguments(n))
+				}
+			}
+			if row != nil {
+				rows = append(rows, row)
+			}
+		}
+		return true
+	})
+	return rows
+}
+
+// helper is a local function that makes metrics of one kind.
+type helper struct {
+	name   string
+	params []string
+	call   *ast.CallExpr
+}
+
+func helperOf(n *ast.AssignStmt) (helper, bool) {
+	if len(n.Lhs) != 1 || len(n.Rhs) != 1 {
+		return helper{}, false
+	}
+	name, ok := n.Lhs[0].(*ast.Ident)
+	if !ok {
+		return helper{}, false
+	}
+	f, ok := n.Rhs[0].(*ast.FuncLit)
+	if !ok {
+		return helper{}, false
+	}
+	h := helper{name: name.Name}
+	for _, field := range f.Type.Params.List {
+		for _, p := range field.Names {
+			h.params = append(h.params, p.Name)
+		}
+	}
+	ast.Inspect(f.Body, func(n ast.Node) bool {
+		if c, ok := n.(*ast.CallExpr); ok && h.call == nil && metric(c, nil) != nil {
+			h.call = c
+		}
+		return true
+	})
+	return h, h.call != nil
+}
+
+// arguments gives the texts of a call by the parameters' names.
+func (h helper) arguments(call *ast.CallExpr) map[string]string {
+	args := map[string]string{}
+	for i, e := range call.Args[:min(len(call.Args), len(h.params))] {
+		args[h.params[i]] = text(e, nil)
+	}
+	return args
+}
+
+// metric reads a constructor's call; nil if it is none of ours.
+func metric(call *ast.CallExpr, args map[string]string) []string {
+	if len(call.Args) == 0 {
 		return nil
 	}
 	opts, ok := call.Args[0].(*ast.CompositeLit)
@@ -73,9 +138,9 @@ func metric(n ast.Node) []string {
 		}
 		switch key.Name {
 		case "Name":
-			name = text(kv.Value)
+			name = text(kv.Value, args)
 		case "Help":
-			help = text(kv.Value)
+			help = text(kv.Value, args)
 		}
 	}
 	if !strings.HasPrefix(name, "chappe_") {
@@ -85,23 +150,30 @@ func metric(n ast.Node) []string {
 	if len(call.Args) > 1 {
 		if list, ok := call.Args[1].(*ast.CompositeLit); ok {
 			for _, e := range list.Elts {
-				labels = append(labels, code(text(e)))
+				labels = append(labels, code(text(e, args)))
 			}
 		}
 	}
 	return []string{code(name), strings.Join(labels, ", "), help}
 }
 
-// text gives the value of a string literal, or of several joined by +.
-func text(e ast.Expr) string {
+// text gives the value of a string literal, of a parameter, or of several
+// joined by +; for what only the running program knows, its name in braces.
+func text(e ast.Expr, args map[string]string) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
-		s, err := strconv.Unquote(e.Value)
-		if err == nil {
+		if s, err := strconv.Unquote(e.Value); err == nil {
 			return s
 		}
+	case *ast.Ident:
+		if v, ok := args[e.Name]; ok {
+			return v
+		}
+		return "{" + e.Name + "}"
+	case *ast.SelectorExpr:
+		return "{" + strings.ToLower(e.Sel.Name) + "}"
 	case *ast.BinaryExpr:
-		return text(e.X) + text(e.Y)
+		return text(e.X, args) + text(e.Y, args)
 	}
 	return ""
 }

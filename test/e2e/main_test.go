@@ -3,13 +3,14 @@
 package e2e
 
 import (
-	"os"
 	"testing"
+
+	"github.com/chappe-im/chappe/pkg/testkit"
 
 	"github.com/chappe-im/chappe/test/harness"
 )
 
 func TestMain(m *testing.M) {
 	harness.RunChild()
-	os.Exit(m.Run())
+	testkit.Main(m)
 }

@@ -194,7 +194,9 @@ func (c *Client) changed(members Members) {
 
 func (c *Client) connect(m Member) (*peer, error) {
 	if m.ID == c.deps.Self && c.deps.SelfConn != nil {
-		return newPeer(m, c.deps.SelfConn, func() {}, c.deps.Patience, c.met), nil
+		p := newPeer(m, c.deps.SelfConn, func() {}, c.deps.Patience, c.met)
+		p.direct = true
+		return p, nil
 	}
 	conn, closeConn, err := c.deps.Dial(m.Addr)
 	if err != nil {
@@ -230,7 +232,7 @@ func (c *Client) Check(ctx context.Context, req *limiterv1.CheckRequest, _ ...gr
 func (c *Client) decide(ctx context.Context, req *limiterv1.CheckRequest) *limiterv1.CheckResponse {
 	p := c.owner(req.GetOrg(), req.GetApp())
 	if p != nil {
-		if p.conn == c.deps.SelfConn {
+		if p.direct {
 			// No socket, nothing to gather for.
 			if resp, err := p.api.Check(ctx, req); err == nil {
 				return resp
@@ -336,3 +338,6 @@ func wrap[T any](v T, err error) (T, error) {
 func errNone() error { return errs.Unavailable("the limiter", errors.New("no limiter is registered")) }
 
 var _ limiterv1.LimiterServiceClient = (*Client)(nil)
+
+// Limiters tells how many limiters are registered.
+func (c *Client) Limiters() int { return len(c.view.Load().members) }

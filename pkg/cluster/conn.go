@@ -36,6 +36,9 @@ func (x conn) Invoke(ctx context.Context, method string, args, reply any, opts .
 	if !strings.HasPrefix(method, "/"+limiterv1.AdminService_ServiceDesc.ServiceName+"/") {
 		return errs.Internal(fmt.Errorf("cluster: %s is no call of the limiter", method))
 	}
+	if self := x.c.deps.SelfConn; self != nil {
+		return self.Invoke(ctx, method, args, reply, opts...)
+	}
 	for _, p := range x.c.view.Load().peers {
 		if !p.down.Load() {
 			if err := p.conn.Invoke(ctx, method, args, reply, opts...); err != nil {

@@ -30,6 +30,8 @@ type peer struct {
 	close  func()
 	api    limiterv1.LimiterServiceClient
 	met    *metrics
+	// direct says that the limiter is in this process.
+	direct bool
 	// patience is how long a batch may take before the owner counts as
 	// unreachable. Whoever waited for it has waited this long; all that come
 	// after do not wait at all until the owner answers again.

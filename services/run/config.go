@@ -62,6 +62,7 @@ type Config struct {
 	LogAge      time.Duration
 	LogReplicas int
 
+	Advertise     string
 	LimiterAddr   string
 	AccountAddr   string
 	PresenceAddr  string
@@ -89,7 +90,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Partitions, "partitions", 4, "partitions of the message log; fixed when a cluster first starts")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
 	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
-	fs.StringVar(&c.LimiterAddr, "limiter-addr", "dns:///chappe-limiter:9090", "where the limiter is, if not in this process")
+	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")
+	fs.StringVar(&c.LimiterAddr, "limiter-addr", "", "where the limiter is, if not in this process; empty finds all limiters in etcd")
 	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
 	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
 	fs.StringVar(&c.MessagingAddr, "messaging-addr", "dns:///chappe-messaging:9090", "where the messaging service is, if not in this process")
@@ -185,6 +187,9 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			bad("%s: %w", name, err)
 		}
+	}
+	if !c.Runs(TargetLimiter) && c.LimiterAddr == "" && len(c.Etcd) == 0 {
+		bad("limiter-addr: an embedded etcd knows of no limiter in other processes, so name its address")
 	}
 	if c.Durability != DurabilityProcess && c.Durability != DurabilityPower {
 		bad("durability: %q is neither process nor power", c.Durability)

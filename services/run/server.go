@@ -56,6 +56,7 @@ type Server struct {
 	front    *gateway.Gateway
 	conns    map[string]grpc.ClientConnInterface
 
+	limiters       limiters
 	limiterOptions []limiter.Option
 }
 
@@ -76,6 +77,7 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	s := &Server{
 		cfg: cfg, embedded: embedded, logger: logger, out: out,
 		registry: prometheus.NewRegistry(), group: lifecycle.New(logger), conns: map[string]grpc.ClientConnInterface{},
+		limiters: limiters{id: newLimiterID()},
 	}
 	for _, opt := range opts {
 		opt(s)
@@ -104,6 +106,9 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 		}
 	}
 	s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
+	if cfg.Runs(TargetLimiter) && s.clustered() {
+		s.group.Add(s.limiterRegistration())
+	}
 	if cfg.Runs(TargetGateway) {
 		s.addService(TargetGateway, s.startGateway)
 	}
@@ -182,7 +187,13 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 		return c, nil
 	}
 	var c grpc.ClientConnInterface = s.channel.Conn()
-	if !s.cfg.Runs(target) {
+	switch {
+	case target == TargetLimiter && s.clustered():
+		var err error
+		if c, err = s.limiterConn(); err != nil {
+			return nil, err
+		}
+	case !s.cfg.Runs(target):
 		addr := map[string]string{
 			TargetLimiter: s.cfg.LimiterAddr, TargetAccount: s.cfg.AccountAddr,
 			TargetPresence: s.cfg.PresenceAddr, TargetMessaging: s.cfg.MessagingAddr,

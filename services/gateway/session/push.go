@@ -116,6 +116,11 @@ func (sh *shard) push(m *natsx.Msg) {
 	if len(conns) == 0 {
 		return
 	}
+	if d, ok := deliveryOf(m.Data); ok {
+		sh.srv.metrics.delivered.Inc()
+		deliver(conns, d)
+		return
+	}
 	var p busv1.Push
 	if err := proto.Unmarshal(m.Data, &p); err != nil {
 		sh.srv.metrics.pushes.WithLabelValues("malformed").Inc()

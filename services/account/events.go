@@ -44,8 +44,8 @@ func (e *events) revoked(user string, before int64) *events {
 }
 
 // disconnected ends the user's connections.
-func (e *events) disconnected(user string, why busv1.Disconnect_Reason) *events {
-	return e.add(bus.UserSubject(e.app.Key, user), true, &busv1.Push{
+func (e *events) disconnected(user string, why busv1.Disconnect_Reason) {
+	e.add(bus.UserSubject(e.app.Key, user), true, &busv1.Push{
 		What: &busv1.Push_Disconnect{Disconnect: &busv1.Disconnect{Reason: why}},
 	})
 }

@@ -315,8 +315,10 @@ var (
 	wantInvalid = want{codes.InvalidArgument, errs.ReasonIllegalArgument, invalidRequest}
 	wantMissing = want{codes.NotFound, errs.ReasonNotFound, "Service resource not found"}
 	wantNoApp   = want{codes.NotFound, errs.ReasonAppNotFound, "Could not find application for acme/nochat"}
-	wantQuota   = want{codes.ResourceExhausted, errs.ReasonQuota,
-		"You have exceeded the limit of the Free edition. Please upgrade to higher edition."}
+	wantQuota   = want{
+		codes.ResourceExhausted, errs.ReasonQuota,
+		"You have exceeded the limit of the Free edition. Please upgrade to higher edition.",
+	}
 )
 
 func (w want) check(t testing.TB, err error) {
@@ -327,7 +329,8 @@ func (w want) check(t testing.TB, err error) {
 	}
 	require.Error(t, err)
 	e := errs.From(err)
-	require.Equal(t, w, want{e.Code, e.Reason, e.Message}, "%v", err)
+	got := want{e.Code, e.Reason, e.Message}
+	require.Equal(t, w, got, "%v", err)
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -160,7 +160,7 @@ type bed struct {
 	takeOver bool
 }
 
-func newBed(t *testing.T, db *store.DB) *bed {
+func newBed(t testing.TB, db *store.DB) *bed {
 	t.Helper()
 	server := testkit.NATSServer(t)
 	b := &bed{
@@ -171,7 +171,7 @@ func newBed(t *testing.T, db *store.DB) *bed {
 	return b
 }
 
-func (b *bed) register(t *testing.T, id string) *gatewayreg.Registration {
+func (b *bed) register(t testing.TB, id string) *gatewayreg.Registration {
 	t.Helper()
 	r, err := gatewayreg.Register(t.Context(), b.etcd, testkit.Logger(t), id)
 	require.NoError(t, err)
@@ -187,7 +187,7 @@ type node struct {
 	presence presencev1.PresenceServiceClient
 }
 
-func (b *bed) start(t *testing.T) *node {
+func (b *bed) start(t testing.TB) *node {
 	t.Helper()
 	in := grpcx.NewInterceptors(testkit.Logger(t), prometheus.NewRegistry())
 	ch := grpcx.NewChannel(in)
@@ -210,7 +210,7 @@ func (b *bed) start(t *testing.T) *node {
 	return n
 }
 
-func (n *node) stop(t *testing.T) {
+func (n *node) stop(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -218,7 +218,7 @@ func (n *node) stop(t *testing.T) {
 }
 
 // newNode is an instance on SQLite.
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	return newBed(t, testkit.SQLite(t, "presence", nil)).start(t)
 }

@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,6 +21,8 @@ const (
 	notifyQueues = 4
 	// maxChanged bounds the users in a queue whose change is still to be told.
 	maxChanged = 65536
+	// changedChunk is how many users are looked up at a time.
+	changedChunk = 200
 	// subscriberPage is how many subscribers are read at a time.
 	subscriberPage = 1000
 )
@@ -74,13 +77,33 @@ func (n *notifier) run(ctx context.Context, i int) {
 		batch := q.changed
 		q.changed = make(map[appUser]struct{})
 		q.mu.Unlock()
+		byApp := make(map[string][]string)
 		for u := range batch {
-			if ctx.Err() != nil {
-				return
+			byApp[u.app] = append(byApp[u.app], u.user)
+		}
+		for app, users := range byApp {
+			for chunk := range slices.Chunk(users, changedChunk) {
+				n.tellOf(ctx, app, chunk)
 			}
-			if err := n.tell(ctx, u.app, u.user); err != nil && ctx.Err() == nil {
-				n.service.deps.Logger.Warn("subscribers not told of a presence change", obs.KeyApp, u.app, obs.KeyUser, u.user, obs.KeyError, err)
-			}
+		}
+	}
+}
+
+// tellOf tells of several users' changes. Most users have no subscribers, which
+// is found out for all of them at once.
+func (n *notifier) tellOf(ctx context.Context, app string, users []string) {
+	if len(users) > 1 {
+		subscribed, err := n.service.store.subscribed(ctx, app, users, n.service.deps.Now().UnixMilli())
+		if err == nil {
+			users = subscribed
+		}
+	}
+	for _, user := range users {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := n.tell(ctx, app, user); err != nil && ctx.Err() == nil {
+			n.service.deps.Logger.Warn("subscribers not told of a presence change", obs.KeyApp, app, obs.KeyUser, user, obs.KeyError, err)
 		}
 	}
 }

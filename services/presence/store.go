@@ -279,6 +279,25 @@ ORDER BY subscriber LIMIT $5`, []any{app, target, after, now, limit}, scanSubscr
 	return out, err
 }
 
+// subscribed gives those of the users whom anybody is subscribed to.
+func (st *statusStore) subscribed(ctx context.Context, app string, users []string, now int64) ([]string, error) {
+	args := []any{app, now}
+	for _, u := range users {
+		args = append(args, u)
+	}
+	var out []string
+	err := st.each(ctx, `SELECT DISTINCT target FROM subscriptions WHERE app = $1 AND expires > $2 AND target IN (`+store.In(3, len(users))+`)`, args,
+		func(rows *sql.Rows) error {
+			var user string
+			if err := rows.Scan(&user); err != nil {
+				return err
+			}
+			out = append(out, user)
+			return nil
+		})
+	return out, err
+}
+
 func scanSubscriptions(into *[]subscription) func(*sql.Rows) error {
 	return func(rows *sql.Rows) error {
 		var s subscription

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -282,7 +283,7 @@ func (c *Client) BatchCheck(ctx context.Context, req *limiterv1.BatchCheckReques
 func (c *Client) Reserve(ctx context.Context, req *limiterv1.ReserveRequest, opts ...grpc.CallOption) (*limiterv1.ReserveResponse, error) {
 	if p := c.owner(req.GetOrg(), req.GetApp()); p != nil && !p.down.Load() {
 		pctx, cancel := context.WithTimeout(ctx, c.deps.Patience)
-		resp, err := p.api.Reserve(pctx, req, opts...)
+		resp, err := p.api.Reserve(routed(pctx), req, opts...)
 		cancel()
 		if err == nil {
 			return resp, nil
@@ -309,7 +310,7 @@ func (c *Client) ReportBacklog(ctx context.Context, req *limiterv1.ReportBacklog
 	if p == nil {
 		return nil, errNone()
 	}
-	return wrap(p.api.ReportBacklog(ctx, req, opts...))
+	return wrap(p.api.ReportBacklog(routed(ctx), req, opts...))
 }
 
 // GetUsage asks the owner of the app.
@@ -318,7 +319,7 @@ func (c *Client) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest, o
 	if p == nil {
 		return nil, errNone()
 	}
-	return wrap(p.api.GetUsage(ctx, req, opts...))
+	return wrap(p.api.GetUsage(routed(ctx), req, opts...))
 }
 
 // away reports whether an error says that the owner was not reached.
@@ -338,6 +339,26 @@ func wrap[T any](v T, err error) (T, error) {
 func errNone() error { return errs.Unavailable("the limiter", errors.New("no limiter is registered")) }
 
 var _ limiterv1.LimiterServiceClient = (*Client)(nil)
+
+// routedKey marks, in gRPC metadata, calls that went to the app's owner by
+// their caller's list of limiters. If the two lists differ for a moment, the
+// limiter that was asked answers, instead of sending the call in circles.
+const routedKey = "chappe-routed"
+
+func routed(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, routedKey, "1")
+}
+
+// Elsewhere gives the way to an app's owner if that is not the limiter of this
+// process; false also for a call that was routed already. It is for limiters
+// that are asked by somebody who does not know the owners.
+func (c *Client) Elsewhere(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool) {
+	p := c.owner(org, app)
+	if p == nil || p.direct || p.down.Load() || len(metadata.ValueFromIncomingContext(ctx, routedKey)) > 0 {
+		return nil, false
+	}
+	return c, true
+}
 
 // Limiters tells how many limiters are registered.
 func (c *Client) Limiters() int { return len(c.view.Load().members) }

@@ -13,8 +13,21 @@ import (
 // maxBatch bounds the checks of one request.
 const maxBatch = 10_000
 
+// owner gives the way to the owner of an app if that is another limiter. The
+// batches of pkg/cluster come to the owner by themselves; this is for all who
+// do not know the owners.
+func (s *Service) owner(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool) {
+	if s.deps.Elsewhere == nil {
+		return nil, false
+	}
+	return s.deps.Elsewhere(ctx, org, app)
+}
+
 // Check implements limiter.v1.
-func (s *Service) Check(_ context.Context, req *limiterv1.CheckRequest) (*limiterv1.CheckResponse, error) {
+func (s *Service) Check(ctx context.Context, req *limiterv1.CheckRequest) (*limiterv1.CheckResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.Check(ctx, req)
+	}
 	d, err := s.check(call(req))
 	if err != nil {
 		return nil, err
@@ -22,7 +35,8 @@ func (s *Service) Check(_ context.Context, req *limiterv1.CheckRequest) (*limite
 	return d.proto(), nil
 }
 
-// BatchCheck implements limiter.v1.
+// BatchCheck implements limiter.v1. It decides itself: who sends batches knows
+// the owners.
 func (s *Service) BatchCheck(_ context.Context, req *limiterv1.BatchCheckRequest) (*limiterv1.BatchCheckResponse, error) {
 	checks := req.GetChecks()
 	if len(checks) > maxBatch {
@@ -47,7 +61,10 @@ func (s *Service) BatchCheck(_ context.Context, req *limiterv1.BatchCheckRequest
 }
 
 // Reserve implements limiter.v1.
-func (s *Service) Reserve(_ context.Context, req *limiterv1.ReserveRequest) (*limiterv1.ReserveResponse, error) {
+func (s *Service) Reserve(ctx context.Context, req *limiterv1.ReserveRequest) (*limiterv1.ReserveResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.Reserve(ctx, req)
+	}
 	const maxMillis = int64(24 * time.Hour / time.Millisecond)
 	wait := time.Duration(min(req.GetMaxDelayMs(), maxMillis)) * time.Millisecond
 	g, err := s.reserve(req.GetOrg(), req.GetApp(), req.GetCost(), wait)
@@ -62,7 +79,10 @@ func (s *Service) Reserve(_ context.Context, req *limiterv1.ReserveRequest) (*li
 }
 
 // ReportBacklog implements limiter.v1.
-func (s *Service) ReportBacklog(_ context.Context, req *limiterv1.ReportBacklogRequest) (*limiterv1.ReportBacklogResponse, error) {
+func (s *Service) ReportBacklog(ctx context.Context, req *limiterv1.ReportBacklogRequest) (*limiterv1.ReportBacklogResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.ReportBacklog(ctx, req)
+	}
 	if err := s.reportBacklog(req.GetOrg(), req.GetApp(), req.GetReporter(), req.GetDeliveries()); err != nil {
 		return nil, err
 	}
@@ -71,6 +91,9 @@ func (s *Service) ReportBacklog(_ context.Context, req *limiterv1.ReportBacklogR
 
 // GetUsage implements limiter.v1.
 func (s *Service) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest) (*limiterv1.GetUsageResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.GetUsage(ctx, req)
+	}
 	u, err := s.usage(ctx, req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err

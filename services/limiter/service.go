@@ -56,9 +56,12 @@ type QuotaReader interface {
 
 // Deps are what the service works with.
 type Deps struct {
-	Etcd       *etcdx.Client
-	Catalog    *catalog.Catalog
-	Quotas     []QuotaReader
+	Etcd    *etcdx.Client
+	Catalog *catalog.Catalog
+	Quotas  []QuotaReader
+	// Elsewhere gives the way to the owner of an app if that is another
+	// limiter; nil if there is only this one.
+	Elsewhere  func(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	// Clock gives nanoseconds that never go back; nil takes the system's

@@ -80,6 +80,20 @@ func TestLimitersFindEachOther(t *testing.T) {
 			}
 		}
 		require.Equal(t, 10, admitted, "30 calls by three processes, 10 a minute are allowed")
+		for _, s := range all[:2] {
+			// Whoever asks any limiter is told what the owner knows.
+			direct := limiterv1.NewLimiterServiceClient(s.channel.Conn())
+			resp, err := direct.Check(ctx, &limiterv1.CheckRequest{Org: "acme", App: app, Rule: "get_history_file", Cost: 1})
+			require.NoError(t, err)
+			require.False(t, resp.GetAllowed())
+			usage, err := direct.GetUsage(ctx, &limiterv1.GetUsageRequest{Org: "acme", App: app})
+			require.NoError(t, err)
+			for _, r := range usage.GetRules() {
+				if r.GetRule() == "get_history_file" {
+					require.Equal(t, int64(10), r.GetUsed())
+				}
+			}
+		}
 	}
 }
 

@@ -15,9 +15,14 @@ import (
 )
 
 func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
-	svc, err := limiter.New(limiter.DefaultConfig(), limiter.Deps{
-		Etcd: s.etcd, Catalog: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now,
-	}, s.limiterOptions...)
+	deps := limiter.Deps{Etcd: s.etcd, Catalog: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now}
+	if s.clustered() {
+		if _, err := s.Conn(TargetLimiter); err != nil {
+			return nil, err
+		}
+		deps.Elsewhere = s.limiters.client.Elsewhere
+	}
+	svc, err := limiter.New(limiter.DefaultConfig(), deps, s.limiterOptions...)
 	if err != nil {
 		return nil, err
 	}

@@ -197,7 +197,6 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 			if len(events) > 0 {
 				apply(events)
 			}
-			from = r.Header.Revision
 		}
 		cancel()
 		for {

@@ -166,9 +166,7 @@ func (s *Server) sweep() {
 			return
 		}
 		s.mu.Lock()
-		for c := range s.conns {
-			all = append(all, c)
-		}
+		all = append(all, s.conns...)
 		s.mu.Unlock()
 		lost := s.lost.Swap(false)
 		if lost {

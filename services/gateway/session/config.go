@@ -89,7 +89,7 @@ func DefaultConfig() Config {
 		GatewayID:          "gateway",
 		PushMode:           PushPage,
 		MaxFrameBytes:      64 << 10,
-		ReadBufferBytes:    1 << 10,
+		ReadBufferBytes:    512,
 		MaxOutboundBytes:   1 << 20,
 		LoginTimeout:       10 * time.Second,
 		IdleTimeout:        100 * time.Second,
@@ -109,7 +109,7 @@ func DefaultConfig() Config {
 		PageBytes:          128 << 10,
 		Shards:             2 * runtime.GOMAXPROCS(0),
 		ShardBuffer:        8192,
-		ConcurrentLogins:   256,
+		ConcurrentLogins:   32,
 		ConcurrentChecks:   4,
 		ConcurrentClosings: 64,
 	}

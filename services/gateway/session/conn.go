@@ -19,6 +19,9 @@ type conn struct {
 	wire wire
 	out  outbox
 
+	// place is where Server.conns holds it, guarded by Server.mu.
+	place int
+
 	id, ip string
 	// opened is when the connection began, expires when its token ends (0:
 	// never); Unix milliseconds.

@@ -56,7 +56,7 @@ func (p *buffers) get() *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, 0, 2048)
+	b := make([]byte, 0, 512)
 	return &b
 }
 

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,7 @@ type Server struct {
 	checks    chan *conn
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
+	conns    []*conn // each knows its place
 	started  bool
 	stopping bool
 
@@ -96,7 +97,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		logins:   make(chan struct{}, cfg.ConcurrentLogins),
 		closings: make(chan struct{}, cfg.ConcurrentClosings),
 		checks:   make(chan *conn, 16*cfg.ConcurrentChecks),
-		conns:    make(map[*conn]struct{}),
 		stopped:  make(chan struct{}),
 	}
 	s.directJID = queueJID("", directQueue, domainUser)
@@ -145,10 +145,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		defer close(s.stopped)
 		s.mu.Lock()
 		s.stopping = true
-		all := make([]*conn, 0, len(s.conns))
-		for c := range s.conns {
-			all = append(all, c)
-		}
+		all := slices.Clone(s.conns)
 		s.mu.Unlock()
 		for _, c := range all {
 			c.shutdown(closeGoingAway, "server is stopping")
@@ -222,7 +219,8 @@ func (s *Server) admit(c *conn) bool {
 	if s.stopping {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	c.place = len(s.conns)
+	s.conns = append(s.conns, c)
 	s.metrics.connections.Set(float64(len(s.conns)))
 	return true
 }
@@ -232,11 +230,19 @@ func (s *Server) read(c *conn, socket *gws.Conn) {
 	defer s.readers.Done()
 	socket.ReadLoop()
 	c.leave()
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.metrics.connections.Set(float64(len(s.conns)))
-	s.mu.Unlock()
+	s.forget(c)
 	c.close()
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.conns) - 1
+	s.conns[c.place] = s.conns[last]
+	s.conns[c.place].place = c.place
+	s.conns[last] = nil
+	s.conns = s.conns[:last]
+	s.metrics.connections.Set(float64(last))
 }
 
 func newHijacker(w http.ResponseWriter, to *wire) http.ResponseWriter {

@@ -46,14 +46,14 @@ func (x *conn) Invoke(ctx context.Context, method string, req, reply any, opts .
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
+	defer cancel()
 	if err := c.admit(ctx, route.RuleFor(m), route.CostOf(m)); err != nil {
 		return err
 	}
 	if route.Send {
 		ctx = metadata.NewOutgoingContext(ctx, x.h.fromREST)
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
-	defer cancel()
 	return x.next.Invoke(ctx, method, req, reply, opts...)
 }
 
@@ -67,8 +67,11 @@ func (x *conn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Call
 func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 	c.admitted = true
 	h := c.h
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.AdmissionTimeout)
-	defer cancel()
+	if h.limiterRemote {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, h.cfg.AdmissionTimeout)
+		defer cancel()
+	}
 	resp, err := h.limiter.Check(ctx, &limiterv1.CheckRequest{
 		Org: c.access.App.Org, App: c.access.App.Name, Rule: rule, Ip: h.addresses.ClientIP(c.req), Cost: cost,
 	})

@@ -24,6 +24,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
@@ -44,7 +45,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// CallTimeout is the deadline of a call to a service; 15 seconds.
 	CallTimeout time.Duration
-	// AdmissionTimeout is how long a call waits for the limiter; 250 ms.
+	// AdmissionTimeout is how long a call waits for a limiter elsewhere; 250 ms.
 	AdmissionTimeout time.Duration
 	// AccessLogEvery logs one call in so many; 0 logs none. Slow calls and those
 	// that end in a status of 500 or more are always logged.
@@ -80,10 +81,14 @@ type Deps struct {
 
 // Handler serves the REST API. It holds no connections and no goroutines.
 type Handler struct {
-	cfg       Config
-	apps      auth.Apps
-	verifier  Verifier
-	limiter   limiterv1.LimiterServiceClient
+	cfg      Config
+	apps     auth.Apps
+	verifier Verifier
+	limiter  limiterv1.LimiterServiceClient
+	// limiterRemote says that the limiter is asked over a network, where a
+	// question may stay without an answer.
+	limiterRemote bool
+
 	logger    *slog.Logger
 	metrics   *metrics
 	addresses *Addresses
@@ -113,6 +118,7 @@ func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handl
 		fromREST: metadata.Pairs(SourceKey, SourceREST),
 		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", //nolint:gosec // request ids only have to differ
 	}
+	_, h.limiterRemote = deps.Conns.Limiter.(*grpc.ClientConn)
 	if err := h.build(ctx, table, deps.Conns); err != nil {
 		return nil, fmt.Errorf("rest routes: %w", err)
 	}

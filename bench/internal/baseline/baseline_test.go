@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -78,20 +79,21 @@ func TestFrames(t *testing.T) {
 	defer stop(t, s)
 	conns := make([]*ws.Conn, 3)
 	for i := range conns {
-		conns[i], err = ws.Dial(t.Context(), "ws://"+s.Addr+"/ws")
+		conns[i], err = ws.Dial(t.Context(), fmt.Sprintf("ws://%s/ws?n=%d", s.Addr, i))
 		require.NoError(t, err)
 		defer func() { _ = conns[i].Close() }()
-		// The order of connections is the order of their numbers.
-		require.Eventually(t, func() bool {
-			res, err := http.Get("http://" + s.Addr + "/count")
-			if err != nil {
-				return false
-			}
-			defer func() { _ = res.Body.Close() }()
-			n, _ := io.ReadAll(res.Body)
-			return string(n) == string(rune('1'+i))
-		}, 10*time.Second, time.Millisecond)
 	}
+	_, err = ws.Dial(t.Context(), "ws://"+s.Addr+"/ws")
+	require.Error(t, err, "without a number")
+	require.Eventually(t, func() bool {
+		res, err := http.Get("http://" + s.Addr + "/count")
+		if err != nil {
+			return false
+		}
+		defer func() { _ = res.Body.Close() }()
+		n, _ := io.ReadAll(res.Body)
+		return string(n) == "3"
+	}, 10*time.Second, time.Millisecond)
 	read := func(i int) string {
 		m, err := conns[i].Read()
 		require.NoError(t, err)

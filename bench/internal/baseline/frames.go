@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/lxzan/gws"
@@ -15,7 +17,7 @@ import (
 
 // Round asks the frames server to write to some of its connections.
 type Round struct {
-	// First and End bound the connections, in the order in which they came.
+	// First and End bound the connections, by the numbers they gave themselves.
 	First int `json:"first"`
 	End   int `json:"end"`
 	// Frames are the payloads, each written on its own.
@@ -31,7 +33,8 @@ type frameServer struct {
 	gws.BuiltinEventHandler
 
 	mu    sync.Mutex
-	conns []*frameConn
+	conns []*frameConn // by number; nil where none has come
+	count int
 	byWS  map[*gws.Conn]*frameConn
 	// Wire form of the frames of the round under way.
 	frames [][]byte
@@ -43,29 +46,30 @@ type frameConn struct {
 }
 
 // Frames serves a bare loop that writes frames to WebSocket connections:
-// clients connect at /ws, POST /round makes it write, GET /count tells how many
-// are connected.
+// clients connect at /ws?n=NUMBER, POST /round makes it write, GET /count tells
+// how many are connected.
 func Frames(addr string) (*Server, error) {
 	f := &frameServer{byWS: make(map[*gws.Conn]*frameConn)}
 	up := gws.NewUpgrader(f, &gws.ServerOption{ReadBufferSize: 1024})
 	mux := http.NewServeMux()
 	var readers sync.WaitGroup
 	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		if err != nil || n < 0 || n >= maxConnections {
+			http.Error(w, "a connection needs a number", http.StatusBadRequest)
+			return
+		}
 		c, err := up.Upgrade(w, r)
 		if err != nil {
 			return
 		}
-		fc := &frameConn{conn: c.NetConn()}
-		f.mu.Lock()
-		f.conns = append(f.conns, fc)
-		f.byWS[c] = fc
-		f.mu.Unlock()
+		f.add(n, c)
 		readers.Go(c.ReadLoop)
 	})
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		_, _ = fmt.Fprint(w, len(f.conns))
+		_, _ = fmt.Fprint(w, f.count)
 	})
 	mux.HandleFunc("POST /round", func(w http.ResponseWriter, r *http.Request) {
 		var round Round
@@ -81,12 +85,29 @@ func Frames(addr string) (*Server, error) {
 	})
 	return serve(addr, mux, func() {
 		f.mu.Lock()
-		for _, c := range f.conns {
-			_ = c.conn.Close()
+		for c := range f.byWS {
+			_ = c.NetConn().Close()
 		}
 		f.mu.Unlock()
 		readers.Wait()
 	})
+}
+
+// maxConnections bounds the numbers of connections.
+const maxConnections = 1 << 16
+
+func (f *frameServer) add(n int, c *gws.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.conns) <= n {
+		f.conns = append(f.conns, nil)
+	}
+	fc := &frameConn{conn: c.NetConn()}
+	if f.conns[n] == nil {
+		f.count++
+	}
+	f.conns[n] = fc
+	f.byWS[c] = fc
 }
 
 func (f *frameServer) round(r Round) error {
@@ -99,7 +120,11 @@ func (f *frameServer) round(r Round) error {
 		f.mu.Unlock()
 		return errors.New("no such connections, or no frames")
 	}
-	conns := f.conns[r.First:r.End]
+	conns := slices.Clone(f.conns[r.First:r.End])
+	if slices.Contains(conns, nil) {
+		f.mu.Unlock()
+		return errors.New("some connections have not come")
+	}
 	f.frames = wire
 	if r.Exchange {
 		for _, c := range conns {
@@ -134,6 +159,6 @@ func (f *frameServer) OnMessage(c *gws.Conn, m *gws.Message) {
 	}
 }
 
-// OnClose leaves the connection in its place in the order; writes to it fail
+// OnClose leaves the connection in its place; writes to it fail
 // the round, because a comparison with fewer sockets would be none.
 func (f *frameServer) OnClose(*gws.Conn, error) {}

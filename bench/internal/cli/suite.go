@@ -62,6 +62,7 @@ func suiteCommand() *cobra.Command {
 	f.IntVar(&cfg.LatencyCalls, "latency-calls", 40, "single calls for each round of last-delivery latency")
 	f.IntVar(&cfg.Idle, "idle", 5000, "idle connections")
 	f.DurationVar(&cfg.Hold, "hold", 10*time.Second, "how long idle connections are kept before memory is read")
+	f.StringSliceVar(&cfg.Only, "only", nil, "only some parts: start, send, fanout, idle")
 	f.StringVar(&cfg.ProfileDir, "profile", "", "directory for processor and heap profiles of the server")
 	return cmd
 }

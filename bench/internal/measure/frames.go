@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,15 +52,39 @@ func NewFrames(ctx context.Context, cfg FramesConfig) (*Frames, error) {
 		f.chunks = append(f.chunks, &frameChunk{first: first, end: first + cfg.Targets, conn: rawhttp.New(cfg.Addr, callTimeout)})
 	}
 	for i := range cfg.Connections {
-		// One after the other: the server knows them by their order.
-		r, err := receiver.Attach(ctx, receiver.Config{URL: "ws://" + cfg.Addr + "/ws", OnFrame: func() { f.arrived(i) }})
+		r, err := receiver.Attach(ctx, receiver.Config{
+			URL: fmt.Sprintf("ws://%s/ws?n=%d", cfg.Addr, i), OnFrame: func() { f.arrived(i) },
+		})
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
 		f.receivers = append(f.receivers, r)
 	}
+	if err := f.connected(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
 	return f, nil
+}
+
+// connected waits until the server knows all connections: it takes note of
+// one shortly after it has answered the upgrade.
+func (f *Frames) connected(ctx context.Context) error {
+	c := rawhttp.New(f.cfg.Addr, callTimeout)
+	defer c.Close()
+	req := rawhttp.NewRequest(http.MethodGet, &url.URL{Host: f.cfg.Addr, Path: "/count"}, nil)
+	for ctx.Err() == nil {
+		res, err := c.Do(req, nil)
+		if err != nil {
+			return err
+		}
+		if string(res.Body) == strconv.Itoa(f.cfg.Connections) {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 // Close ends all connections.
@@ -120,7 +145,7 @@ func (f *Frames) Run(ctx context.Context, rounds Rounds, frames [][]byte, exchan
 		case <-now.done:
 			return now.last.Sub(start), nil
 		case <-timeout.C:
-			return 0, errMissing
+			return 0, fmt.Errorf("bare loop: %w", errMissing)
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

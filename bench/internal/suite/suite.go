@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/chappe-im/chappe/bench/internal/child"
@@ -36,6 +37,8 @@ type Config struct {
 	Idle int
 	// Hold is how long idle connections are kept before memory is read.
 	Hold time.Duration
+	// Only runs some of the parts: start, send, fanout, idle; empty runs all.
+	Only []string
 	// ProfileDir, if given, takes processor profiles of the server.
 	ProfileDir string
 	// Log tells what is going on.
@@ -79,7 +82,12 @@ type suite struct {
 	fig *Figures
 }
 
-// Run runs everything.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Run runs everything, or the parts that were asked for.
 func Run(ctx context.Context, cfg Config) (fig *Figures, err error) {
 	dir, err := os.MkdirTemp("", "chappe-bench-")
 	if err != nil {
@@ -93,17 +101,19 @@ func Run(ctx context.Context, cfg Config) (fig *Figures, err error) {
 		}
 	}()
 	s := &suite{cfg: cfg, dir: dir, fig: &Figures{}}
-	if err := s.start(ctx); err != nil {
-		return nil, fmt.Errorf("start: %w", err)
+	parts := []part{{"start", s.start}, {"send", s.sends}, {"fanout", s.fanout}, {"idle", s.idle}}
+	for _, name := range cfg.Only {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+			return nil, fmt.Errorf("there is no part %q", name)
+		}
 	}
-	if err := s.sends(ctx); err != nil {
-		return nil, fmt.Errorf("sends: %w", err)
-	}
-	if err := s.fanout(ctx); err != nil {
-		return nil, fmt.Errorf("fan-out: %w", err)
-	}
-	if err := s.idle(ctx); err != nil {
-		return nil, fmt.Errorf("idle connections: %w", err)
+	for _, p := range parts {
+		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, p.name) {
+			continue
+		}
+		if err := p.run(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
 	return s.fig, nil
 }

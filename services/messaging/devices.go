@@ -198,13 +198,18 @@ type position struct {
 // conversations or of devices that do not exist are left out.
 func (d *deviceStore) confirm(ctx context.Context, all []position) error {
 	return d.db.Write(ctx, func(tx *sql.Tx) error {
+		// Parsing this costs far more than running it, and there are thousands.
+		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
+			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
+			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
+			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = move.Close() }()
 		for _, p := range all {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-				SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
-				FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
-				WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
-				ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`,
-				p.seq, p.conversation, p.app, p.user, p.resource); err != nil {
+			if _, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource); err != nil {
 				return err
 			}
 		}

@@ -18,8 +18,8 @@ type model struct {
 // used gives what was admitted in the half-open window that ends with now,
 // that is, at times in (now-window, now].
 func (m *model) used(now, window int64) (sum int64) {
-	for i, at := range m.at {
-		if at > now-window && at <= now {
+	for i := len(m.at) - 1; i >= 0 && m.at[i] > now-window; i-- {
+		if m.at[i] <= now {
 			sum += m.units[i]
 		}
 	}
@@ -92,26 +92,26 @@ func TestWindowAgainstModel(t *testing.T) {
 			cost := 1 + r.Int64N(maxCost)
 			v := l.Peek(now, limit, cost)
 			used := m.used(now, limit.Window)
-
-			require.Equal(t, used+cost <= limit.Units, v.OK, "seed %d call %d: used %d cost %d limit %d", seed, i, used, cost, limit.Units)
-			require.Equal(t, cost > limit.Units, v.TooCostly)
-			require.Equal(t, limit.Units, v.Limit)
-			require.Equal(t, used, l.Used(now, limit.Window))
-			require.LessOrEqual(t, int64(l.Entries()), limit.Units)
+			after := func(wait int64) int64 { return m.used(now+wait, limit.Window) + cost }
 			switch {
-			case v.OK:
-				require.Equal(t, limit.Units-used-cost, v.Remaining)
-				require.Zero(t, v.RetryAfter)
+			case v.OK != (used+cost <= limit.Units):
+				t.Fatalf("seed %d call %d: %d used, cost %d, limit %d: %+v", seed, i, used, cost, limit.Units, v)
+			case v.TooCostly != (cost > limit.Units), v.Limit != limit.Units, l.Used(now, limit.Window) != used, int64(l.Entries()) > limit.Units:
+				t.Fatalf("seed %d call %d: %+v with %d used in %d entries", seed, i, v, used, l.Entries())
+			case v.OK && (v.Remaining != limit.Units-used-cost || v.RetryAfter != 0), v.TooCostly && v.RetryAfter != 0:
+				t.Fatalf("seed %d call %d: %+v", seed, i, v)
+			case !v.OK && !v.TooCostly && after(v.RetryAfter) > limit.Units:
+				t.Fatalf("seed %d call %d: %+v, but after the wait it does not fit", seed, i, v)
+			case !v.OK && !v.TooCostly && after(v.RetryAfter-1) <= limit.Units:
+				t.Fatalf("seed %d call %d: %+v, but it would fit a nanosecond before", seed, i, v)
+			}
+			if v.OK {
 				l.Take(now, cost)
 				m.admit(now, cost)
-			case v.TooCostly:
-				require.Zero(t, v.RetryAfter)
-			default:
-				require.Positive(t, v.RetryAfter)
-				require.LessOrEqual(t, m.used(now+v.RetryAfter, limit.Window)+cost, limit.Units, "after the wait it fits")
-				require.Greater(t, m.used(now+v.RetryAfter-1, limit.Window)+cost, limit.Units, "and not a nanosecond before")
 			}
-			require.Zero(t, m.used(now+l.Reset(now, limit.Window), limit.Window))
+			if left := m.used(now+l.Reset(now, limit.Window), limit.Window); left != 0 {
+				t.Fatalf("seed %d call %d: %d left after the reset", seed, i, left)
+			}
 		}
 		require.LessOrEqual(t, m.worst(limit.Window), limit.Units, "seed %d", seed)
 	}
@@ -157,10 +157,11 @@ func TestLimitChangesLive(t *testing.T) {
 			}
 			cost := 1 + r.Int64N(4)
 			v := l.Peek(now, limit, cost)
-			require.Equal(t, m.used(now, limit.Window)+cost <= limit.Units, v.OK)
-			require.GreaterOrEqual(t, v.Remaining, int64(0))
-			if !v.OK && !v.TooCostly {
-				require.LessOrEqual(t, m.used(now+v.RetryAfter, limit.Window)+cost, limit.Units)
+			if v.OK != (m.used(now, limit.Window)+cost <= limit.Units) || v.Remaining < 0 {
+				t.Fatalf("seed %d: %+v", seed, v)
+			}
+			if !v.OK && !v.TooCostly && m.used(now+v.RetryAfter, limit.Window)+cost > limit.Units {
+				t.Fatalf("seed %d: %+v, but after the wait it does not fit", seed, v)
 			}
 			if v.OK {
 				l.Take(now, cost)

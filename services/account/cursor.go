@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -36,7 +37,7 @@ func parseCursor(cursor string) (position, error) {
 	if cursor == "" {
 		return position{created: -1}, nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	b, err := decodeCursor(cursor)
 	if err != nil || len(b) != positionBytes {
 		return position{}, invalid()
 	}
@@ -44,6 +45,13 @@ func parseCursor(cursor string) (position, error) {
 		created: int64(binary.BigEndian.Uint64(b)), //nolint:gosec // as it was written
 		uuid:    uuid.UUID(b[8:]).String(),
 	}, nil
+}
+
+func decodeCursor(cursor string) ([]byte, error) {
+	if strings.ContainsAny(cursor, "\r\n") { // the decoder would step over them
+		return nil, invalid()
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(cursor)
 }
 
 // contactPosition is a place in a user's contacts, newest first: after the
@@ -62,7 +70,7 @@ func parseContactCursor(cursor string) (contactPosition, error) {
 	if cursor == "" {
 		return contactPosition{added: math.MaxInt64}, nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	b, err := decodeCursor(cursor)
 	if err != nil || len(b) <= 8 || !names.ValidUser(string(b[8:])) {
 		return contactPosition{}, invalid()
 	}

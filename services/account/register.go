@@ -176,19 +176,33 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 	return created, existing, nil
 }
 
-// absent gives the users that do not exist at the moment.
+// absent gives the users that do not exist at the moment. An ID that is the
+// UUID of a user counts as taken: a user may be addressed by either, and an ID
+// outranks a UUID.
 func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser) ([]newUser, error) {
-	args := []any{app.Number}
+	ids, uuids := []any{app.Number}, []any{app.Number}
 	for _, u := range users {
-		args = append(args, u.id)
+		ids = append(ids, u.id)
+		if looksLikeUUID(u.id) {
+			uuids = append(uuids, u.id)
+		}
 	}
-	present, err := queryStrings(ctx, s.db.Read(), `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+`)`, args...)
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[string]bool, len(present))
-	for _, id := range present {
-		known[id] = true
+	known := make(map[string]bool)
+	for _, look := range []struct {
+		column string
+		args   []any
+	}{{"username", ids}, {"uuid", uuids}} {
+		if len(look.args) == 1 {
+			continue
+		}
+		present, err := queryStrings(ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
+			` IN (`+store.In(2, len(look.args)-1)+`)`, look.args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range present {
+			known[id] = true
+		}
 	}
 	fresh := make([]newUser, 0, len(users))
 	for _, u := range users {

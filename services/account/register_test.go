@@ -136,6 +136,27 @@ func (b *bench) count(t testing.TB, name string) int {
 	return n
 }
 
+func TestNobodyTakesAnothersUUIDForAnID(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.register(t, "amelia")
+		hers := b.get(t, "amelia").GetUuid()
+		_, err := b.users.RegisterUsers(t.Context(), &accountv1.RegisterUsersRequest{
+			Org: org, App: app, Users: []*accountv1.NewUser{{Username: ptr(strings.ToUpper(hers)), Password: ptr("x")}},
+		})
+		require.True(t, errs.Is(err, errs.ReasonDuplicate), "%v", err)
+		resp, err := b.users.RegisterUsers(t.Context(), &accountv1.RegisterUsersRequest{
+			Org: org, App: app, Batch: true, Users: []*accountv1.NewUser{
+				{Username: &hers, Password: ptr("x")}, {Username: ptr("01a20719-0000-7000-8000-000000000000"), Password: ptr("x")},
+			},
+		})
+		require.NoError(t, err)
+		require.Equal(t, []string{"01a20719-0000-7000-8000-000000000000"}, usernames(resp.GetUsers()))
+		require.Equal(t, "the "+hers+" already exists", resp.GetFailures()[0].GetReason())
+		require.Equal(t, "amelia", b.get(t, hers).GetUsername())
+	})
+}
+
 func TestRegisterMany(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {

@@ -97,3 +97,15 @@ func kindToken(k busv1.Kind) string {
 		return "u"
 	}
 }
+
+// PushStream names the stream of events for push providers, PushFilter what it
+// takes.
+const (
+	PushStream = "PUSH"
+	PushFilter = "push.>"
+)
+
+// PushSubject carries the push events of a user.
+func PushSubject(app, user string) string {
+	return "push." + names.Token(app) + "." + names.Token(user)
+}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -22,10 +24,10 @@ type NATSConfig struct {
 	// SyncAlways makes every acknowledged publish survive a power cut, at the
 	// price of an fsync each.
 	SyncAlways bool
-	// Listen serves other processes too, on a loopback port that URL tells;
-	// otherwise only this one is served.
-	Listen bool
-	Logger     *slog.Logger
+	// Listen is an address to serve other processes on, port 0 for any; empty
+	// serves only this one.
+	Listen string
+	Logger *slog.Logger
 }
 
 // StartNATS starts a server and returns when it takes connections.
@@ -35,13 +37,22 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 		JetStream:          true,
 		StoreDir:           filepath.Join(cfg.Dir, "nats"),
 		SyncAlways:         cfg.SyncAlways,
-		DontListen:         !cfg.Listen,
-		Host:               "127.0.0.1",
-		Port:               server.RANDOM_PORT,
+		DontListen:         cfg.Listen == "",
 		NoSigs:             true,
 		MaxPayload:         8 << 20,
 		JetStreamMaxMemory: 1 << 30,
 		JetStreamMaxStore:  1 << 40,
+	}
+	if cfg.Listen != "" {
+		host, port, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("embedded NATS: %w", err)
+		}
+		if opts.Host, opts.Port = host, server.RANDOM_PORT; port != "0" {
+			if opts.Port, err = strconv.Atoi(port); err != nil {
+				return nil, fmt.Errorf("embedded NATS: %w", err)
+			}
+		}
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {

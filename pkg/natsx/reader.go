@@ -153,3 +153,37 @@ func NextWork(c Consumer, wait time.Duration) (StreamMsg, error) {
 		return nil, errs.Unavailable("work queue", err)
 	}
 }
+
+// DurableConsumer makes or opens a consumer that remembers what was
+// acknowledged. A new one begins with what is published from now on.
+func (c *Conn) DurableConsumer(ctx context.Context, stream, name string) (Consumer, error) {
+	cons, err := c.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckWait: 30 * time.Second, MaxAckPending: 1000,
+	})
+	if err != nil {
+		return nil, errs.Unavailable("consumer "+name, err)
+	}
+	return cons, nil
+}
+
+// Fetch waits at most so long for a message of a consumer and takes it with
+// what else is there, up to limit; none is no error.
+func Fetch(c Consumer, limit int, wait time.Duration) ([]StreamMsg, error) {
+	first, err := NextWork(c, wait)
+	if errors.Is(err, ErrNoWork) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := []StreamMsg{first}
+	batch, err := c.FetchNoWait(limit - 1)
+	if err != nil {
+		return nil, errs.Unavailable("stream", err)
+	}
+	for m := range batch.Messages() {
+		out = append(out, m)
+	}
+	return out, nil
+}

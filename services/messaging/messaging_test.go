@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,6 +57,7 @@ type users struct {
 	mu      sync.Mutex
 	blocked map[string][]string
 	muted   map[string]int64
+	known   map[string]*accountv1.User
 }
 
 func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
@@ -69,6 +71,15 @@ func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipie
 	return resp, nil
 }
 
+func (u *users) GetUser(_ context.Context, req *accountv1.GetUserRequest) (*accountv1.GetUserResponse, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if x, ok := u.known[req.GetUsername()]; ok {
+		return &accountv1.GetUserResponse{User: x}, nil
+	}
+	return nil, errs.NotFound()
+}
+
 type presence struct {
 	presencev1.UnimplementedPresenceServiceServer
 }
@@ -78,6 +89,14 @@ func (presence) GetOnlineStatus(_ context.Context, req *presencev1.GetOnlineStat
 		return nil, errs.NotFound()
 	}
 	return &presencev1.GetOnlineStatusResponse{Online: req.GetUsername() == "online"}, nil
+}
+
+func (presence) BatchGetOnlineStatus(_ context.Context, req *presencev1.BatchGetOnlineStatusRequest) (*presencev1.BatchGetOnlineStatusResponse, error) {
+	resp := &presencev1.BatchGetOnlineStatusResponse{}
+	for _, u := range req.GetUsernames() {
+		resp.Online = append(resp.Online, u == "online")
+	}
+	return resp, nil
 }
 
 // pacer is a limiter with one budget for each app.
@@ -124,6 +143,7 @@ type rig struct {
 	service *messaging.Service
 	// ahead is how far the service's clock runs ahead.
 	ahead atomic.Int64
+	push  bool
 	conn  *natsx.Conn
 	send  messagingv1.MessagingServiceClient
 	sync  messagingv1.SyncServiceClient
@@ -162,7 +182,7 @@ func (r *rig) start() {
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
-	cfg.TakeOver = true
+	cfg.TakeOver, cfg.PushEvents = true, r.push
 	cfg.RetentionEvery = 20 * time.Millisecond
 	s, err := messaging.New(cfg, messaging.Deps{
 		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
@@ -603,4 +623,72 @@ func TestRetentionDeletesAndKeepsPlaces(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, int64(5), r.archived("lena~omar", 1)[0].GetSeq(), "places are not given out twice")
 	})
+}
+
+func TestPushEvents(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	r.stop()
+	r.push = true
+	hour := int32(time.Now().UTC().Hour())
+	other := (hour + 5) % 24
+	r.users.known = map[string]*accountv1.User{
+		"lena":   {Username: "lena", Nickname: proto.String("Lena L.")},
+		"plain":  {Username: "plain"},
+		"full":   {Username: "full", NotificationDisplayStyle: proto.Int32(1), DeviceToken: proto.String("tok"), NotifierName: proto.String("fcm")},
+		"quiet":  {Username: "quiet", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &hour, NotificationNoDisturbingEnd: &hour},
+		"awake":  {Username: "awake", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &other, NotificationNoDisturbingEnd: proto.Int32((other + 1) % 24)},
+		"online": {Username: "online"},
+	}
+	r.start()
+	events := make(chan *natsx.Msg, 64)
+	_, err := r.conn.SubscribeChan(bus.PushFilter, events)
+	require.NoError(t, err)
+	require.NoError(t, r.conn.Flush(t.Context()))
+	send := func(req *messagingv1.SendToUsersRequest, ext string) {
+		if ext != "" {
+			req.Ext = []byte(ext)
+		}
+		_, err := r.send.SendToUsers(t.Context(), req)
+		require.NoError(t, err)
+	}
+	got := map[string]messaging.PushEvent{}
+	collect := func(n int) {
+		for range n {
+			select {
+			case m := <-events:
+				var e messaging.PushEvent
+				require.NoError(t, json.Unmarshal(m.Data, &e))
+				require.NotContains(t, got, e.User+" "+string(e.Ext))
+				got[e.User+" "+string(e.Ext)] = e
+			case <-time.After(10 * time.Second):
+				require.FailNow(t, "an event is missing", "%v", got)
+			}
+		}
+	}
+	all := []string{"plain", "full", "quiet", "awake", "online"}
+	send(txt("lena", "see you", all...), "")
+	collect(3)
+	require.Equal(t, "You have a new message", got["plain {}"].Text)
+	require.Empty(t, got["plain {}"].Title, "the plain style says nothing of the message")
+	full := got["full {}"]
+	require.Equal(t, "Lena L.", full.Title)
+	require.Equal(t, "see you", full.Text)
+	require.Equal(t, "tok", full.DeviceToken)
+	require.Equal(t, "acme#shop", full.App)
+	require.Contains(t, got, "awake {}")
+	send(txt("lena", "urgent", "quiet", "plain"), `{"em_force_notification":true}`)
+	collect(2)
+	require.Contains(t, got, `quiet {"em_force_notification":true}`)
+	send(txt("lena", "hush", all...), `{"em_ignore_notification":true}`)
+	cmd := txt("lena", "", "plain")
+	cmd.Type, cmd.Body = "cmd", []byte(`{"action":"x"}`)
+	send(cmd, "")
+	now := txt("lena", "now", "plain")
+	now.Routetype = "ROUTE_ONLINE"
+	send(now, "")
+	send(txt("lena", "last", "plain"), `{"last":1}`)
+	collect(1)
+	require.Contains(t, got, `plain {"last":1}`, "nothing came in between")
+	require.Empty(t, events)
 }

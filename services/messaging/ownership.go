@@ -154,11 +154,10 @@ func (o *owner) begin(ctx context.Context, p int) {
 	wctx, cancel := context.WithCancel(ctx)
 	w := &running{cancel: cancel}
 	o.workers[p] = w
-	w.done.Add(1)
-	go func() {
-		defer w.done.Done()
-		o.svc.runWorker(wctx, p)
-	}()
+	w.done.Go(func() { o.svc.runWorker(wctx, p) })
+	if o.svc.cfg.PushEvents {
+		w.done.Go(func() { o.svc.runPusher(wctx, p) })
+	}
 }
 
 func (o *owner) release(ctx context.Context, p int) {

@@ -45,17 +45,19 @@ type recipientKey struct{ app, user string }
 type recipientCache struct {
 	users accountv1.UserServiceClient
 	cache *lru.Cache[recipientKey, recipient]
+	// changed is told of users that something was changed of.
+	changed func(recipientKey)
 	// generation grows with every event: what was asked for before one is not
 	// stored after it, as it could be out of date already.
 	generation atomic.Uint64
 }
 
-func newRecipientCache(users accountv1.UserServiceClient) (*recipientCache, error) {
+func newRecipientCache(users accountv1.UserServiceClient, changed func(recipientKey)) (*recipientCache, error) {
 	c, err := lru.New[recipientKey, recipient](recipientCacheSize)
 	if err != nil {
 		return nil, err
 	}
-	return &recipientCache{users: users, cache: c}, nil
+	return &recipientCache{users: users, cache: c, changed: changed}, nil
 }
 
 func (c *recipientCache) onEvent(m *natsx.Msg) {
@@ -65,7 +67,9 @@ func (c *recipientCache) onEvent(m *natsx.Msg) {
 		return
 	}
 	c.generation.Add(1)
-	c.cache.Remove(recipientKey{e.GetApp(), e.GetUser()})
+	key := recipientKey{e.GetApp(), e.GetUser()}
+	c.cache.Remove(key)
+	c.changed(key)
 }
 
 func (c *recipientCache) forgetAll() {

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -51,6 +52,9 @@ type Config struct {
 	// RetentionEvery is how often messages past their tier's days are looked
 	// for; a tier's change is in force by then.
 	RetentionEvery time.Duration
+	// PushEvents publishes a PushEvent for each message to a user who is not
+	// connected.
+	PushEvents bool
 }
 
 // DefaultConfig gives the settings of a single node.
@@ -100,8 +104,10 @@ type Service struct {
 	deps       Deps
 	metrics    *metrics
 	recipients *recipientCache
-	archive    *archive
-	devices    *deviceStore
+	// pushUsers are users with their push settings, forgotten like recipients.
+	pushUsers *lru.Cache[recipientKey, pushSettings]
+	archive   *archive
+	devices   *deviceStore
 
 	ids    *idgen.Generator
 	orders []sync.Mutex // by partition; see commit
@@ -121,7 +127,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	recipients, err := newRecipientCache(deps.Users)
+	pushUsers, err := lru.New[recipientKey, pushSettings](pushCacheSize)
+	if err != nil {
+		return nil, err
+	}
+	recipients, err := newRecipientCache(deps.Users, func(k recipientKey) { pushUsers.Remove(k) })
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +141,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps:       deps,
 		metrics:    m,
 		recipients: recipients,
+		pushUsers:  pushUsers,
 		archive:    newArchive(deps.DB, m),
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
 		orders:     make([]sync.Mutex, cfg.Partitions),
@@ -161,6 +172,11 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	for p := range s.cfg.Partitions {
 		if err := s.ensureStreams(ctx, p); err != nil {
+			return err
+		}
+	}
+	if s.cfg.PushEvents {
+		if err := s.ensurePush(ctx); err != nil {
 			return err
 		}
 	}

@@ -61,6 +61,8 @@ type Config struct {
 	Partitions  int
 	LogAge      time.Duration
 	LogReplicas int
+	PushEvents  bool
+	NATSListen  string
 
 	Advertise     string
 	LimiterAddr   string
@@ -91,6 +93,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
 	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
 	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")
+	fs.BoolVar(&c.PushEvents, "push-events", false, "publish an event for each message to a user who is not connected, for push providers")
+	fs.StringVar(&c.NATSListen, "nats-listen", "", "address on which the embedded NATS serves other processes, such as push workers; empty for none")
 	fs.StringVar(&c.LimiterAddr, "limiter-addr", "", "where the limiter is, if not in this process; empty finds all limiters in etcd")
 	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
 	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
@@ -190,6 +194,14 @@ func (c *Config) Validate() error {
 	}
 	if !c.Runs(TargetLimiter) && c.LimiterAddr == "" && len(c.Etcd) == 0 {
 		bad("limiter-addr: an embedded etcd knows of no limiter in other processes, so name its address")
+	}
+	if c.NATSListen != "" {
+		if c.NATS != "" {
+			bad("nats-listen: only the embedded NATS is told where to listen")
+		}
+		if _, _, err := net.SplitHostPort(c.NATSListen); err != nil {
+			bad("nats-listen: %w", err)
+		}
 	}
 	if c.Durability != DurabilityProcess && c.Durability != DurabilityPower {
 		bad("durability: %q is neither process nor power", c.Durability)

@@ -25,7 +25,7 @@ func TestLimitersFindEachOther(t *testing.T) {
 	etcd, err := embed.StartEtcd(ctx, dir)
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: true, Logger: logger})
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 

@@ -101,7 +101,7 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	}
 	cfg := messaging.DefaultConfig()
 	cfg.Partitions, cfg.LogAge, cfg.Replicas = s.cfg.Partitions, s.cfg.LogAge, s.cfg.LogReplicas
-	cfg.TakeOver = s.embeddedEtcd()
+	cfg.TakeOver, cfg.PushEvents = s.embeddedEtcd(), s.cfg.PushEvents
 	svc, err := messaging.New(cfg, messaging.Deps{
 		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog,
 		Users: accountv1.NewUserServiceClient(accounts), Presence: presencev1.NewPresenceServiceClient(presences),

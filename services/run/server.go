@@ -32,8 +32,9 @@ import (
 type Embedded interface {
 	// Etcd starts etcd with its data below a directory.
 	Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error)
-	// NATS starts NATS with its data below a directory.
-	NATS(dir string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error)
+	// NATS starts NATS with its data below a directory; listen is an address
+	// to serve other processes on, or empty.
+	NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error)
 }
 
 // Server is a process that is put together.
@@ -266,7 +267,7 @@ func (s *Server) startNATS(ctx context.Context) error {
 		if s.embedded == nil {
 			return errors.New("this binary carries no NATS: name its servers with --nats")
 		}
-		in, stop, err := s.embedded.NATS(s.cfg.Data, s.cfg.Durability == DurabilityPower, s.logger)
+		in, stop, err := s.embedded.NATS(s.cfg.Data, s.cfg.NATSListen, s.cfg.Durability == DurabilityPower, s.logger)
 		if err != nil {
 			return err
 		}

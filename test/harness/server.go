@@ -32,8 +32,8 @@ func (embedded) Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), er
 	return etcdx.Wrap(e.Client(), ""), e.Stop, nil
 }
 
-func (embedded) NATS(dir string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
-	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, SyncAlways: syncAlways, Logger: logger})
+func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
+	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, SyncAlways: syncAlways, Logger: logger})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +92,7 @@ func StartSplit(t testing.TB) *Server {
 	etcd, err := embed.StartEtcd(ctx, dir)
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: true, Logger: logger})
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 

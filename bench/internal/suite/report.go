@@ -80,9 +80,6 @@ type row struct {
 
 func rowOf(name string, rs []*measure.Result) row {
 	r := row{Name: name}
-	if len(rs) == 0 {
-		return r
-	}
 	m := func(of func(*measure.Result) float64) float64 { return median(rs, of) }
 	latency := func(l func(*measure.Result) *measure.Latency, of func(*measure.Latency) float64) float64 {
 		return m(func(r *measure.Result) float64 {
@@ -144,19 +141,19 @@ at rest: sequencing, archive, pushes. In brackets the part used until the last a
 {{range .Rows -}}
 | {{.Name}} | {{printf "%.0f" .Rate}} | {{printf "%.1f" .CPU}} ({{printf "%.1f" .AtAnswer}}) | {{if .P50}}{{printf "%.2f / %.2f / %.2f" .P50 .P99 .P999}}{{end}} | {{if .Last50}}{{printf "%.2f / %.2f" .Last50 .Last99}}{{end}} | {{printf "%.1f" .Client}} | {{printf "%.0f" .Peak}} |
 {{end}}
-- A delivery to a connected user took {{printf "%.2f" .FramesPer}} frames from the server on average
+{{if .Fig.Fanout}}- A delivery to a connected user took {{printf "%.2f" .FramesPer}} frames from the server on average
   (one alone: {{len .Fig.FrameBytes}} frames of {{.Fig.FrameBytes}} bytes); the bare loop writes those same
   frames, each with one write, to as many WebSocket connections of the same clients.
 - CPU of a delivery against a bare loop that also waits for and reads the client's answers between
   the frames, for information: {{printf "%.2f" .ExchangeRatio}} ×.
-- Every measurement of sends and deliveries checks that all that was accepted arrived once and in
+{{end}}- Every measurement of sends and deliveries checks that all that was accepted arrived once and in
   order in its conversation: {{if .Faults}}**failed**{{range .Faults}}
   - {{.}}{{end}}{{else}}{{.Checked}} messages, none lost, doubled or out of order.{{end}}
 {{with .Fig.Idle}}- {{.Ops}} idle connections: {{printf "%.0f" .PerSecond}} logins/s, resident memory from {{printf "%.0f" (index .Extra "base_mib")}} to {{printf "%.0f" (index .Extra "with_all_mib")}} MiB, {{printf "%.1f" (index .Extra "kib_per_connection")}} KiB
   each; {{printf "%.1f" (index .Extra "kib_per_connection_collected")}} KiB each when both are read after a garbage collection.
-{{end}}- Start: ready after {{printf "%.2f" .Fig.FirstReadySeconds}} s on an empty directory, {{printf "%.2f" .Ready}} s on a used one; {{printf "%.0f" .Fig.IdleMiB}} MiB
+{{end}}{{if .Fig.ReadySeconds}}- Start: ready after {{printf "%.2f" .Fig.FirstReadySeconds}} s on an empty directory, {{printf "%.2f" .Ready}} s on a used one; {{printf "%.0f" .Fig.IdleMiB}} MiB
   resident when at rest.
-
+{{end}}
 ## How to read the baselines
 
 - **echo**: net/http and encoding/json, a request decoded into a struct and encoded again.
@@ -166,6 +163,29 @@ at rest: sequencing, archive, pushes. In brackets the part used until the last a
 
 Each runs in a process of its own. The client is the same lean one for all.
 `
+
+// rows are the measurements that took place.
+func (f *Figures) rows(cfg Config) []row {
+	var rows []row
+	for _, m := range []struct {
+		name    string
+		results []*measure.Result
+	}{
+		{"echo", f.Echo},
+		{"echo with publish", f.Publish},
+		{"REST send, recipients offline", f.Send},
+		{"REST send, recipients connected", f.Online},
+		{"delivery by the bare loop", f.Frames},
+		{"delivery by the bare loop that reads answers", f.Exchange},
+		{fmt.Sprintf("delivery, %d calls of %d at once", cfg.Receivers/max(cfg.Targets, 1), cfg.Targets), f.Fanout},
+		{fmt.Sprintf("delivery, one call of %d at a time", cfg.Targets), f.Single},
+	} {
+		if len(m.results) > 0 {
+			rows = append(rows, rowOf(m.name, m.results))
+		}
+	}
+	return rows
+}
 
 // WriteMarkdown writes the figures for people.
 func (f *Figures) WriteMarkdown(w io.Writer, cfg Config, env Environment) error {
@@ -183,16 +203,7 @@ func (f *Figures) WriteMarkdown(w io.Writer, cfg Config, env Environment) error 
 	}
 	return t.Execute(w, map[string]any{
 		"Env": env, "Config": cfg, "Fig": f, "Verdicts": f.Verdicts(), "Faults": f.Faults(), "Checked": checked,
-		"Rows": []row{
-			rowOf("echo", f.Echo),
-			rowOf("echo with publish", f.Publish),
-			rowOf("REST send, recipients offline", f.Send),
-			rowOf("REST send, recipients connected", f.Online),
-			rowOf("delivery by the bare loop", f.Frames),
-			rowOf("delivery by the bare loop that reads answers", f.Exchange),
-			rowOf(fmt.Sprintf("delivery, %d calls of %d at once", cfg.Receivers/max(cfg.Targets, 1), cfg.Targets), f.Fanout),
-			rowOf(fmt.Sprintf("delivery, one call of %d at a time", cfg.Targets), f.Single),
-		},
+		"Rows":          f.rows(cfg),
 		"FramesPer":     median(f.Fanout, func(r *measure.Result) float64 { return r.Extra["frames_per_delivery"] }),
 		"ExchangeRatio": ratios(f.Fanout, f.Exchange, cpu),
 		"Ready":         stats.Median(f.ReadySeconds),

@@ -58,6 +58,15 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+func TestLeftOutIsNotJudged(t *testing.T) {
+	t.Parallel()
+	f := good()
+	require.Len(t, f.Verdicts(), 7)
+	f.Send, f.Idle = nil, nil
+	require.Len(t, f.Verdicts(), 4)
+	require.Empty(t, (&Figures{}).Verdicts())
+}
+
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	f := good()

@@ -59,18 +59,27 @@ func last(r *measure.Result) float64 {
 	return r.LastDelivery.P50
 }
 
-// Verdicts compares the figures with the targets.
+// Verdicts compares the figures with the targets. What was left out is not
+// judged.
 func (f *Figures) Verdicts() []Verdict {
-	v := []Verdict{
-		{What: "rate of durable REST sends, of the rate of the echo with one JetStream publish", Value: ratios(f.Send, f.Publish, rate), Bound: minSendShare, Unit: ratioUnit, AtLeast: true},
-		{What: "server CPU of a REST send, of that of the plain echo", Value: ratios(f.Send, f.Echo, cpu), Bound: maxSendCPU, Unit: ratioUnit},
-		{What: "server CPU of a delivery to connected users, of that of the bare loop", Value: ratios(f.Fanout, f.Frames, cpu), Bound: maxDeliveryCPU, Unit: ratioUnit},
-		{What: "last delivery of one call, median", Value: median(f.Single, last), Bound: maxLastDeliveryMS, Unit: "ms"},
-		{What: "process without work", Value: f.IdleMiB, Bound: maxIdleMiB, Unit: "MiB"},
-		{What: "ready on a warm disk", Value: stats.Median(f.ReadySeconds), Bound: maxReadySeconds, Unit: "s"},
+	var v []Verdict
+	if len(f.Send) > 0 {
+		v = append(v,
+			Verdict{What: "rate of durable REST sends, of the rate of the echo with one JetStream publish", Value: ratios(f.Send, f.Publish, rate), Bound: minSendShare, Unit: ratioUnit, AtLeast: true},
+			Verdict{What: "server CPU of a REST send, of that of the plain echo", Value: ratios(f.Send, f.Echo, cpu), Bound: maxSendCPU, Unit: ratioUnit})
+	}
+	if len(f.Fanout) > 0 {
+		v = append(v,
+			Verdict{What: "server CPU of a delivery to connected users, of that of the bare loop", Value: ratios(f.Fanout, f.Frames, cpu), Bound: maxDeliveryCPU, Unit: ratioUnit},
+			Verdict{What: "last delivery of one call, median", Value: median(f.Single, last), Bound: maxLastDeliveryMS, Unit: "ms"})
 	}
 	if f.Idle != nil {
 		v = append(v, Verdict{What: "memory of an idle connection", Value: f.Idle.Extra["kib_per_connection"], Bound: maxKiBPerIdle, Unit: "KiB"})
+	}
+	if len(f.ReadySeconds) > 0 {
+		v = append(v,
+			Verdict{What: "process without work", Value: f.IdleMiB, Bound: maxIdleMiB, Unit: "MiB"},
+			Verdict{What: "ready on a warm disk", Value: stats.Median(f.ReadySeconds), Bound: maxReadySeconds, Unit: "s"})
 	}
 	for i := range v {
 		if v[i].AtLeast {

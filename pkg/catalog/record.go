@@ -165,7 +165,8 @@ func (a *App) CheckSecret(secret string) bool {
 	return subtle.ConstantTimeCompare(HashSecret(secret), a.SecretHash) == 1
 }
 
-func newApp(r *Record, revision int64, t *tier.Compiled) *App {
+// NewApp makes the view of a stored app with a tier.
+func NewApp(r *Record, revision int64, t *tier.Compiled) *App {
 	keys := make([]token.Key, len(r.Keys))
 	for i, k := range r.Keys {
 		keys[i] = token.Key{ID: k.ID, Secret: k.Secret}

@@ -213,7 +213,7 @@ func (s *state) refresh(a *appState) {
 		effective = merged
 	}
 	a.plain = plain
-	a.app = newApp(a.record, a.revision, effective)
+	a.app = NewApp(a.record, a.revision, effective)
 }
 
 // tierOf gives the tier that an app has to go by: its own, else the last known

@@ -139,7 +139,7 @@ func TestSetAppTierAndOverrides(t *testing.T) {
 	_, err = r.SetAppTier(t.Context(), &limiterv1.SetAppTierRequest{Org: "acme", App: "nope", Tier: "free"})
 	require.True(t, errs.Is(err, errs.ReasonAppNotFound))
 
-	_, err = r.SetAppOverrides(t.Context(), &limiterv1.SetAppOverridesRequest{Org: "acme", App: "shop"})
+	_, err = r.SetAppOverrides(t.Context(), &limiterv1.SetAppOverridesRequest{Org: "acme", App: "shop", Overrides: " \n"})
 	require.NoError(t, err)
 	app, _ = r.catalog.App("acme", "shop")
 	require.Equal(t, int64(3000), app.Tier.Quota("members_per_group"))

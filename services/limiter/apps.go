@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -27,19 +28,22 @@ func errBusy() error {
 	return errs.New(codes.Aborted, errs.ReasonUnavailable, "too many changes at once, please try again")
 }
 
-// seen waits until the change made at a revision is in force in this process
-// and gives the app. A change that is stored but not yet seen is no failure.
-func (s *Service) seen(ctx context.Context, org, app string, revision int64) (*catalog.App, error) {
+// seen waits until what was written at a revision is in force in this process
+// and gives the app. What is stored but not yet seen is no failure: the caller
+// may hold the only copy of a new secret.
+func (s *Service) seen(ctx context.Context, r *catalog.Record, revision int64) *catalog.App {
 	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
 	defer cancel()
-	_ = s.deps.Catalog.Wait(ctx, func(c *catalog.Catalog) bool {
-		a, ok := c.App(org, app)
+	var app *catalog.App
+	err := s.deps.Catalog.Wait(ctx, func(c *catalog.Catalog) bool {
+		a, ok := c.App(r.Org, r.App)
+		app = a
 		return ok && a.Revision >= revision
 	})
-	if a, ok := s.deps.Catalog.App(org, app); ok {
-		return a, nil
+	if err != nil {
+		return catalog.NewApp(r, revision, nil)
 	}
-	return nil, errs.Unavailable("the app was changed, but its new state", nil)
+	return app
 }
 
 // editApp changes a stored app. edit returns what it changed, in words; with
@@ -66,7 +70,7 @@ func (s *Service) editApp(ctx context.Context, org, app, actor string,
 			return nil, err
 		}
 		if len(details) == 0 {
-			return s.seen(ctx, org, app, kv.Revision)
+			return s.seen(ctx, record, kv.Revision), nil
 		}
 		value, err := record.Encode()
 		if err != nil {
@@ -83,7 +87,7 @@ func (s *Service) editApp(ctx context.Context, org, app, actor string,
 			return nil, err
 		}
 		if ok {
-			return s.seen(ctx, org, app, written)
+			return s.seen(ctx, record, written), nil
 		}
 	}
 	return nil, errBusy()
@@ -111,6 +115,7 @@ func (s *Service) setAppTier(ctx context.Context, org, app, name, actor string) 
 // setAppOverrides puts a partial tier document over an app's tier; empty takes
 // the overrides away.
 func (s *Service) setAppOverrides(ctx context.Context, org, app, overrides, actor string) (*catalog.App, error) {
+	overrides = strings.TrimSpace(overrides)
 	return s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
 		doc, revision, err := s.storedTier(ctx, r.Tier)
 		if err != nil {

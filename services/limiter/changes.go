@@ -21,6 +21,7 @@ const (
 	maxChanges     = 1000
 	// pruneEvery is how often the history is cut to its length.
 	pruneEvery = time.Hour
+	maxActorBytes = 128
 	// maxDetails bounds the lines of one change.
 	maxDetails = 500
 )
@@ -42,6 +43,9 @@ func tierSubject(name string) string    { return "tier/" + name }
 func (s *Service) change(actor, subject string, details []string) (etcdx.Write, error) {
 	if actor == "" {
 		actor = "unknown"
+	}
+	if len(actor) > maxActorBytes {
+		actor = strings.ToValidUTF8(actor[:maxActorBytes], "")
 	}
 	if len(details) > maxDetails {
 		details = append(details[:maxDetails:maxDetails], fmt.Sprintf("and %d more", len(details)-maxDetails))

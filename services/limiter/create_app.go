@@ -95,8 +95,7 @@ func (s *Service) createApp(ctx context.Context, n NewApp) (*catalog.App, string
 			return nil, "", err
 		}
 		if ok {
-			app, err := s.seen(ctx, n.Org, n.App, written)
-			return app, secret, err
+			return s.seen(ctx, record, written), secret, nil
 		}
 	}
 	return nil, "", errBusy()

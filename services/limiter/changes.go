@@ -20,7 +20,7 @@ const (
 	defaultChanges = 50
 	maxChanges     = 1000
 	// pruneEvery is how often the history is cut to its length.
-	pruneEvery = time.Hour
+	pruneEvery    = time.Hour
 	maxActorBytes = 128
 	// maxDetails bounds the lines of one change.
 	maxDetails = 500

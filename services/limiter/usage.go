@@ -8,6 +8,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/pkg/tier"
 	"github.com/chappe-im/chappe/pkg/windows"
 )
 
@@ -56,7 +57,19 @@ func (s *Service) quotas(ctx context.Context, app *catalog.App) []QuotaUse {
 	}
 	var out []QuotaUse
 	for _, name := range slices.Sorted(maps.Keys(used)) {
-		out = append(out, QuotaUse{Quota: name, Limit: app.Tier.QuotaLimit(name), Used: used[name]})
+		out = append(out, QuotaUse{Quota: name, Limit: limitOf(app, name), Used: used[name]})
 	}
 	return out
+}
+
+// limitOf gives the bound on what a service counts: a quota, or a size that is
+// summed up over the app.
+func limitOf(app *catalog.App, name string) *int64 {
+	if !slices.Contains(tier.Sizes(), name) {
+		return app.Tier.QuotaLimit(name)
+	}
+	if n := app.Tier.Size(name); n != tier.Unlimited {
+		return &n
+	}
+	return nil
 }

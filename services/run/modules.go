@@ -4,18 +4,21 @@ import (
 	"context"
 	"time"
 
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 	"github.com/chappe-im/chappe/services/account"
 	"github.com/chappe-im/chappe/services/limiter"
 	"github.com/chappe-im/chappe/services/messaging"
 	"github.com/chappe-im/chappe/services/presence"
-
-	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
-	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
 func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
-	deps := limiter.Deps{Etcd: s.etcd, Catalog: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now}
+	quotas, err := s.quotaReaders()
+	if err != nil {
+		return nil, err
+	}
+	deps := limiter.Deps{Etcd: s.etcd, Catalog: s.catalog, Quotas: quotas, Logger: s.logger, Registerer: s.registry, Now: time.Now}
 	if s.clustered() {
 		if _, err := s.Conn(TargetLimiter); err != nil {
 			return nil, err

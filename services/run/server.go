@@ -187,7 +187,7 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 	if c, ok := s.conns[target]; ok {
 		return c, nil
 	}
-	var c grpc.ClientConnInterface = s.channel.Conn()
+	c := s.channel.Conn()
 	switch {
 	case target == TargetLimiter && s.clustered():
 		var err error

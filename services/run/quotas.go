@@ -1,0 +1,45 @@
+package run
+
+import (
+	"context"
+
+	"github.com/chappe-im/chappe/services/limiter"
+
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+)
+
+// accountQuotas and presenceQuotas ask the services that count for what an app
+// uses, so that the limiter can show it beside the limits.
+type accountQuotas struct{ client accountv1.UserServiceClient }
+
+// QuotaUsage implements limiter.QuotaReader.
+func (q accountQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]int64, error) {
+	r, err := q.client.GetQuotaUsage(ctx, &accountv1.GetQuotaUsageRequest{Org: org, App: app})
+	return r.GetUsed(), err
+}
+
+type presenceQuotas struct {
+	client presencev1.ConnectionServiceClient
+}
+
+// QuotaUsage implements limiter.QuotaReader.
+func (q presenceQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]int64, error) {
+	r, err := q.client.GetQuotaUsage(ctx, &presencev1.GetQuotaUsageRequest{Org: org, App: app})
+	return r.GetUsed(), err
+}
+
+func (s *Server) quotaReaders() ([]limiter.QuotaReader, error) {
+	accounts, err := s.Conn(TargetAccount)
+	if err != nil {
+		return nil, err
+	}
+	presences, err := s.Conn(TargetPresence)
+	if err != nil {
+		return nil, err
+	}
+	return []limiter.QuotaReader{
+		accountQuotas{accountv1.NewUserServiceClient(accounts)},
+		presenceQuotas{presencev1.NewConnectionServiceClient(presences)},
+	}, nil
+}

@@ -209,11 +209,10 @@ func (c *Client) connect(m Member) (*peer, error) {
 // owner gives the limiter that owns an app, nil if none is known.
 func (c *Client) owner(org, app string) *peer {
 	v := c.view.Load()
-	i := v.members.owner(names.AppKey(org, app))
-	if i < 0 {
+	if len(v.members) == 0 {
 		return nil
 	}
-	return v.peers[i]
+	return v.peers[v.members.owner(names.AppKey(org, app))]
 }
 
 // Check asks the owner of the app, and decides on the local share if it cannot

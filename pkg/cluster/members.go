@@ -46,18 +46,18 @@ type Members []Member
 // Owner gives the limiter that owns an app; false if none lives. When a member
 // leaves only its own apps move, when one comes only those that it gets.
 func (m Members) Owner(app string) (Member, bool) {
-	i := m.owner(app)
-	if i < 0 {
+	if len(m) == 0 {
 		return Member{}, false
 	}
-	return m[i], true
+	return m[m.owner(app)], true
 }
 
+// owner gives the owner's place; m must not be empty.
 func (m Members) owner(app string) int {
-	best, most := -1, uint64(0)
+	best, most := 0, uint64(0)
 	h := xxhash.Sum64String(app)
 	for i := range m {
-		if w := mix(h ^ m[i].hash); best < 0 || w > most {
+		if w := mix(h ^ m[i].hash); w > most {
 			best, most = i, w
 		}
 	}

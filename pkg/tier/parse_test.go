@@ -2,7 +2,6 @@ package tier
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -282,7 +281,7 @@ func FuzzParse(f *testing.F) {
 		d, err := Parse(data)
 		if err != nil {
 			var faults Faults
-			require.True(t, errors.As(err, &faults))
+			require.ErrorAs(t, err, &faults)
 			require.NotEmpty(t, faults)
 			return
 		}

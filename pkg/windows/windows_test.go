@@ -392,10 +392,14 @@ func BenchmarkCheck(b *testing.B) {
 		id func(i int) string
 	}{
 		"apps": {"", "get_user", nil},
-		"users": {`{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`,
-			"list_conversations", func(i int) string { return fmt.Sprint("user", i) }},
-		"addresses": {`{"rate_counting": {"per_ip_percent": 1}, "rules": {"get_user": {"limits": [{"count": 1000000, "per": "second", "unit": "call", "scope": "app"}]}}}`,
-			"get_user", func(i int) string { return fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255) }},
+		"users": {
+			`{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`,
+			"list_conversations", func(i int) string { return fmt.Sprint("user", i) },
+		},
+		"addresses": {
+			`{"rate_counting": {"per_ip_percent": 1}, "rules": {"get_user": {"limits": [{"count": 1000000, "per": "second", "unit": "call", "scope": "app"}]}}}`,
+			"get_user", func(i int) string { return fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255) },
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			rule := seedTier(b, "basic", c.overrides).Rule(c.rule)

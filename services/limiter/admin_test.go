@@ -3,7 +3,6 @@ package limiter
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -37,9 +36,9 @@ func TestCreateApp(t *testing.T) {
 	a := resp.GetApp()
 	require.Equal(t, "enterprise", a.GetTier())
 	require.Equal(t, "open", a.GetRegistration())
-	require.Regexp(t, regexp.MustCompile(`^YXA6[A-Za-z0-9_-]{22}$`), a.GetClientId())
-	require.Regexp(t, regexp.MustCompile(`^YXA6[A-Za-z0-9_-]{32}$`), resp.GetClientSecret())
-	require.Regexp(t, regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`), a.GetUuid())
+	require.Regexp(t, `^YXA6[A-Za-z0-9_-]{22}$`, a.GetClientId())
+	require.Regexp(t, `^YXA6[A-Za-z0-9_-]{32}$`, resp.GetClientSecret())
+	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, a.GetUuid())
 
 	app, ok := r.catalog.App("acme", "shop")
 	require.True(t, ok, "in force when the call returns")

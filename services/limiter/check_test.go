@@ -200,7 +200,8 @@ func TestBacklogRefusesSends(t *testing.T) {
 	report("worker-0", 0)
 	require.Zero(t, r.budgets.reporting.Load())
 	for _, bad := range []*limiterv1.ReportBacklogRequest{
-		{Org: "acme", App: "shop", Reporter: "", Deliveries: 1}, {Org: "acme", App: "shop", Reporter: "x", Deliveries: -1},
+		{Org: "acme", App: "shop", Reporter: "", Deliveries: 1},
+		{Org: "acme", App: "shop", Reporter: "x", Deliveries: -1},
 		{Org: "acme", App: "nope", Reporter: "x", Deliveries: 1},
 	} {
 		_, err := r.ReportBacklog(t.Context(), bad)

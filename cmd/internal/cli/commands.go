@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -151,7 +152,7 @@ func readFile(cmd *cobra.Command, name string) (string, error) {
 	if name == "-" {
 		data, err = io.ReadAll(cmd.InOrStdin())
 	} else {
-		data, err = os.ReadFile(name)
+		data, err = os.ReadFile(filepath.Clean(name))
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the document: %w", err)

@@ -75,6 +75,10 @@ func TestPathsAreDecoded(t *testing.T) {
 	r.answer(accountv1.UserService_GetUser_FullMethodName, &accountv1.GetUserResponse{User: amelia()}, nil)
 	require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/a%6delia"}).status)
 	require.Equal(t, "amelia", last[*accountv1.GetUserRequest](t, r.backend).GetUsername())
+	// A slash at the end names a user without a name, not the whole list.
+	r.answer(accountv1.UserService_DeleteUser_FullMethodName, &accountv1.DeleteUserResponse{User: amelia()}, nil)
+	r.do(request{method: "DELETE", path: "/acme/chat/users/"})
+	require.Empty(t, last[*accountv1.DeleteUserRequest](t, r.backend).GetUsername())
 }
 
 // TestMetadata makes sure that services hear nothing from callers that the

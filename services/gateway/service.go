@@ -32,9 +32,9 @@ type Config struct {
 	// TrustedProxies are networks of proxies whose X-Forwarded-… headers count.
 	TrustedProxies []netip.Prefix
 	// ReadHeaderTimeout bounds how long a request's head may take, ReadTimeout
-	// the whole request, IdleTimeout how long a connection waits for the next
-	// one; 10 s, 60 s, 120 s.
-	ReadHeaderTimeout, ReadTimeout, IdleTimeout time.Duration
+	// the whole request, WriteTimeout request and answer, IdleTimeout how long a
+	// connection waits for the next one; 10 s, 60 s, 120 s, 120 s.
+	ReadHeaderTimeout, ReadTimeout, WriteTimeout, IdleTimeout time.Duration
 	// CallTimeout is the deadline of a call to a service; 15 s.
 	CallTimeout time.Duration
 	// AdmissionTimeout is how long a call waits for the limiter; 250 ms.
@@ -46,7 +46,8 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	for d, v := range map[*time.Duration]time.Duration{
-		&c.ReadHeaderTimeout: 10 * time.Second, &c.ReadTimeout: time.Minute, &c.IdleTimeout: 2 * time.Minute,
+		&c.ReadHeaderTimeout: 10 * time.Second, &c.ReadTimeout: time.Minute,
+		&c.WriteTimeout: 2 * time.Minute, &c.IdleTimeout: 2 * time.Minute,
 	} {
 		if *d == 0 {
 			*d = v
@@ -64,7 +65,7 @@ func (c Config) Validate() error {
 	if c.MaxBodyBytes < 0 || c.AccessLogEvery < 0 {
 		all = errors.Join(all, errors.New("body limit and log sampling must not be negative"))
 	}
-	for _, d := range []time.Duration{c.ReadHeaderTimeout, c.ReadTimeout, c.IdleTimeout, c.CallTimeout, c.AdmissionTimeout} {
+	for _, d := range []time.Duration{c.ReadHeaderTimeout, c.ReadTimeout, c.WriteTimeout, c.IdleTimeout, c.CallTimeout, c.AdmissionTimeout} {
 		if d < 0 {
 			all = errors.Join(all, errors.New("timeouts must not be negative"))
 			break
@@ -124,6 +125,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Gateway, error) {
 		Handler:           g,
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 		ReadTimeout:       cfg.ReadTimeout,
+		WriteTimeout:      cfg.WriteTimeout,
 		IdleTimeout:       cfg.IdleTimeout,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),

@@ -94,6 +94,14 @@ func UserConversation(a, b string) string {
 	return a + "~" + b
 }
 
+// AppendUserConversation appends what UserConversation gives.
+func AppendUserConversation(dst []byte, a, b string) []byte {
+	if a > b {
+		a, b = b, a
+	}
+	return append(append(append(dst, a...), '~'), b...)
+}
+
 // Peer gives the other user of a conversation of two.
 func Peer(conversation, user string) string {
 	a, b, _ := strings.Cut(conversation, "~")

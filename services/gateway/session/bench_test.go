@@ -200,18 +200,22 @@ func BenchmarkBareWrites1000(b *testing.B) {
 // benchFrame is about what a delivery of BenchmarkDelivery1000 takes.
 const benchFrame = 250
 
+// wait waits until the sinks have read so many bytes in all.
 func wait(sinks []*sink, bytes int64) {
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
 	for total(sinks) < bytes {
-		runtime.Gosched()
-		time.Sleep(200 * time.Microsecond)
+		<-tick.C
 	}
 }
 
 // settle waits until nothing comes any more.
 func settle(sinks []*sink) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for last := int64(-1); last != total(sinks); {
 		last = total(sinks)
-		time.Sleep(100 * time.Millisecond)
+		<-tick.C
 	}
 }
 

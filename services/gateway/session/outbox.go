@@ -79,9 +79,9 @@ func appendHeader(b []byte, op byte, n int) []byte {
 	}
 }
 
-// send queues one binary message. It never blocks; false means that the
-// connection takes nothing more.
-func (c *conn) send(frame []byte) bool { return c.enqueue(finBinary, frame, false) }
+// send queues one binary message. It never blocks; a connection that is closing
+// takes nothing more.
+func (c *conn) send(frame []byte) { c.enqueue(finBinary, frame, false) }
 
 // shutdown queues a close frame as the last one. The reader ends when the device
 // has closed its side, or shortly after.
@@ -90,12 +90,12 @@ func (c *conn) shutdown(code uint16, reason string) {
 	c.enqueue(finClose, append(p, reason...), true)
 }
 
-func (c *conn) enqueue(op byte, payload []byte, last bool) bool {
+func (c *conn) enqueue(op byte, payload []byte, last bool) {
 	o := &c.out
 	o.mu.Lock()
 	if o.shut {
 		o.mu.Unlock()
-		return false
+		return
 	}
 	if o.buf == nil {
 		o.buf = c.srv.buffers.get()
@@ -106,7 +106,7 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) bool {
 		c.srv.metrics.slowConsumers.Inc()
 		c.srv.logger.Warn("device is too slow and is disconnected", "app", c.appKey, "user", c.user)
 		_ = c.wire.Conn.Close()
-		return false
+		return
 	}
 	*o.buf = append(appendHeader(*o.buf, op, len(payload)), payload...)
 	o.shut = last
@@ -117,7 +117,6 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) bool {
 		c.srv.writers.Add(1)
 		go c.drain()
 	}
-	return true
 }
 
 // drain writes until nothing waits.

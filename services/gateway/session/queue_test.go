@@ -195,18 +195,17 @@ func TestQueueTakesAssumptionsBack(t *testing.T) {
 // model is a device with a perfect memory and an archive with everything, with a
 // queue between them that sees pushes lost, repeated and late.
 type model struct {
-	t       *testing.T
-	r       *rand.Rand
-	q       *queue
-	archive []bool // visible, by place - 1
-	archived,
-	pushed int64
-	shown   []int64        // what this connection's device was shown, in order
-	seen    map[int64]bool // by the device, over all connections
-	token   uint64
-	tokens  map[uint64]bool
-	pending []page // sent and not confirmed
-	stored  int64  // position that survives the connection
+	t        *testing.T
+	r        *rand.Rand
+	q        *queue
+	archive  []bool // visible, by place - 1
+	archived int64
+	shown    []int64        // what this connection's device was shown, in order
+	seen     map[int64]bool // by the device, over all connections
+	token    uint64
+	tokens   map[uint64]bool
+	pending  []page // sent and not confirmed
+	stored   int64  // position that survives the connection
 }
 
 func (m *model) send(entries []entry, through int64, asked bool) {

@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,7 +66,7 @@ func (c *rawClient) closeCode(t testing.TB) uint16 {
 	select {
 	case err := <-c.closed:
 		var e *gws.CloseError
-		require.True(t, errors.As(err, &e), "%v", err)
+		require.ErrorAs(t, err, &e)
 		return e.Code
 	case <-time.After(10 * time.Second):
 		require.FailNow(t, "connection stayed open")

@@ -315,8 +315,9 @@ func (l *lossy) OnLoss(f func()) {
 
 // rig is a gateway with its backend.
 type rig struct {
-	bus *lossy
-	t   testing.TB
+	bus     *lossy
+	channel *grpcx.Channel
+	t       testing.TB
 	*backend
 	server  *session.Server
 	url     string
@@ -356,13 +357,12 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	})
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))
-	h := httptest.NewServer(s)
-	r := &rig{t: t, bus: bus, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
+	h := serve(t, s)
+	r := &rig{t: t, bus: bus, channel: channel, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		require.NoError(t, s.Stop(ctx))
-		h.Close()
 	})
 	return r
 }
@@ -464,4 +464,12 @@ func (r *rig) report() {
 	r.bus.mu.Lock()
 	defer r.bus.mu.Unlock()
 	r.bus.report()
+}
+
+// serve puts a server behind a listener that closes after everything else.
+func serve(t testing.TB, s *session.Server) *httptest.Server {
+	t.Helper()
+	h := httptest.NewServer(s)
+	t.Cleanup(h.Close)
+	return h
 }

@@ -51,7 +51,9 @@ func (c *conn) unread() {
 // find gives the queue that the device names.
 func (c *conn) find(ul syncUL) *queue {
 	if !strings.Contains(ul.queueDomain, "conference") {
-		if q := c.queues[names.UserConversation(c.user, names.FoldUser(ul.queueName))]; q != nil {
+		var buf [2*names.MaxUserIDBytes + 1]byte // most names fit, and then nothing is allocated
+		key := names.AppendUserConversation(buf[:0], c.user, names.FoldUser(ul.queueName))
+		if q := c.queues[string(key)]; q != nil {
 			return q
 		}
 	}

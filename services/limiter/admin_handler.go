@@ -11,7 +11,7 @@ import (
 // CreateApp implements limiter.v1.
 func (s *Service) CreateApp(ctx context.Context, req *limiterv1.CreateAppRequest) (*limiterv1.CreateAppResponse, error) {
 	a, secret, err := s.createApp(ctx, NewApp{
-		Org: req.GetOrg(), App: req.GetApp(), Tier: req.GetTier(), Registration: req.GetRegistration(), Actor: "api",
+		Org: req.GetOrg(), App: req.GetApp(), Tier: req.GetTier(), Registration: req.GetRegistration(), Actor: req.GetActor(),
 	})
 	if err != nil {
 		return nil, err

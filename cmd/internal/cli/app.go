@@ -74,7 +74,7 @@ func (c *client) appCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			resp, err := c.admin.CreateApp(ctx, &limiterv1.CreateAppRequest{Org: org, App: app, Tier: tier, Registration: registration})
+			resp, err := c.admin.CreateApp(ctx, &limiterv1.CreateAppRequest{Org: org, App: app, Tier: tier, Registration: registration, Actor: c.who()})
 			if err != nil {
 				return err
 			}

@@ -124,7 +124,8 @@ type CheckResponse struct {
 	// Milliseconds until that bucket is as good as new.
 	ResetAfterMs int64 `protobuf:"varint,5,opt,name=reset_after_ms,json=resetAfterMs,proto3" json:"reset_after_ms,omitempty"`
 	// Why it was refused: rate, backlog, or too_costly (more than a bucket ever
-	// holds: never admitted).
+	// holds: never admitted). In a batch also unknown_app or invalid, where a
+	// single check is answered with an error.
 	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -915,7 +916,9 @@ type CreateAppRequest struct {
 	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Tier  string                 `protobuf:"bytes,3,opt,name=tier,proto3" json:"tier,omitempty"`
 	// open or authorized; empty means authorized.
-	Registration  string `protobuf:"bytes,4,opt,name=registration,proto3" json:"registration,omitempty"`
+	Registration string `protobuf:"bytes,4,opt,name=registration,proto3" json:"registration,omitempty"`
+	// Who asks, for the history.
+	Actor         string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,6 +977,13 @@ func (x *CreateAppRequest) GetTier() string {
 func (x *CreateAppRequest) GetRegistration() string {
 	if x != nil {
 		return x.Registration
+	}
+	return ""
+}
+
+func (x *CreateAppRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
 	}
 	return ""
 }
@@ -2230,12 +2240,13 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"\fregistration\x18\x06 \x01(\tR\fregistration\x12\x18\n" +
 	"\acreated\x18\a \x01(\x03R\acreated\x12\x1c\n" +
 	"\toverrides\x18\b \x01(\tR\toverrides\x12*\n" +
-	"\x11token_ttl_seconds\x18\t \x01(\x03R\x0ftokenTtlSeconds\"n\n" +
+	"\x11token_ttl_seconds\x18\t \x01(\x03R\x0ftokenTtlSeconds\"\x84\x01\n" +
 	"\x10CreateAppRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04tier\x18\x03 \x01(\tR\x04tier\x12\"\n" +
-	"\fregistration\x18\x04 \x01(\tR\fregistration\"b\n" +
+	"\fregistration\x18\x04 \x01(\tR\fregistration\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\"b\n" +
 	"\x11CreateAppResponse\x12(\n" +
 	"\x03app\x18\x01 \x01(\v2\x16.chappe.limiter.v1.AppR\x03app\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"\x11\n" +

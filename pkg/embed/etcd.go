@@ -33,11 +33,11 @@ func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 		return nil, fmt.Errorf("etcd data directory: %w", err)
 	}
 	cfg.Name = "chappe"
-	any := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenPeerUrls = []url.URL{any}
-	cfg.AdvertisePeerUrls = []url.URL{any}
-	cfg.ListenClientUrls = []url.URL{any}
-	cfg.AdvertiseClientUrls = []url.URL{any}
+	loopback := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenPeerUrls = []url.URL{loopback}
+	cfg.AdvertisePeerUrls = []url.URL{loopback}
+	cfg.ListenClientUrls = []url.URL{loopback}
+	cfg.AdvertiseClientUrls = []url.URL{loopback}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ZapLoggerBuilder = etcdembed.NewZapLoggerBuilder(zap.NewNop())
 	cfg.AutoCompactionMode = etcdembed.CompactorModePeriodic

@@ -86,12 +86,15 @@ type natsLogger struct{ l *slog.Logger }
 func (n natsLogger) Noticef(format string, v ...any) {
 	n.l.Debug("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (n natsLogger) Warnf(format string, v ...any) {
 	n.l.Warn("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (n natsLogger) Fatalf(format string, v ...any) {
 	n.l.Error("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (n natsLogger) Errorf(format string, v ...any) {
 	n.l.Error("nats", "text", fmt.Sprintf(format, v...))
 }

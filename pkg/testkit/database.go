@@ -152,7 +152,10 @@ func startPostgres(dir string) (*postgresServer, error) {
 			s.stop()
 			return nil, fmt.Errorf("postgres did not get ready: %w", err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
@@ -167,8 +170,8 @@ func (s *postgresServer) stop() {
 func postgresBin() string {
 	candidates, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if p, err := exec.LookPath("initdb"); err == nil {
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			candidates = append(candidates, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(p); err == nil {
+			candidates = append(candidates, filepath.Dir(target))
 		}
 	}
 	for i := len(candidates) - 1; i >= 0; i-- {

@@ -139,8 +139,8 @@ func Fill(fs *pflag.FlagSet, file string, getenv func(string) string) error {
 		if f.Changed {
 			return
 		}
-		source, value, ok := "the configuration file", given[f.Name], false
-		_, ok = given[f.Name]
+		source := "the configuration file"
+		value, ok := given[f.Name]
 		if name := EnvName(f.Name); getenv(name) != "" {
 			source, value, ok = name, getenv(name), true
 		}

@@ -24,8 +24,8 @@ type opsServer struct {
 
 // startOps listens at once, so that a probe sees a process that is starting.
 // healthy tells whether what the process depends on can be reached.
-func startOps(addr string, reg *prometheus.Registry, healthy func() map[string]bool) (*opsServer, error) {
-	lis, err := net.Listen("tcp", addr)
+func startOps(ctx context.Context, addr string, reg *prometheus.Registry, healthy func() map[string]bool) (*opsServer, error) {
+	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,9 @@ package run
 import (
 	"context"
 
-	"github.com/chappe-im/chappe/services/limiter"
-
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/limiter"
 )
 
 // accountQuotas and presenceQuotas ask the services that count for what an app

@@ -211,12 +211,12 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 
 func (s *Server) embeddedEtcd() bool { return len(s.cfg.Etcd) == 0 }
 
-func (s *Server) startOps(context.Context) error {
+func (s *Server) startOps(ctx context.Context) error {
 	if s.cfg.Ops == "" {
 		return nil
 	}
 	var err error
-	s.ops, err = startOps(s.cfg.Ops, s.registry, s.dependencies)
+	s.ops, err = startOps(ctx, s.cfg.Ops, s.registry, s.dependencies)
 	return err
 }
 
@@ -331,8 +331,8 @@ func (s *Server) onStop(name string, undo func()) {
 	})
 }
 
-func (s *Server) startGRPC(context.Context) error {
-	lis, err := net.Listen("tcp", s.cfg.GRPC)
+func (s *Server) startGRPC(ctx context.Context) error {
+	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.GRPC)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -59,7 +58,7 @@ func TestDrain(t *testing.T) {
 		require.FailNow(t, "the connection was not closed")
 	}
 	var frame *gws.CloseError
-	require.True(t, errors.As(idle.Err(), &frame), "%v", idle.Err())
+	require.ErrorAs(t, idle.Err(), &frame)
 	require.Equal(t, uint16(1001), frame.Code)
 
 	p = harness.StartProcess(t, data)

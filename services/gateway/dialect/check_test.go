@@ -2,7 +2,6 @@ package dialect_test
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -39,7 +38,7 @@ func TestCheckMessages(t *testing.T) {
 		err := dialect.Check([]byte(body))
 		require.EqualError(t, err, want, body)
 		var syntax *dialect.SyntaxError
-		require.True(t, errors.As(err, &syntax))
+		require.ErrorAs(t, err, &syntax)
 	}
 }
 

@@ -3,9 +3,8 @@ package routes
 import (
 	"google.golang.org/protobuf/proto"
 
-	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
-
 	"github.com/chappe-im/chappe/pkg/errs"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 )
 

@@ -3,9 +3,8 @@ package routes
 import (
 	"strconv"
 
-	"github.com/chappe-im/chappe/services/gateway/dialect"
-
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/gateway/dialect"
 )
 
 func presence() Table {

@@ -28,7 +28,7 @@ type rawClient struct {
 func dialRaw(t testing.TB, url string) *rawClient {
 	t.Helper()
 	c := &rawClient{frames: make(chan []byte, 256), closed: make(chan error, 1)}
-	socket, _, err := gws.NewClient(c, &gws.ClientOption{Addr: url})
+	socket, _, err := gws.NewClient(c, &gws.ClientOption{Addr: url}) //nolint:bodyclose // the answer to a handshake has none
 	require.NoError(t, err)
 	c.socket = socket
 	done := make(chan struct{})

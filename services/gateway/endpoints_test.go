@@ -308,6 +308,14 @@ func TestAnswers(t *testing.T) {
 			want:   `{"action":"get","uri":"` + base + `/users/Amelia/offline_msg_count","entities":[],"data":{"Amelia":4},` + timesJSON + `,"count":0}`,
 		},
 		{
+			name: "offline status", method: "GET", path: "/users/amelia/offline_msg_status/1029457500870543736",
+			rpc: messagingv1.MessagingService_GetOfflineMessageStatus_FullMethodName, rule: "get_offline_message_status",
+			asked:  &messagingv1.GetOfflineMessageStatusRequest{Org: "acme", App: "chat", Username: "amelia", MessageId: "1029457500870543736"},
+			answer: &messagingv1.GetOfflineMessageStatusResponse{},
+			want: `{"action":"get","uri":"` + base + `/users/amelia/offline_msg_status/1029457500870543736","entities":[],"data":{"1029457500870543736":"undelivered"},` +
+				timesJSON + `,"count":0}`,
+		},
+		{
 			name: "set presence", method: "POST", path: "/users/amelia/presence/web_1/101", body: `{"ext":"in a meeting"}`,
 			rpc: presencev1.PresenceService_SetPresence_FullMethodName, rule: "set_presence",
 			asked:  &presencev1.SetPresenceRequest{Org: "acme", App: "chat", Username: "amelia", Resource: "web_1", Status: "101", Ext: "in a meeting"},

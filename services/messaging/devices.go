@@ -217,14 +217,25 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) error {
 	})
 }
 
-// offlineCount counts the messages that no device of the user has confirmed.
-func (d *deviceStore) offlineCount(ctx context.Context, app int64, user string) (int64, error) {
-	var n int64
-	err := d.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM (
+// waiting are the messages of user $2 of app $1 that none of the user's devices
+// has confirmed; $3 is the first type that is no message.
+const waiting = ` FROM (
 			SELECT b.app, b.conv, b.username, COALESCE((SELECT MAX(p.seq) FROM device_position p
 				WHERE p.app = b.app AND p.username = b.username AND p.conv = b.conv), 0) AS seen
 			FROM member b WHERE b.app = $1 AND b.username = $2) q
 		JOIN message m ON m.app = q.app AND m.conv = q.conv AND m.seq > q.seen
-		WHERE m.type < $3 AND (m.flags & 1) = 0 AND m.sender <> q.username`, app, user, int(busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK)).Scan(&n)
+		WHERE m.type < $3 AND (m.flags & 1) = 0 AND m.sender <> q.username`
+
+// offlineCount counts the messages that no device of the user has confirmed.
+func (d *deviceStore) offlineCount(ctx context.Context, app int64, user string) (int64, error) {
+	var n int64
+	err := d.db.Read().QueryRowContext(ctx, `SELECT COUNT(*)`+waiting, app, user, int(busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK)).Scan(&n)
 	return n, store.Translate(err)
+}
+
+// offlineHolds reports whether a message is one of those.
+func (d *deviceStore) offlineHolds(ctx context.Context, app int64, user string, id int64) (bool, error) {
+	var n int64
+	err := d.db.Read().QueryRowContext(ctx, `SELECT COUNT(*)`+waiting+` AND m.id = $4`, app, user, int(busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK), id).Scan(&n)
+	return n > 0, store.Translate(err)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
 // SourceMetadata is the metadata key by which the gateway says that a call
@@ -30,25 +29,20 @@ func (s *Service) SendFromClient(ctx context.Context, req *messagingv1.SendFromC
 
 // GetOfflineMessageCount implements messagingv1.MessagingServiceServer.
 func (s *Service) GetOfflineMessageCount(ctx context.Context, req *messagingv1.GetOfflineMessageCountRequest) (*messagingv1.GetOfflineMessageCountResponse, error) {
-	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
-	if !ok {
-		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
-	}
-	// Presence answers for unknown users, too.
-	online, err := s.deps.Presence.GetOnlineStatus(ctx, &presencev1.GetOnlineStatusRequest{
-		Org: req.GetOrg(), App: req.GetApp(), Username: req.GetUsername(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if online.GetOnline() {
-		return &messagingv1.GetOfflineMessageCountResponse{}, nil
-	}
-	n, err := s.devices.offlineCount(ctx, app.Number, names.FoldUser(req.GetUsername()))
+	n, err := s.offlineCount(ctx, req.GetOrg(), req.GetApp(), req.GetUsername())
 	if err != nil {
 		return nil, err
 	}
 	return &messagingv1.GetOfflineMessageCountResponse{Count: n}, nil
+}
+
+// GetOfflineMessageStatus implements messagingv1.MessagingServiceServer.
+func (s *Service) GetOfflineMessageStatus(ctx context.Context, req *messagingv1.GetOfflineMessageStatusRequest) (*messagingv1.GetOfflineMessageStatusResponse, error) {
+	waits, err := s.offlineHolds(ctx, req.GetOrg(), req.GetApp(), req.GetUsername(), req.GetMessageId())
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.GetOfflineMessageStatusResponse{Delivered: !waits}, nil
 }
 
 // ListMessages implements messagingv1.MessagingServiceServer.

@@ -416,6 +416,15 @@ func TestDevicesCatchUp(t *testing.T) {
 	}
 	require.Equal(t, int64(5), count("omar"))
 	require.Equal(t, int64(1), count("lena"))
+	oldest := strconv.FormatInt(pull("omar", "web_1", 0).GetEntries()[0].GetId(), 10)
+	delivered := func(user, id string) bool {
+		d, err := r.send.GetOfflineMessageStatus(ctx, &messagingv1.GetOfflineMessageStatusRequest{Org: "acme", App: "shop", Username: user, MessageId: id})
+		require.NoError(t, err)
+		return d.GetDelivered()
+	}
+	require.False(t, delivered("omar", oldest))
+	require.True(t, delivered("lena", oldest), "nobody waits for what they sent")
+	require.True(t, delivered("omar", "17"), "an unknown one waits for nobody")
 	confirm := func(resource string, seq int64) {
 		_, err := r.sync.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: []*messagingv1.DevicePosition{
 			{Org: "acme", App: "shop", User: "omar", Resource: resource, Conversation: "lena~omar", Seq: seq},
@@ -423,6 +432,7 @@ func TestDevicesCatchUp(t *testing.T) {
 		require.NoError(t, err)
 	}
 	confirm("web_1", 3)
+	require.True(t, delivered("omar", oldest))
 	second := open("omar", "web_2")
 	require.Equal(t, int64(3), second[0].GetConfirmedSeq(), "a new device begins where the others are")
 	confirm("web_1", 6)

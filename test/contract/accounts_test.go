@@ -64,7 +64,8 @@ func accountRows() map[string]func(*testing.T, *fixture) {
 		"register_user": testRegisterUser, "register_users_batch": testRegisterUsers, "get_user": testGetUser, "list_users": testListUsers,
 		"delete_user": testDeleteUser, "delete_users_batch": testDeleteUsers, "change_password": testChangePassword,
 		"get_user_online_status": testOnlineStatus, "get_users_online_status_batch": testOnlineStatuses, "get_offline_message_count": testOfflineCount,
-		"deactivate_user": testDeactivate, "activate_user": testActivate, "disconnect_user": testDisconnect,
+		"get_offline_message_status": testOfflineStatus,
+		"deactivate_user":            testDeactivate, "activate_user": testActivate, "disconnect_user": testDisconnect,
 	}
 }
 
@@ -228,6 +229,21 @@ func testOfflineCount(t *testing.T, f *fixture) {
 	})
 	f.answers("GET", "/users/Amelia/offline_msg_count", "", want(4))
 	f.refuses(false, bad{"unknown", "GET", "/users/nobody/offline_msg_count", "", 404, noResource, notFound})
+}
+
+func testOfflineStatus(t *testing.T, f *fixture) {
+	want := func(id, status string) string {
+		return `{"action":"get","uri":"BASE/users/amelia/offline_msg_status/` + id + `","entities":[],"data":{"` + id + `":"` + status + `"},` + times + `,"count":0}`
+	}
+	sent := f.call("POST", "/messages/users", `{"from":"bruno","to":["amelia"],"type":"txt","body":{"msg":"x"}}`)
+	id := sent.Body["data"].(map[string]any)["amelia"].(string)
+	f.eventually(func() bool { return f.offline("amelia") == float64(1) })
+	f.answers("GET", "/users/amelia/offline_msg_status/"+id, "", want(id, "undelivered"))
+	f.answers("GET", "/users/amelia/offline_msg_status/17", "", want("17", "delivered"))
+	require.Equal(t, "delivered", f.call("GET", "/users/bruno/offline_msg_status/"+id, "").Body["data"].(map[string]any)[id], "it never waited for its sender")
+	f.refuses(false,
+		bad{"unknown user", "GET", "/users/nobody/offline_msg_status/" + id, "", 404, noResource, notFound},
+		bad{"no ID", "GET", "/users/amelia/offline_msg_status/abc", "", 400, illegal, invalid})
 }
 
 func testDeactivate(t *testing.T, f *fixture) {

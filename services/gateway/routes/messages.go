@@ -43,6 +43,24 @@ func messages() Table {
 		e.times()
 		e.int("count", 0)
 	})
+	add(t, Route{
+		Method: messagingv1.MessagingService_GetOfflineMessageStatus_FullMethodName,
+		Rules:  []string{"get_offline_message_status"}, Policy: AppOnly,
+	}, func(e *Envelope, req *messagingv1.GetOfflineMessageStatusRequest, resp *messagingv1.GetOfflineMessageStatusResponse) {
+		status := "undelivered"
+		if resp.GetDelivered() {
+			status = "delivered"
+		}
+		e.action()
+		e.selfURI()
+		e.noEntities()
+		e.begin("data", '{')
+		e.key(0, req.GetMessageId())
+		e.Buf = dialect.AppendString(e.Buf, status)
+		e.end('}')
+		e.times()
+		e.int("count", 0)
+	})
 	return t
 }
 

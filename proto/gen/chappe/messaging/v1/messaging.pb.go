@@ -612,6 +612,119 @@ func (x *GetOfflineMessageCountResponse) GetCount() int64 {
 	return 0
 }
 
+type GetOfflineMessageStatusRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Decimal digits.
+	MessageId     string `protobuf:"bytes,4,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOfflineMessageStatusRequest) Reset() {
+	*x = GetOfflineMessageStatusRequest{}
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOfflineMessageStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOfflineMessageStatusRequest) ProtoMessage() {}
+
+func (x *GetOfflineMessageStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOfflineMessageStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetOfflineMessageStatusRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetOfflineMessageStatusRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetOfflineMessageStatusRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetOfflineMessageStatusRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetOfflineMessageStatusRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+type GetOfflineMessageStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Delivered     bool                   `protobuf:"varint,1,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOfflineMessageStatusResponse) Reset() {
+	*x = GetOfflineMessageStatusResponse{}
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOfflineMessageStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOfflineMessageStatusResponse) ProtoMessage() {}
+
+func (x *GetOfflineMessageStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOfflineMessageStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetOfflineMessageStatusResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetOfflineMessageStatusResponse) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
@@ -629,7 +742,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +754,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +767,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{8}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListMessagesRequest) GetOrg() string {
@@ -703,7 +816,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +828,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +841,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{9}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -759,7 +872,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +884,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +897,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{10}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubscribeRequest) GetOrg() string {
@@ -828,7 +941,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +953,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +966,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{11}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubscribeResponse) GetMessage() *Message {
@@ -882,7 +995,7 @@ type OpenDeviceRequest struct {
 
 func (x *OpenDeviceRequest) Reset() {
 	*x = OpenDeviceRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1007,7 @@ func (x *OpenDeviceRequest) String() string {
 func (*OpenDeviceRequest) ProtoMessage() {}
 
 func (x *OpenDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1020,7 @@ func (x *OpenDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenDeviceRequest.ProtoReflect.Descriptor instead.
 func (*OpenDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{12}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OpenDeviceRequest) GetOrg() string {
@@ -947,7 +1060,7 @@ type OpenDeviceResponse struct {
 
 func (x *OpenDeviceResponse) Reset() {
 	*x = OpenDeviceResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1072,7 @@ func (x *OpenDeviceResponse) String() string {
 func (*OpenDeviceResponse) ProtoMessage() {}
 
 func (x *OpenDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1085,7 @@ func (x *OpenDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenDeviceResponse.ProtoReflect.Descriptor instead.
 func (*OpenDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{13}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OpenDeviceResponse) GetQueues() []*DeviceQueue {
@@ -999,7 +1112,7 @@ type DeviceQueue struct {
 
 func (x *DeviceQueue) Reset() {
 	*x = DeviceQueue{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1124,7 @@ func (x *DeviceQueue) String() string {
 func (*DeviceQueue) ProtoMessage() {}
 
 func (x *DeviceQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1137,7 @@ func (x *DeviceQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceQueue.ProtoReflect.Descriptor instead.
 func (*DeviceQueue) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{14}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeviceQueue) GetConversation() string {
@@ -1078,7 +1191,7 @@ type PullConversationRequest struct {
 
 func (x *PullConversationRequest) Reset() {
 	*x = PullConversationRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1203,7 @@ func (x *PullConversationRequest) String() string {
 func (*PullConversationRequest) ProtoMessage() {}
 
 func (x *PullConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1216,7 @@ func (x *PullConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullConversationRequest.ProtoReflect.Descriptor instead.
 func (*PullConversationRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{15}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PullConversationRequest) GetOrg() string {
@@ -1168,7 +1281,7 @@ type PullConversationResponse struct {
 
 func (x *PullConversationResponse) Reset() {
 	*x = PullConversationResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1293,7 @@ func (x *PullConversationResponse) String() string {
 func (*PullConversationResponse) ProtoMessage() {}
 
 func (x *PullConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1306,7 @@ func (x *PullConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullConversationResponse.ProtoReflect.Descriptor instead.
 func (*PullConversationResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{16}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PullConversationResponse) GetEntries() []*v1.Delivery {
@@ -1226,7 +1339,7 @@ type ConfirmDevicesRequest struct {
 
 func (x *ConfirmDevicesRequest) Reset() {
 	*x = ConfirmDevicesRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1351,7 @@ func (x *ConfirmDevicesRequest) String() string {
 func (*ConfirmDevicesRequest) ProtoMessage() {}
 
 func (x *ConfirmDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1364,7 @@ func (x *ConfirmDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{17}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfirmDevicesRequest) GetPositions() []*DevicePosition {
@@ -1275,7 +1388,7 @@ type DevicePosition struct {
 
 func (x *DevicePosition) Reset() {
 	*x = DevicePosition{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1400,7 @@ func (x *DevicePosition) String() string {
 func (*DevicePosition) ProtoMessage() {}
 
 func (x *DevicePosition) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1413,7 @@ func (x *DevicePosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DevicePosition.ProtoReflect.Descriptor instead.
 func (*DevicePosition) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{18}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DevicePosition) GetOrg() string {
@@ -1353,7 +1466,7 @@ type ConfirmDevicesResponse struct {
 
 func (x *ConfirmDevicesResponse) Reset() {
 	*x = ConfirmDevicesResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1478,7 @@ func (x *ConfirmDevicesResponse) String() string {
 func (*ConfirmDevicesResponse) ProtoMessage() {}
 
 func (x *ConfirmDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1491,7 @@ func (x *ConfirmDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{19}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{21}
 }
 
 var File_chappe_messaging_v1_messaging_proto protoreflect.FileDescriptor
@@ -1436,7 +1549,15 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\"6\n" +
 	"\x1eGetOfflineMessageCountResponse\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x03R\x05count\"\x90\x01\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\"\x7f\n" +
+	"\x1eGetOfflineMessageStatusRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x04 \x01(\tR\tmessageId\"?\n" +
+	"\x1fGetOfflineMessageStatusResponse\x12\x1c\n" +
+	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\x90\x01\n" +
 	"\x13ListMessagesRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\"\n" +
@@ -1489,11 +1610,12 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12\"\n" +
 	"\fconversation\x18\x05 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x03R\x03seq\"\x18\n" +
-	"\x16ConfirmDevicesResponse2\xa6\x04\n" +
+	"\x16ConfirmDevicesResponse2\xad\x05\n" +
 	"\x10MessagingService\x12`\n" +
 	"\vSendToUsers\x12'.chappe.messaging.v1.SendToUsersRequest\x1a(.chappe.messaging.v1.SendToUsersResponse\x12i\n" +
 	"\x0eSendFromClient\x12*.chappe.messaging.v1.SendFromClientRequest\x1a+.chappe.messaging.v1.SendFromClientResponse\x12\x81\x01\n" +
-	"\x16GetOfflineMessageCount\x122.chappe.messaging.v1.GetOfflineMessageCountRequest\x1a3.chappe.messaging.v1.GetOfflineMessageCountResponse\x12c\n" +
+	"\x16GetOfflineMessageCount\x122.chappe.messaging.v1.GetOfflineMessageCountRequest\x1a3.chappe.messaging.v1.GetOfflineMessageCountResponse\x12\x84\x01\n" +
+	"\x17GetOfflineMessageStatus\x123.chappe.messaging.v1.GetOfflineMessageStatusRequest\x1a4.chappe.messaging.v1.GetOfflineMessageStatusResponse\x12c\n" +
 	"\fListMessages\x12(.chappe.messaging.v1.ListMessagesRequest\x1a).chappe.messaging.v1.ListMessagesResponse\x12\\\n" +
 	"\tSubscribe\x12%.chappe.messaging.v1.SubscribeRequest\x1a&.chappe.messaging.v1.SubscribeResponse0\x012\xc8\x02\n" +
 	"\vSyncService\x12]\n" +
@@ -1514,58 +1636,62 @@ func file_chappe_messaging_v1_messaging_proto_rawDescGZIP() []byte {
 	return file_chappe_messaging_v1_messaging_proto_rawDescData
 }
 
-var file_chappe_messaging_v1_messaging_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_chappe_messaging_v1_messaging_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_chappe_messaging_v1_messaging_proto_goTypes = []any{
-	(*Message)(nil),                        // 0: chappe.messaging.v1.Message
-	(*SendToUsersRequest)(nil),             // 1: chappe.messaging.v1.SendToUsersRequest
-	(*SendToUsersResponse)(nil),            // 2: chappe.messaging.v1.SendToUsersResponse
-	(*SendResult)(nil),                     // 3: chappe.messaging.v1.SendResult
-	(*SendFromClientRequest)(nil),          // 4: chappe.messaging.v1.SendFromClientRequest
-	(*SendFromClientResponse)(nil),         // 5: chappe.messaging.v1.SendFromClientResponse
-	(*GetOfflineMessageCountRequest)(nil),  // 6: chappe.messaging.v1.GetOfflineMessageCountRequest
-	(*GetOfflineMessageCountResponse)(nil), // 7: chappe.messaging.v1.GetOfflineMessageCountResponse
-	(*ListMessagesRequest)(nil),            // 8: chappe.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),           // 9: chappe.messaging.v1.ListMessagesResponse
-	(*SubscribeRequest)(nil),               // 10: chappe.messaging.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),              // 11: chappe.messaging.v1.SubscribeResponse
-	(*OpenDeviceRequest)(nil),              // 12: chappe.messaging.v1.OpenDeviceRequest
-	(*OpenDeviceResponse)(nil),             // 13: chappe.messaging.v1.OpenDeviceResponse
-	(*DeviceQueue)(nil),                    // 14: chappe.messaging.v1.DeviceQueue
-	(*PullConversationRequest)(nil),        // 15: chappe.messaging.v1.PullConversationRequest
-	(*PullConversationResponse)(nil),       // 16: chappe.messaging.v1.PullConversationResponse
-	(*ConfirmDevicesRequest)(nil),          // 17: chappe.messaging.v1.ConfirmDevicesRequest
-	(*DevicePosition)(nil),                 // 18: chappe.messaging.v1.DevicePosition
-	(*ConfirmDevicesResponse)(nil),         // 19: chappe.messaging.v1.ConfirmDevicesResponse
-	(v1.Kind)(0),                           // 20: chappe.bus.v1.Kind
-	(*v1.Delivery)(nil),                    // 21: chappe.bus.v1.Delivery
+	(*Message)(nil),                         // 0: chappe.messaging.v1.Message
+	(*SendToUsersRequest)(nil),              // 1: chappe.messaging.v1.SendToUsersRequest
+	(*SendToUsersResponse)(nil),             // 2: chappe.messaging.v1.SendToUsersResponse
+	(*SendResult)(nil),                      // 3: chappe.messaging.v1.SendResult
+	(*SendFromClientRequest)(nil),           // 4: chappe.messaging.v1.SendFromClientRequest
+	(*SendFromClientResponse)(nil),          // 5: chappe.messaging.v1.SendFromClientResponse
+	(*GetOfflineMessageCountRequest)(nil),   // 6: chappe.messaging.v1.GetOfflineMessageCountRequest
+	(*GetOfflineMessageCountResponse)(nil),  // 7: chappe.messaging.v1.GetOfflineMessageCountResponse
+	(*GetOfflineMessageStatusRequest)(nil),  // 8: chappe.messaging.v1.GetOfflineMessageStatusRequest
+	(*GetOfflineMessageStatusResponse)(nil), // 9: chappe.messaging.v1.GetOfflineMessageStatusResponse
+	(*ListMessagesRequest)(nil),             // 10: chappe.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),            // 11: chappe.messaging.v1.ListMessagesResponse
+	(*SubscribeRequest)(nil),                // 12: chappe.messaging.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),               // 13: chappe.messaging.v1.SubscribeResponse
+	(*OpenDeviceRequest)(nil),               // 14: chappe.messaging.v1.OpenDeviceRequest
+	(*OpenDeviceResponse)(nil),              // 15: chappe.messaging.v1.OpenDeviceResponse
+	(*DeviceQueue)(nil),                     // 16: chappe.messaging.v1.DeviceQueue
+	(*PullConversationRequest)(nil),         // 17: chappe.messaging.v1.PullConversationRequest
+	(*PullConversationResponse)(nil),        // 18: chappe.messaging.v1.PullConversationResponse
+	(*ConfirmDevicesRequest)(nil),           // 19: chappe.messaging.v1.ConfirmDevicesRequest
+	(*DevicePosition)(nil),                  // 20: chappe.messaging.v1.DevicePosition
+	(*ConfirmDevicesResponse)(nil),          // 21: chappe.messaging.v1.ConfirmDevicesResponse
+	(v1.Kind)(0),                            // 22: chappe.bus.v1.Kind
+	(*v1.Delivery)(nil),                     // 23: chappe.bus.v1.Delivery
 }
 var file_chappe_messaging_v1_messaging_proto_depIdxs = []int32{
-	20, // 0: chappe.messaging.v1.Message.kind:type_name -> chappe.bus.v1.Kind
+	22, // 0: chappe.messaging.v1.Message.kind:type_name -> chappe.bus.v1.Kind
 	3,  // 1: chappe.messaging.v1.SendToUsersResponse.results:type_name -> chappe.messaging.v1.SendResult
 	0,  // 2: chappe.messaging.v1.ListMessagesResponse.messages:type_name -> chappe.messaging.v1.Message
 	0,  // 3: chappe.messaging.v1.SubscribeResponse.message:type_name -> chappe.messaging.v1.Message
-	14, // 4: chappe.messaging.v1.OpenDeviceResponse.queues:type_name -> chappe.messaging.v1.DeviceQueue
-	20, // 5: chappe.messaging.v1.DeviceQueue.kind:type_name -> chappe.bus.v1.Kind
-	21, // 6: chappe.messaging.v1.PullConversationResponse.entries:type_name -> chappe.bus.v1.Delivery
-	18, // 7: chappe.messaging.v1.ConfirmDevicesRequest.positions:type_name -> chappe.messaging.v1.DevicePosition
+	16, // 4: chappe.messaging.v1.OpenDeviceResponse.queues:type_name -> chappe.messaging.v1.DeviceQueue
+	22, // 5: chappe.messaging.v1.DeviceQueue.kind:type_name -> chappe.bus.v1.Kind
+	23, // 6: chappe.messaging.v1.PullConversationResponse.entries:type_name -> chappe.bus.v1.Delivery
+	20, // 7: chappe.messaging.v1.ConfirmDevicesRequest.positions:type_name -> chappe.messaging.v1.DevicePosition
 	1,  // 8: chappe.messaging.v1.MessagingService.SendToUsers:input_type -> chappe.messaging.v1.SendToUsersRequest
 	4,  // 9: chappe.messaging.v1.MessagingService.SendFromClient:input_type -> chappe.messaging.v1.SendFromClientRequest
 	6,  // 10: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:input_type -> chappe.messaging.v1.GetOfflineMessageCountRequest
-	8,  // 11: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
-	10, // 12: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
-	12, // 13: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
-	15, // 14: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
-	17, // 15: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
-	2,  // 16: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
-	5,  // 17: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
-	7,  // 18: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
-	9,  // 19: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
-	11, // 20: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
-	13, // 21: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
-	16, // 22: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
-	19, // 23: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
-	16, // [16:24] is the sub-list for method output_type
-	8,  // [8:16] is the sub-list for method input_type
+	8,  // 11: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:input_type -> chappe.messaging.v1.GetOfflineMessageStatusRequest
+	10, // 12: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
+	12, // 13: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
+	14, // 14: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
+	17, // 15: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
+	19, // 16: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
+	2,  // 17: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
+	5,  // 18: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
+	7,  // 19: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
+	9,  // 20: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:output_type -> chappe.messaging.v1.GetOfflineMessageStatusResponse
+	11, // 21: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
+	13, // 22: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
+	15, // 23: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
+	18, // 24: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
+	21, // 25: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
+	17, // [17:26] is the sub-list for method output_type
+	8,  // [8:17] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -1583,7 +1709,7 @@ func file_chappe_messaging_v1_messaging_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_messaging_v1_messaging_proto_rawDesc), len(file_chappe_messaging_v1_messaging_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

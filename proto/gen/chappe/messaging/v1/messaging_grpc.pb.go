@@ -21,11 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessagingService_SendToUsers_FullMethodName            = "/chappe.messaging.v1.MessagingService/SendToUsers"
-	MessagingService_SendFromClient_FullMethodName         = "/chappe.messaging.v1.MessagingService/SendFromClient"
-	MessagingService_GetOfflineMessageCount_FullMethodName = "/chappe.messaging.v1.MessagingService/GetOfflineMessageCount"
-	MessagingService_ListMessages_FullMethodName           = "/chappe.messaging.v1.MessagingService/ListMessages"
-	MessagingService_Subscribe_FullMethodName              = "/chappe.messaging.v1.MessagingService/Subscribe"
+	MessagingService_SendToUsers_FullMethodName             = "/chappe.messaging.v1.MessagingService/SendToUsers"
+	MessagingService_SendFromClient_FullMethodName          = "/chappe.messaging.v1.MessagingService/SendFromClient"
+	MessagingService_GetOfflineMessageCount_FullMethodName  = "/chappe.messaging.v1.MessagingService/GetOfflineMessageCount"
+	MessagingService_GetOfflineMessageStatus_FullMethodName = "/chappe.messaging.v1.MessagingService/GetOfflineMessageStatus"
+	MessagingService_ListMessages_FullMethodName            = "/chappe.messaging.v1.MessagingService/ListMessages"
+	MessagingService_Subscribe_FullMethodName               = "/chappe.messaging.v1.MessagingService/Subscribe"
 )
 
 // MessagingServiceClient is the client API for MessagingService service.
@@ -44,6 +45,9 @@ type MessagingServiceClient interface {
 	// GetOfflineMessageCount counts what a user has not been given yet; 0 while
 	// the user is online.
 	GetOfflineMessageCount(ctx context.Context, in *GetOfflineMessageCountRequest, opts ...grpc.CallOption) (*GetOfflineMessageCountResponse, error)
+	// GetOfflineMessageStatus tells whether a message still waits for a user. One
+	// that never did is delivered.
+	GetOfflineMessageStatus(ctx context.Context, in *GetOfflineMessageStatusRequest, opts ...grpc.CallOption) (*GetOfflineMessageStatusResponse, error)
 	// ListMessages reads a page of a conversation from the archive, oldest
 	// first.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
@@ -86,6 +90,16 @@ func (c *messagingServiceClient) GetOfflineMessageCount(ctx context.Context, in 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetOfflineMessageCountResponse)
 	err := c.cc.Invoke(ctx, MessagingService_GetOfflineMessageCount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messagingServiceClient) GetOfflineMessageStatus(ctx context.Context, in *GetOfflineMessageStatusRequest, opts ...grpc.CallOption) (*GetOfflineMessageStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOfflineMessageStatusResponse)
+	err := c.cc.Invoke(ctx, MessagingService_GetOfflineMessageStatus_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +151,9 @@ type MessagingServiceServer interface {
 	// GetOfflineMessageCount counts what a user has not been given yet; 0 while
 	// the user is online.
 	GetOfflineMessageCount(context.Context, *GetOfflineMessageCountRequest) (*GetOfflineMessageCountResponse, error)
+	// GetOfflineMessageStatus tells whether a message still waits for a user. One
+	// that never did is delivered.
+	GetOfflineMessageStatus(context.Context, *GetOfflineMessageStatusRequest) (*GetOfflineMessageStatusResponse, error)
 	// ListMessages reads a page of a conversation from the archive, oldest
 	// first.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
@@ -163,6 +180,9 @@ func (UnimplementedMessagingServiceServer) SendFromClient(context.Context, *Send
 }
 func (UnimplementedMessagingServiceServer) GetOfflineMessageCount(context.Context, *GetOfflineMessageCountRequest) (*GetOfflineMessageCountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetOfflineMessageCount not implemented")
+}
+func (UnimplementedMessagingServiceServer) GetOfflineMessageStatus(context.Context, *GetOfflineMessageStatusRequest) (*GetOfflineMessageStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOfflineMessageStatus not implemented")
 }
 func (UnimplementedMessagingServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
@@ -245,6 +265,24 @@ func _MessagingService_GetOfflineMessageCount_Handler(srv interface{}, ctx conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessagingService_GetOfflineMessageStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOfflineMessageStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessagingServiceServer).GetOfflineMessageStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessagingService_GetOfflineMessageStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessagingServiceServer).GetOfflineMessageStatus(ctx, req.(*GetOfflineMessageStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessagingService_ListMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListMessagesRequest)
 	if err := dec(in); err != nil {
@@ -292,6 +330,10 @@ var MessagingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetOfflineMessageCount",
 			Handler:    _MessagingService_GetOfflineMessageCount_Handler,
+		},
+		{
+			MethodName: "GetOfflineMessageStatus",
+			Handler:    _MessagingService_GetOfflineMessageStatus_Handler,
 		},
 		{
 			MethodName: "ListMessages",

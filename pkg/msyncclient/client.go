@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/lxzan/gws"
 	"google.golang.org/protobuf/proto"
 
@@ -142,7 +143,7 @@ func Dial(ctx context.Context, url, appKey, user, token string, opts Options) (*
 	}
 	now := time.Now()
 	if opts.Resource == "" {
-		opts.Resource = "msyncclient_" + strconv.FormatInt(now.UnixNano(), 36) + strconv.FormatUint(uint64(resourceCounter.Add(1)), 36)
+		opts.Resource = "msyncclient_" + uuid.NewString()
 	}
 	if opts.SessionID == "" {
 		opts.SessionID = strconv.FormatInt(now.UnixNano(), 10) + ":"
@@ -185,9 +186,6 @@ func Dial(ctx context.Context, url, appKey, user, token string, opts Options) (*
 	}
 	return c, nil
 }
-
-// resourceCounter keeps made-up resources of one process apart.
-var resourceCounter atomic.Uint32
 
 // clientEpoch is 2010-02-01, from which SDKs count their message IDs, in Unix
 // milliseconds.

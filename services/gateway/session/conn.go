@@ -36,8 +36,8 @@ type conn struct {
 
 	// seen is when the device last sent anything, Unix milliseconds.
 	seen atomic.Int64
-	// in: the login was answered.
-	in atomic.Bool
+	// in: the login was answered. kicked: it has ended, the close follows.
+	in, kicked atomic.Bool
 	// checkAt is when to compare with the archive, queuesAt when to look at the
 	// queues' timeouts; Unix milliseconds, 0 for not at all.
 	checkAt, queuesAt atomic.Int64
@@ -60,6 +60,9 @@ type conn struct {
 
 // frame takes one message of the device.
 func (c *conn) frame(b []byte) {
+	if c.kicked.Load() {
+		return
+	}
 	command, payload, ok := splitFrame(b)
 	if !ok {
 		c.shutdown(closeInvalidData, "malformed frame")
@@ -154,8 +157,13 @@ func (c *conn) close() {
 	defer func() { <-c.srv.closings }()
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
+	c.depart(ctx)
+}
+
+// depart has presence forget the connection; once more does no harm.
+func (c *conn) depart(ctx context.Context) {
 	_, err := c.srv.presence.Disconnect(ctx, &presencev1.DisconnectRequest{
-		Org: c.org, App: c.app, ConnectionId: c.id, User: c.user, Resource: c.resource,
+		Org: c.org, App: c.app, ConnectionId: c.id, User: c.user, Resource: c.resource, Kicked: c.kicked.Load(),
 	})
 	if err != nil {
 		c.srv.logger.Warn("presence was not told of a closed connection", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)

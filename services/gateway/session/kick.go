@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -33,8 +35,13 @@ func disconnect(conns []*conn, d *busv1.Disconnect) {
 	}
 }
 
-// kick tells the device why its login ends and closes. A device that is told
-// does not come back by itself.
+// kickGrace is what a device that was told why its login ends gets to close its
+// side. An official SDK that finds the socket closing while it has something to
+// send reconnects and logs in again, kicked or not.
+const kickGrace = 500 * time.Millisecond
+
+// kick tells the device why its login ends, has presence forget it, and closes
+// a moment later. Until then the device is neither heard nor told anything.
 func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
 	c.srv.metrics.kicks.WithLabelValues(op.String()).Inc()
 	payload, err := proto.Marshal(&msyncv1.StatisticsBody{Operation: op.Enum()})
@@ -42,7 +49,21 @@ func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
 		now := c.srv.now()
 		c.sendDirect(encodeEvent(c.appKey, int32(msyncv1.Meta_STATISTIC), c.srv.eventID(), c.user, c.user, now, payload))
 	}
-	c.shutdown(closeNormal, "login ended")
+	if c.kicked.Swap(true) {
+		return
+	}
+	c.srv.writers.Go(func() {
+		ctx, cancel := c.srv.callContext()
+		defer cancel()
+		grace := time.NewTimer(kickGrace)
+		defer grace.Stop()
+		c.depart(ctx)
+		select {
+		case <-grace.C:
+		case <-ctx.Done():
+		}
+		c.shutdown(closeNormal, "login ended")
+	})
 }
 
 // eventID is an ID for a meta that the gateway makes itself.

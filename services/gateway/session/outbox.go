@@ -80,8 +80,12 @@ func appendHeader(b []byte, op byte, n int) []byte {
 }
 
 // send queues one binary message. It never blocks; a connection that is closing
-// takes nothing more.
-func (c *conn) send(frame []byte) { c.enqueue(finBinary, frame, false) }
+// or about to be takes nothing more.
+func (c *conn) send(frame []byte) {
+	if !c.kicked.Load() {
+		c.enqueue(finBinary, frame, false)
+	}
+}
 
 // shutdown queues a close frame as the last one. The reader ends when the device
 // has closed its side, or shortly after.

@@ -47,8 +47,10 @@ func benchGateway(b *testing.B) (*gateway.Gateway, string) {
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
 	messagingv1.RegisterMessagingServiceServer(ch, benchMessaging{})
 	limiterv1.RegisterLimiterServiceServer(ch, benchLimiter{})
-	app := &catalog.App{Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
-		Keys: []token.Key{{ID: 1, Secret: []byte("a secret of some length")}}}
+	app := &catalog.App{
+		Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
+		Keys: []token.Key{{ID: 1, Secret: []byte("a secret of some length")}},
+	}
 	g, err := gateway.New(b.Context(), gateway.Config{Listen: "127.0.0.1:0", AccessLogEvery: 100}, gateway.Deps{
 		Conns: gateway.Conns{Account: ch.Conn(), Messaging: ch.Conn(), Presence: ch.Conn(), Limiter: ch.Conn()},
 		Apps:  apps{"acme/chat": app}, Revocations: nothingRevoked{}, Logger: logger, Registerer: prometheus.NewRegistry(),

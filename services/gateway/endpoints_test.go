@@ -12,13 +12,17 @@ import (
 )
 
 func amelia() *accountv1.User {
-	return &accountv1.User{Uuid: "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77", Created: 1700000000123, Modified: 1700000000123,
-		Username: "amelia", Activated: true, Nickname: proto.String("Amelia P.")}
+	return &accountv1.User{
+		Uuid: "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77", Created: 1700000000123, Modified: 1700000000123,
+		Username: "amelia", Activated: true, Nickname: proto.String("Amelia P."),
+	}
 }
 
 func bruno() *accountv1.User {
-	return &accountv1.User{Uuid: "6c1f5550-7a55-11ee-9c3b-57c2aa41be02", Created: 1700000000125, Modified: 1700000000125,
-		Username: "bruno", Activated: true}
+	return &accountv1.User{
+		Uuid: "6c1f5550-7a55-11ee-9c3b-57c2aa41be02", Created: 1700000000125, Modified: 1700000000125,
+		Username: "bruno", Activated: true,
+	}
 }
 
 const (
@@ -59,7 +63,8 @@ func TestAnswers(t *testing.T) {
 			name: "register one", method: "POST", path: "/users", body: `{"username":"amelia","password":"s3cret-1","nickname":"Amelia P."}`,
 			rpc: accountv1.UserService_RegisterUsers_FullMethodName, rule: "register_user",
 			asked: &accountv1.RegisterUsersRequest{Org: "acme", App: "chat", Users: []*accountv1.NewUser{
-				{Username: proto.String("amelia"), Password: proto.String("s3cret-1"), Nickname: proto.String("Amelia P.")}}},
+				{Username: proto.String("amelia"), Password: proto.String("s3cret-1"), Nickname: proto.String("Amelia P.")},
+			}},
 			answer: &accountv1.RegisterUsersResponse{Users: []*accountv1.User{amelia()}},
 			want:   `{"action":"post",` + appJSON + `,"path":"/users","uri":"` + base + `/users","entities":[` + ameliaJSON + `],` + timesJSON + `}`,
 		},
@@ -67,9 +72,12 @@ func TestAnswers(t *testing.T) {
 			name: "register many", method: "POST", path: "/users", body: `[{"username":"amelia","password":"a"},{"username":"carla","password":"c"}]`,
 			rpc: accountv1.UserService_RegisterUsers_FullMethodName, rule: "register_users_batch",
 			asked: &accountv1.RegisterUsersRequest{Org: "acme", App: "chat", Batch: true, Users: []*accountv1.NewUser{
-				{Username: proto.String("amelia"), Password: proto.String("a")}, {Username: proto.String("carla"), Password: proto.String("c")}}},
-			answer: &accountv1.RegisterUsersResponse{Batch: true, Users: []*accountv1.User{amelia(), bruno()},
-				Failures: []*accountv1.RegisterFailure{{Username: "carla", Reason: "the carla already exists"}}},
+				{Username: proto.String("amelia"), Password: proto.String("a")}, {Username: proto.String("carla"), Password: proto.String("c")},
+			}},
+			answer: &accountv1.RegisterUsersResponse{
+				Batch: true, Users: []*accountv1.User{amelia(), bruno()},
+				Failures: []*accountv1.RegisterFailure{{Username: "carla", Reason: "the carla already exists"}},
+			},
 			want: `{"action":"post",` + appJSON + `,"path":"/users","uri":"` + base + `/users","entities":[` + ameliaJSON + `,` + brunoJSON +
 				`],"data":[{"username":"carla","registerUserFailReason":"the carla already exists"}],` + timesJSON + `}`,
 		},
@@ -172,16 +180,20 @@ func TestAnswers(t *testing.T) {
 			name: "do not disturb", method: "PUT", path: "/users/amelia",
 			body: `{"notification_no_disturbing":true,"notification_no_disturbing_start":"22","notification_no_disturbing_end":7,"notification_ignore_184524748161025":true}`,
 			rpc:  accountv1.UserService_UpdatePushSettings_FullMethodName, rule: "set_push_do_not_disturb",
-			asked: &accountv1.UpdatePushSettingsRequest{Org: "acme", App: "chat", Username: "amelia", NotificationNoDisturbing: proto.Bool(true),
-				NotificationNoDisturbingStart: proto.Int32(22), NotificationNoDisturbingEnd: proto.Int32(7), NotificationIgnore: map[string]bool{"184524748161025": true}},
+			asked: &accountv1.UpdatePushSettingsRequest{
+				Org: "acme", App: "chat", Username: "amelia", NotificationNoDisturbing: proto.Bool(true),
+				NotificationNoDisturbingStart: proto.Int32(22), NotificationNoDisturbingEnd: proto.Int32(7), NotificationIgnore: map[string]bool{"184524748161025": true},
+			},
 			answer: &accountv1.UpdatePushSettingsResponse{User: amelia()},
 			want:   `{"action":"put",` + appJSON + `,"path":"/users","uri":"` + base + `/users","entities":[` + ameliaJSON + `],` + timesJSON + `}`,
 		},
 		{
 			name: "set attributes", method: "PUT", path: "/metadata/user/amelia", body: `nickname=Amelia&avatarurl=https%3A%2F%2Fcdn.example.com%2Fa.png&gender=2`,
 			rpc: accountv1.AttributeService_SetUserAttributes_FullMethodName, rule: "set_user_attributes",
-			asked: &accountv1.SetUserAttributesRequest{Org: "acme", App: "chat", Username: "amelia",
-				Attributes: map[string]string{"nickname": "Amelia", "avatarurl": "https://cdn.example.com/a.png", "gender": "2"}},
+			asked: &accountv1.SetUserAttributesRequest{
+				Org: "acme", App: "chat", Username: "amelia",
+				Attributes: map[string]string{"nickname": "Amelia", "avatarurl": "https://cdn.example.com/a.png", "gender": "2"},
+			},
 			answer: &accountv1.SetUserAttributesResponse{Attributes: map[string]string{"nickname": "Amelia", "avatarurl": "https://cdn.example.com/a.png", "gender": "2"}},
 			want:   `{"data":{"nickname":"Amelia","avatarurl":"https://cdn.example.com/a.png","gender":"2"},` + timesJSON + `}`,
 		},
@@ -202,7 +214,8 @@ func TestAnswers(t *testing.T) {
 			rpc: accountv1.AttributeService_BatchGetUserAttributes_FullMethodName, rule: "get_users_attributes_batch",
 			asked: &accountv1.BatchGetUserAttributesRequest{Org: "acme", App: "chat", Targets: []string{"amelia", "nobody", "amelia"}, Properties: []string{"nickname"}},
 			answer: &accountv1.BatchGetUserAttributesResponse{Users: []*accountv1.UserAttributes{
-				{Username: "amelia", Attributes: map[string]string{"nickname": "Amelia"}}, {Username: "nobody"}, {Username: "amelia", Attributes: map[string]string{"nickname": "Amelia"}}}},
+				{Username: "amelia", Attributes: map[string]string{"nickname": "Amelia"}}, {Username: "nobody"}, {Username: "amelia", Attributes: map[string]string{"nickname": "Amelia"}},
+			}},
 			want: `{"data":{"amelia":{"nickname":"Amelia"},"nobody":{}},` + timesJSON + `}`,
 		},
 		{
@@ -272,7 +285,8 @@ func TestAnswers(t *testing.T) {
 			name: "mutes", method: "GET", path: "/mutes?pageNum=1&pageSize=10", rpc: accountv1.MuteService_ListGlobalMutes_FullMethodName, rule: "list_global_mutes",
 			asked: &accountv1.ListGlobalMutesRequest{Org: "acme", App: "chat", PageNum: proto.Int32(1), PageSize: proto.Int32(10)},
 			answer: &accountv1.ListGlobalMutesResponse{Unixtime: 1700002420, Mutes: []*accountv1.GlobalMute{
-				{Username: "dario", Kind: "chat", Seconds: 580}, {Username: "dario", Kind: "groupchat", Seconds: -1}, {Username: "edda", Kind: "chatroom"}}},
+				{Username: "dario", Kind: "chat", Seconds: 580}, {Username: "dario", Kind: "groupchat", Seconds: -1}, {Username: "edda", Kind: "chatroom"},
+			}},
 			want: `{"path":"/mutes","uri":"` + base + `/mutes",` + appJSON +
 				`,"action":"get","data":{"data":[{"username":"dario","chat":580},{"username":"dario","groupchat":-1},{"username":"edda","chatroom":0}],"unixtime":1700002420},` + timesJSON + `}`,
 		},
@@ -328,7 +342,8 @@ func TestAnswers(t *testing.T) {
 			asked: &presencev1.SubscribePresenceRequest{Org: "acme", App: "chat", Username: "amelia", Expiry: "3600", Usernames: []string{"bruno", "carla"}},
 			answer: &presencev1.SubscribePresenceResponse{Result: []*presencev1.Presence{
 				{Uid: "bruno", LastTime: 1700002000, Expiry: 1700005600, Ext: "in a meeting", Status: map[string]string{"android_7f01": "1", "web_0c22": "0"}},
-				{Uid: "carla", Expiry: 1700005600}}},
+				{Uid: "carla", Expiry: 1700005600},
+			}},
 			want: `{"result":[{"uid":"bruno","last_time":"1700002000","expiry":"1700005600","ext":"in a meeting","status":{"android_7f01":"1","web_0c22":"0"}},
 				{"uid":"carla","last_time":"0","expiry":"1700005600","ext":"","status":{}}]}`,
 		},
@@ -357,15 +372,18 @@ func TestAnswers(t *testing.T) {
 			rpc: presencev1.PresenceService_ListPresenceSubscriptions_FullMethodName, rule: "list_presence_subscriptions",
 			asked: &presencev1.ListPresenceSubscriptionsRequest{Org: "acme", App: "chat", Username: "amelia", PageNum: 1, PageSize: 100},
 			answer: &presencev1.ListPresenceSubscriptionsResponse{Total: 2, Subscriptions: []*presencev1.PresenceSubscription{
-				{Uid: "bruno", Expiry: 1700005600}, {Uid: "carla", Expiry: 1700005600}}},
+				{Uid: "bruno", Expiry: 1700005600}, {Uid: "carla", Expiry: 1700005600},
+			}},
 			want: `{"result":{"totalnum":"2","sublist":[{"uid":"bruno","expiry":"1700005600"},{"uid":"carla","expiry":"1700005600"}]}}`,
 		},
 		{
 			name: "send to users", method: "POST", path: "/messages/users",
 			body: `{"from":"shop","to":["lena","Omar","LENA"],"type":"txt","body":{"msg":"<hi> \u00e9"},"ext":{"k": 1},"sync_device":true,"routetype":"ROUTE_ONLINE","msg_timestamp":"1700000000000"}`,
 			rpc:  messagingv1.MessagingService_SendToUsers_FullMethodName, rule: "send_message_users", cost: 2,
-			asked: &messagingv1.SendToUsersRequest{Org: "acme", App: "chat", From: proto.String("shop"), To: []string{"lena", "Omar", "LENA"}, Type: "txt",
-				Body: []byte(`{"msg":"<hi> \u00e9"}`), Ext: []byte(`{"k": 1}`), SyncDevice: true, Routetype: "ROUTE_ONLINE", MsgTimestamp: 1700000000000},
+			asked: &messagingv1.SendToUsersRequest{
+				Org: "acme", App: "chat", From: proto.String("shop"), To: []string{"lena", "Omar", "LENA"}, Type: "txt",
+				Body: []byte(`{"msg":"<hi> \u00e9"}`), Ext: []byte(`{"k": 1}`), SyncDevice: true, Routetype: "ROUTE_ONLINE", MsgTimestamp: 1700000000000,
+			},
 			answer: &messagingv1.SendToUsersResponse{Results: []*messagingv1.SendResult{{Target: "lena", MessageId: "1212345678901234567"}, {Target: "omar", MessageId: "1212345678901234568"}}},
 			want: `{"path":"/messages/users","uri":"` + base + `/messages/users",` + appJSON +
 				`,"action":"post","data":{"lena":"1212345678901234567","omar":"1212345678901234568"},` + timesJSON + `}`,

@@ -48,8 +48,10 @@ func TestLeniency(t *testing.T) {
 	r.answer(accountv1.UserService_DeactivateUser_FullMethodName, &accountv1.DeactivateUserResponse{User: amelia()}, nil)
 	r.answer(accountv1.AttributeService_SetUserAttributes_FullMethodName, &accountv1.SetUserAttributesResponse{}, nil)
 	const good = `{"to":["a"],"type":"txt","body":{"msg":"x"}}`
-	for _, contentType := range []string{"", "application/json", "application/json; charset=utf-8", "application/json;charset=GBK", "Application/JSON",
-		"application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=UTF-8"} {
+	for _, contentType := range []string{
+		"", "application/json", "application/json; charset=utf-8", "application/json;charset=GBK", "Application/JSON",
+		"application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=UTF-8",
+	} {
 		got := r.do(request{method: "POST", path: "/acme/chat/messages/users", body: good, header: map[string]string{"Content-Type": contentType, "Accept": "text/html"}})
 		require.Equal(t, 200, got.status, "%q: %s", contentType, got.text)
 	}
@@ -58,8 +60,12 @@ func TestLeniency(t *testing.T) {
 		require.Equal(t, 200, got.status, "without a body its label does not matter: %q: %s", contentType, got.text)
 	}
 	for _, c := range []struct{ contentType, body string }{
-		{"application/x-www-form-urlencoded", "a=1"}, {"application/x-www-form-urlencoded;charset=UTF-8", "a=1"}, {"application/json", `{"a":"1"}`},
-		{"application/x-www-form-urlencoded", `{"a":"1"}`}, {"", "a=1"}, {"", `{"a":"1"}`},
+		{"application/x-www-form-urlencoded", "a=1"},
+		{"application/x-www-form-urlencoded;charset=UTF-8", "a=1"},
+		{"application/json", `{"a":"1"}`},
+		{"application/x-www-form-urlencoded", `{"a":"1"}`},
+		{"", "a=1"},
+		{"", `{"a":"1"}`},
 	} {
 		got := r.do(request{method: "PUT", path: "/acme/chat/metadata/user/amelia", body: c.body, header: map[string]string{"Content-Type": c.contentType}})
 		require.Equal(t, 200, got.status, "%v: %s", c, got.text)
@@ -322,7 +328,8 @@ func TestCORS(t *testing.T) {
 	r := newRig(t)
 	for _, asked := range []string{"authorization", "restrict-access, authorization", "x-requested-with, share-secret, authorization", "content-type,x-anything"} {
 		got := r.do(request{method: "OPTIONS", path: "/acme/chat/chatfiles", token: "-", header: map[string]string{
-			"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": asked}})
+			"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": asked,
+		}})
 		require.Equal(t, 200, got.status)
 		require.Equal(t, asked, got.header.Get("Access-Control-Allow-Headers"))
 		for _, m := range []string{"GET", "POST", "PUT", "DELETE"} {

@@ -169,10 +169,14 @@ func newRig(t *testing.T, change ...func(*gateway.Config, *gateway.Deps)) *rig {
 	}
 	r := &rig{
 		backend: &backend{answers: make(map[string]answerer)}, t: t,
-		app: &catalog.App{Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
-			Registration: catalog.RegistrationAuthorized, Keys: key("acme/chat")},
-		open: &catalog.App{Org: "acme", Name: "open", Key: "acme#open", Number: 2, UUID: appUUID,
-			Registration: catalog.RegistrationOpen, Keys: key("acme/open")},
+		app: &catalog.App{
+			Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
+			Registration: catalog.RegistrationAuthorized, Keys: key("acme/chat"),
+		},
+		open: &catalog.App{
+			Org: "acme", Name: "open", Key: "acme#open", Number: 2, UUID: appUUID,
+			Registration: catalog.RegistrationOpen, Keys: key("acme/open"),
+		},
 		reg: prometheus.NewRegistry(),
 	}
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), prometheus.NewRegistry()))

@@ -45,25 +45,43 @@ func TestVerify(t *testing.T) {
 		want                auth.Principal
 		reason, message     string
 	}{
-		{name: "app", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", later),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued, ExpiresAt: later}},
-		{name: "app, older key, for ever", org: "demo", app: "chat", raw: sign(chat, keys[1], token.App, "", time.Time{}),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued}},
-		{name: "user", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "amelia", later),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.User, User: "amelia", IssuedAt: issued, ExpiresAt: later}},
+		{
+			name: "app", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", later),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued, ExpiresAt: later},
+		},
+		{
+			name: "app, older key, for ever", org: "demo", app: "chat", raw: sign(chat, keys[1], token.App, "", time.Time{}),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued},
+		},
+		{
+			name: "user", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "amelia", later),
+			want: auth.Principal{AppKey: "demo#chat", Kind: auth.User, User: "amelia", IssuedAt: issued, ExpiresAt: later},
+		},
 		{name: "unknown app", org: "demo", app: "nothing", raw: "x", reason: errs.ReasonAppNotFound},
-		{name: "no token", org: "demo", app: "chat", reason: errs.ReasonUnauthorized,
-			message: "Unable to authenticate due to expired access token"},
-		{name: "expired", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", now), reason: errs.ReasonUnauthorized,
-			message: "Unable to authenticate due to expired access token"},
-		{name: "revoked", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "bruno", later), reason: errs.ReasonUnauthorized,
-			message: "Unable to authenticate due to expired access token"},
-		{name: "no token at all", org: "demo", app: "chat", raw: "nonsense", reason: errs.ReasonBadToken,
-			message: "Unable to authenticate due to corrupt access token"},
-		{name: "of another app", org: "demo", app: "chat", raw: sign(other, other.Keys[0], token.App, "", later), reason: errs.ReasonBadToken,
-			message: "Unable to authenticate"},
-		{name: "unknown key", org: "demo", app: "chat", raw: sign(chat, token.Key{ID: 9, Secret: keys[0].Secret}, token.App, "", later),
-			reason: errs.ReasonBadToken, message: "Unable to authenticate"},
+		{
+			name: "no token", org: "demo", app: "chat", reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token",
+		},
+		{
+			name: "expired", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", now), reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token",
+		},
+		{
+			name: "revoked", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "bruno", later), reason: errs.ReasonUnauthorized,
+			message: "Unable to authenticate due to expired access token",
+		},
+		{
+			name: "no token at all", org: "demo", app: "chat", raw: "nonsense", reason: errs.ReasonBadToken,
+			message: "Unable to authenticate due to corrupt access token",
+		},
+		{
+			name: "of another app", org: "demo", app: "chat", raw: sign(other, other.Keys[0], token.App, "", later), reason: errs.ReasonBadToken,
+			message: "Unable to authenticate",
+		},
+		{
+			name: "unknown key", org: "demo", app: "chat", raw: sign(chat, token.Key{ID: 9, Secret: keys[0].Secret}, token.App, "", later),
+			reason: errs.ReasonBadToken, message: "Unable to authenticate",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

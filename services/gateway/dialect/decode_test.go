@@ -25,8 +25,10 @@ func TestDecode(t *testing.T) {
 	}{
 		{name: "nothing", into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{}},
 		{name: "only space", body: " \n", into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{}},
-		{name: "both names, unknown ones", body: `{"autoCreateUser":true,"auto_create_user":false,"timestamp":17,"x":{"y":[1]}}`,
-			into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{}},
+		{
+			name: "both names, unknown ones", body: `{"autoCreateUser":true,"auto_create_user":false,"timestamp":17,"x":{"y":[1]}}`,
+			into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{},
+		},
 		{name: "names are case-sensitive", body: `{"Username":"a","USERNAME":"b"}`, into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{}},
 		{name: "number as string", body: `{"ttl":"1024000"}`, into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{Ttl: i64(1024000)}},
 		{name: "number with fraction zero", body: `{"ttl":7.0}`, into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{Ttl: i64(7)}},
@@ -54,23 +56,33 @@ func TestDecode(t *testing.T) {
 		{name: "the last of two", body: `{"username":"a","username":"b"}`, into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{Username: "b"}},
 		{name: "the app stands in the path", body: `{"org":"x","app":"y"}`, into: &accountv1.IssueTokenRequest{}, want: &accountv1.IssueTokenRequest{}},
 
-		{name: "password, both spellings", body: `{"newpassword":"n","oldPassword":"o"}`, into: &accountv1.ChangePasswordRequest{},
-			want: &accountv1.ChangePasswordRequest{Newpassword: "n", Oldpassword: str("o")}},
-		{name: "password, only the gateway says who calls", body: `{"newpassword":"n","check_old":true,"checkOld":true}`, into: &accountv1.ChangePasswordRequest{},
-			want: &accountv1.ChangePasswordRequest{Newpassword: "n"}},
+		{
+			name: "password, both spellings", body: `{"newpassword":"n","oldPassword":"o"}`, into: &accountv1.ChangePasswordRequest{},
+			want: &accountv1.ChangePasswordRequest{Newpassword: "n", Oldpassword: str("o")},
+		},
+		{
+			name: "password, only the gateway says who calls", body: `{"newpassword":"n","check_old":true,"checkOld":true}`, into: &accountv1.ChangePasswordRequest{},
+			want: &accountv1.ChangePasswordRequest{Newpassword: "n"},
+		},
 
 		{name: "register, nothing", into: &accountv1.RegisterUsersRequest{}, want: &accountv1.RegisterUsersRequest{Users: []*accountv1.NewUser{{}}}},
-		{name: "register, only the gateway says who calls", body: `{"username":"a","anonymous":true,"batch":true,"users":[{}]}`, into: &accountv1.RegisterUsersRequest{},
-			want: &accountv1.RegisterUsersRequest{Users: []*accountv1.NewUser{{Username: str("a")}}}},
+		{
+			name: "register, only the gateway says who calls", body: `{"username":"a","anonymous":true,"batch":true,"users":[{}]}`, into: &accountv1.RegisterUsersRequest{},
+			want: &accountv1.RegisterUsersRequest{Users: []*accountv1.NewUser{{Username: str("a")}}},
+		},
 		{name: "register, empty array", body: `[]`, into: &accountv1.RegisterUsersRequest{}, want: &accountv1.RegisterUsersRequest{Batch: true}},
 		{name: "register, array of names", body: `["a"]`, into: &accountv1.RegisterUsersRequest{}},
 		{name: "register, array with null", body: `[null]`, into: &accountv1.RegisterUsersRequest{}},
 		{name: "register, name is a number", body: `{"username":7}`, into: &accountv1.RegisterUsersRequest{}},
 
-		{name: "push, hours as strings", body: `{"notification_no_disturbing_start":"22","notification_no_disturbing_end":7}`, into: &accountv1.UpdatePushSettingsRequest{},
-			want: &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingStart: i32(22), NotificationNoDisturbingEnd: i32(7)}},
-		{name: "push, groups", body: `{"notification_ignore_17":true,"notification_ignore_18":"false","notification_ignore_19":null,"notification_ignore":{"1":true},"notification_ignore_":true}`,
-			into: &accountv1.UpdatePushSettingsRequest{}, want: &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"17": true, "18": false}}},
+		{
+			name: "push, hours as strings", body: `{"notification_no_disturbing_start":"22","notification_no_disturbing_end":7}`, into: &accountv1.UpdatePushSettingsRequest{},
+			want: &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingStart: i32(22), NotificationNoDisturbingEnd: i32(7)},
+		},
+		{
+			name: "push, groups", body: `{"notification_ignore_17":true,"notification_ignore_18":"false","notification_ignore_19":null,"notification_ignore":{"1":true},"notification_ignore_":true}`,
+			into: &accountv1.UpdatePushSettingsRequest{}, want: &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"17": true, "18": false}},
+		},
 		{name: "push, group is a number", body: `{"notification_ignore_17":1}`, into: &accountv1.UpdatePushSettingsRequest{}},
 		{name: "push, hour too large", body: `{"notification_no_disturbing_start":2147483648}`, into: &accountv1.UpdatePushSettingsRequest{}},
 
@@ -79,12 +91,18 @@ func TestDecode(t *testing.T) {
 		{name: "unsubscribe, numbers", body: `[1]`, into: &presencev1.UnsubscribePresenceRequest{}},
 		{name: "unsubscribe, one name", body: `"a"`, into: &presencev1.UnsubscribePresenceRequest{}},
 
-		{name: "attributes, form", body: `nickname=A+B&sign=%E4%BD%A0&sign=2&empty=`, form: true, into: &accountv1.SetUserAttributesRequest{},
-			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"nickname": "A B", "sign": "2", "empty": ""}}},
-		{name: "attributes, JSON labelled as a form", body: `{"nickname":"A"}`, form: true, into: &accountv1.SetUserAttributesRequest{},
-			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"nickname": "A"}}},
-		{name: "attributes, JSON scalars", body: `{"gender":2,"b":true}`, into: &accountv1.SetUserAttributesRequest{},
-			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"gender": "2", "b": "true"}}},
+		{
+			name: "attributes, form", body: `nickname=A+B&sign=%E4%BD%A0&sign=2&empty=`, form: true, into: &accountv1.SetUserAttributesRequest{},
+			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"nickname": "A B", "sign": "2", "empty": ""}},
+		},
+		{
+			name: "attributes, JSON labelled as a form", body: `{"nickname":"A"}`, form: true, into: &accountv1.SetUserAttributesRequest{},
+			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"nickname": "A"}},
+		},
+		{
+			name: "attributes, JSON scalars", body: `{"gender":2,"b":true}`, into: &accountv1.SetUserAttributesRequest{},
+			want: &accountv1.SetUserAttributesRequest{Attributes: map[string]string{"gender": "2", "b": "true"}},
+		},
 		{name: "attributes, JSON object inside", body: `{"a":{}}`, into: &accountv1.SetUserAttributesRequest{}},
 		{name: "attributes, broken escape", body: `a=%zz`, form: true, into: &accountv1.SetUserAttributesRequest{}},
 		{name: "attributes, no UTF-8", body: `a=%ff`, form: true, into: &accountv1.SetUserAttributesRequest{}},
@@ -94,14 +112,22 @@ func TestDecode(t *testing.T) {
 		{name: "targets with null", body: `{"targets":[null]}`, into: &accountv1.BatchGetUserAttributesRequest{}},
 
 		{name: "send, nothing", into: &messagingv1.SendToUsersRequest{}, want: &messagingv1.SendToUsersRequest{}},
-		{name: "send, all", body: ` { "from" : "shop" , "to" : [ "a" , "b" ] , "type":"cmd","body":{"action":"x"},"ext":{"deep":[{"a":"}]"}]},"sync_device":"true","routetype":"ROUTE_ONLINE","msg_timestamp":"17"} `,
-			into: &messagingv1.SendToUsersRequest{}, want: &messagingv1.SendToUsersRequest{From: str("shop"), To: []string{"a", "b"}, Type: "cmd", Body: []byte(`{"action":"x"}`),
-				Ext: []byte(`{"deep":[{"a":"}]"}]}`), SyncDevice: true, Routetype: "ROUTE_ONLINE", MsgTimestamp: 17}},
+		{
+			name: "send, all", body: ` { "from" : "shop" , "to" : [ "a" , "b" ] , "type":"cmd","body":{"action":"x"},"ext":{"deep":[{"a":"}]"}]},"sync_device":"true","routetype":"ROUTE_ONLINE","msg_timestamp":"17"} `,
+			into: &messagingv1.SendToUsersRequest{}, want: &messagingv1.SendToUsersRequest{
+				From: str("shop"), To: []string{"a", "b"}, Type: "cmd", Body: []byte(`{"action":"x"}`),
+				Ext: []byte(`{"deep":[{"a":"}]"}]}`), SyncDevice: true, Routetype: "ROUTE_ONLINE", MsgTimestamp: 17,
+			},
+		},
 		{name: "send, empty from is not absent", body: `{"from":""}`, into: &messagingv1.SendToUsersRequest{}, want: &messagingv1.SendToUsersRequest{From: str("")}},
-		{name: "send, null is the service's business", body: `{"ext":null,"body":null,"from":null,"to":null}`, into: &messagingv1.SendToUsersRequest{},
-			want: &messagingv1.SendToUsersRequest{Ext: []byte("null"), Body: []byte("null")}},
-		{name: "send, so is what is no object", body: `{"ext":"x","body":7}`, into: &messagingv1.SendToUsersRequest{},
-			want: &messagingv1.SendToUsersRequest{Ext: []byte(`"x"`), Body: []byte("7")}},
+		{
+			name: "send, null is the service's business", body: `{"ext":null,"body":null,"from":null,"to":null}`, into: &messagingv1.SendToUsersRequest{},
+			want: &messagingv1.SendToUsersRequest{Ext: []byte("null"), Body: []byte("null")},
+		},
+		{
+			name: "send, so is what is no object", body: `{"ext":"x","body":7}`, into: &messagingv1.SendToUsersRequest{},
+			want: &messagingv1.SendToUsersRequest{Ext: []byte(`"x"`), Body: []byte("7")},
+		},
 		{name: "send, one target without array", body: `{"to":"a"}`, into: &messagingv1.SendToUsersRequest{}},
 		{name: "send, from is a number", body: `{"from":7}`, into: &messagingv1.SendToUsersRequest{}},
 		{name: "send, type is a number", body: `{"type":7}`, into: &messagingv1.SendToUsersRequest{}},
@@ -127,8 +153,10 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeBrokenJSON(t *testing.T) {
 	t.Parallel()
-	for _, m := range []proto.Message{&messagingv1.SendToUsersRequest{}, &accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
-		&accountv1.UpdatePushSettingsRequest{}, &presencev1.UnsubscribePresenceRequest{}, &accountv1.SetUserAttributesRequest{}} {
+	for _, m := range []proto.Message{
+		&messagingv1.SendToUsersRequest{}, &accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
+		&accountv1.UpdatePushSettingsRequest{}, &presencev1.UnsubscribePresenceRequest{}, &accountv1.SetUserAttributesRequest{},
+	} {
 		err := dialect.Decode([]byte(`{"to":["a",]}`), false, m)
 		require.True(t, errs.Is(err, errs.ReasonJSON), "%T: %v", m, err)
 		require.Equal(t, "Unexpected character (']' (code 93)): was expecting a value (string, number, object, array, true, false or null) at [line 1, column 12]",

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +21,22 @@ type gatewayParts struct {
 	registration *gatewayreg.Registration
 	sessions     *session.Server
 	front        *gateway.Gateway
+
+	stopping   chan struct{}
+	announcing sync.WaitGroup
+}
+
+// announce tells presence of all connections again whenever the gateway had to
+// register anew, until the gateway stops.
+func (p *gatewayParts) announce() {
+	for {
+		select {
+		case <-p.registration.Renewed():
+			p.sessions.Announce()
+		case <-p.stopping:
+			return
+		}
+	}
 }
 
 func (s *Server) startGateway(ctx context.Context) (stopper, error) {
@@ -71,7 +88,8 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := &gatewayParts{registration: registration, sessions: sessions, front: front}
+	parts := &gatewayParts{registration: registration, sessions: sessions, front: front, stopping: make(chan struct{})}
+	parts.announcing.Go(parts.announce)
 	if err := sessions.Start(ctx); err != nil {
 		return nil, errors.Join(err, parts.Stop(ctx))
 	}
@@ -85,5 +103,8 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 // Stop takes no new calls or connections, ends those there are, and only then
 // gives up the name under which the connections are known.
 func (p *gatewayParts) Stop(ctx context.Context) error {
-	return errors.Join(p.front.Stop(ctx), p.sessions.Stop(ctx), p.registration.Stop())
+	err := errors.Join(p.front.Stop(ctx), p.sessions.Stop(ctx))
+	close(p.stopping)
+	p.announcing.Wait()
+	return errors.Join(err, p.registration.Stop())
 }

@@ -31,6 +31,7 @@ type conn struct {
 	org, app, appKey      string
 	user, resource        string
 	sessionID, deviceUUID string
+	os, version           string
 	shard                 *shard
 	joined, connected     bool
 

@@ -14,7 +14,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/obs"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 )
 
@@ -130,11 +129,8 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 		return c.refusedBecause(err)
 	}
 	c.connected = true // even a failed call may have entered it
-	_, err = c.srv.presence.Connect(ctx, &presencev1.ConnectRequest{Org: c.org, App: c.app, Connection: &presencev1.Connection{
-		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: c.user, Resource: c.resource, Os: osOf(p, c.resource),
-		Version: p.GetVersion(), Ip: c.ip, Since: c.srv.now(),
-	}})
-	if err != nil {
+	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
+	if err := c.announce(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
 	if err := c.open(); err != nil {

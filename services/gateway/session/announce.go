@@ -1,0 +1,46 @@
+package session
+
+import (
+	"context"
+
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+)
+
+// announce enters the connection with presence.
+func (c *conn) announce(ctx context.Context) error {
+	_, err := c.srv.presence.Connect(ctx, &presencev1.ConnectRequest{Org: c.org, App: c.app, Connection: &presencev1.Connection{
+		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: c.user, Resource: c.resource, Os: c.os,
+		Version: c.version, Ip: c.ip, Since: c.opened,
+	}})
+	return err
+}
+
+// Announce enters all connections with presence again, which may have taken
+// them for gone while this gateway was not registered. It returns when all are
+// told or the server stops.
+func (s *Server) Announce() {
+	s.mu.Lock()
+	all := append([]*conn(nil), s.conns...)
+	s.mu.Unlock()
+	told, failed := 0, 0
+	for _, c := range all {
+		if s.ctx.Err() != nil {
+			return
+		}
+		if !c.in.Load() || c.kicked.Load() {
+			continue
+		}
+		ctx, cancel := s.callContext()
+		err := c.announce(ctx)
+		cancel()
+		if err != nil {
+			failed++
+			s.logger.Debug("presence was not told of a connection", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+			continue
+		}
+		told++
+	}
+	s.logger.Warn("presence was told of all connections again", "connections", told, "failed", failed)
+}

@@ -61,6 +61,7 @@ type Verifier struct {
 	apps    Apps
 	revoked Revocations
 	now     func() time.Time
+	seen    cache
 }
 
 var _ Authenticator = (*Verifier)(nil)
@@ -70,7 +71,7 @@ func NewVerifier(apps Apps, revoked Revocations, now func() time.Time) *Verifier
 	if now == nil {
 		now = time.Now
 	}
-	return &Verifier{apps: apps, revoked: revoked, now: now}
+	return &Verifier{apps: apps, revoked: revoked, now: now, seen: newCache()}
 }
 
 // Verify checks a token for an app. An empty token is the error of a missing
@@ -88,9 +89,17 @@ func (v *Verifier) VerifyFor(a *catalog.App, rawToken string) (Principal, error)
 	if rawToken == "" {
 		return Principal{}, Missing()
 	}
-	claims, err := token.Verify(a.Number, a.Keys, rawToken, v.now())
-	if err != nil {
-		return Principal{}, token.Error(err)
+	now := v.now()
+	claims, ok := v.seen.get(a, rawToken)
+	if !ok {
+		var err error
+		if claims, err = token.Verify(a.Number, a.Keys, rawToken, now); err != nil {
+			return Principal{}, token.Error(err)
+		}
+		v.seen.put(a, rawToken, claims)
+	}
+	if !claims.ExpiresAt.IsZero() && !now.Before(claims.ExpiresAt) {
+		return Principal{}, token.Error(token.ErrExpired)
 	}
 	p := Principal{AppKey: a.Key, Kind: App, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt}
 	if claims.Kind == token.User {

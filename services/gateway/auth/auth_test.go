@@ -103,6 +103,49 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestVerifyAgain asks again about a token that was good: what ended it since
+// counts, and so does another app's view of it.
+func TestVerifyAgain(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(1_700_000_000_000)
+	key := token.Key{ID: 1, Secret: []byte("a secret of demo/chat, long enough")}
+	view := func(number int64, keys ...token.Key) *catalog.App {
+		return &catalog.App{Org: "demo", Name: "chat", Key: "demo#chat", Number: number, Keys: keys}
+	}
+	before := view(7, key)
+	catalog := apps{"demo/chat": before}
+	void := revoked{}
+	v := auth.NewVerifier(catalog, void, func() time.Time { return now })
+	raw := token.Sign(key, token.Claims{Kind: token.User, App: 7, User: "amelia", IssuedAt: now, ExpiresAt: now.Add(time.Hour)})
+	verify := func() error {
+		p, err := v.Verify(t.Context(), "demo", "chat", raw)
+		if err == nil {
+			require.Equal(t, "amelia", p.User)
+			require.Equal(t, auth.User, p.Kind)
+		}
+		return err
+	}
+	require.NoError(t, verify())
+	require.NoError(t, verify())
+
+	void["demo#chat/amelia"] = now.Add(time.Second)
+	require.True(t, errs.Is(verify(), errs.ReasonUnauthorized), "revoked")
+	delete(void, "demo#chat/amelia")
+	require.NoError(t, verify())
+
+	catalog["demo/chat"] = view(7, token.Key{ID: 2, Secret: []byte("another secret of demo/chat")})
+	require.True(t, errs.Is(verify(), errs.ReasonBadToken), "its key is gone")
+	catalog["demo/chat"] = view(8, key)
+	require.True(t, errs.Is(verify(), errs.ReasonBadToken), "it is another app's")
+	catalog["demo/chat"] = before
+	require.NoError(t, verify())
+
+	now = now.Add(time.Hour)
+	require.True(t, errs.Is(verify(), errs.ReasonUnauthorized), "expired")
+	_, err := v.Verify(t.Context(), "demo", "chat", raw+"x")
+	require.True(t, errs.Is(err, errs.ReasonBadToken))
+}
+
 func TestBearer(t *testing.T) {
 	t.Parallel()
 	for header, want := range map[string]string{

@@ -33,7 +33,7 @@ func TestErrorsCross(t *testing.T) {
 			require.Equal(t, e.Reason, got.Reason)
 			require.Equal(t, e.Message, got.Message)
 			require.Equal(t, e.RetryAfter, got.RetryAfter)
-			require.Equal(t, len(e.Metadata), len(got.Metadata))
+			require.Len(t, got.Metadata, len(e.Metadata))
 			require.True(t, errs.Is(fmt.Errorf("wrapped: %w", got), e.Reason))
 		})
 	}

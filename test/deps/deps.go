@@ -128,8 +128,8 @@ var rules = []rule{
 		},
 	},
 	{
-		reason:  "pkg/natsx holds the table of streams and consumers; NATS is reached through it alone",
-		scope:   withTests,
+		reason: "pkg/natsx holds the table of streams and consumers; NATS is reached through it alone",
+		scope:  withTests,
 		// An example stands for a program of somebody else's.
 		applies: not("pkg/natsx", "pkg/embed", "bench", "examples"),
 		forbids: func(_, imp string) bool { return within(imp, natsClient) },

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/chappe-im/chappe/pkg/testkit"
-
 	"github.com/chappe-im/chappe/test/harness"
 )
 

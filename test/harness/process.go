@@ -101,7 +101,7 @@ func StartProcess(t testing.TB, data string) *Process {
 func (p *Process) Kill(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
-	_ = <-p.exited // killed: how it ended is known
+	<-p.exited // killed: how it ended is known
 	p.cmd = nil
 }
 

@@ -3,9 +3,8 @@ package session
 import (
 	"context"
 
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
-
 	"github.com/chappe-im/chappe/pkg/obs"
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
 // announce enters the connection with presence.

@@ -101,7 +101,7 @@ func StartProcess(t testing.TB, data string) *Process {
 func (p *Process) Kill(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
-	<-p.exited // killed: how it ended is known
+	t.Logf("the server was killed: %v", <-p.exited)
 	p.cmd = nil
 }
 

@@ -34,7 +34,7 @@ func suiteCommand() *cobra.Command {
 				return err
 			}
 			if out != "" {
-				if err := os.WriteFile(out, md.Bytes(), 0o600); err != nil {
+				if err := os.WriteFile(out, md.Bytes(), 0o644); err != nil {
 					return err
 				}
 			}

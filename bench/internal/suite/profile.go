@@ -28,12 +28,12 @@ func (s *suite) profile(ctx context.Context, srv *child.Server, name string, f f
 	return errors.Join(err, <-got)
 }
 
-// heap keeps what is in the server's memory while idle connections are open.
-func (s *suite) heap(ctx context.Context, srv *child.Server) error {
+// heap keeps what is in the server's memory.
+func (s *suite) heap(ctx context.Context, srv *child.Server, name string) error {
 	if s.cfg.ProfileDir == "" {
 		return nil
 	}
-	return s.fetch(ctx, srv.Ops+"/debug/pprof/heap?gc=1", "idle.heap.pprof")
+	return s.fetch(ctx, srv.Ops+"/debug/pprof/heap?gc=1", name+".heap.pprof")
 }
 
 func (s *suite) fetch(ctx context.Context, url, name string) error {

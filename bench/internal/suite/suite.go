@@ -249,7 +249,10 @@ func (s *suite) sends(ctx context.Context) (err error) {
 		s.show(r)
 		s.fig.Online = append(s.fig.Online, r)
 	}
-	return s.profile(ctx, srv, "send-online", func() error { _, err := online.Run(ctx); return err })
+	if err := s.profile(ctx, srv, "send-online", func() error { _, err := online.Run(ctx); return err }); err != nil {
+		return err
+	}
+	return s.heap(ctx, srv, "send-online")
 }
 
 // fanout compares deliveries with the bare loop.
@@ -359,5 +362,5 @@ func (s *suite) idle(ctx context.Context) (err error) {
 	}
 	s.show(r)
 	s.fig.Idle = r
-	return s.heap(ctx, srv)
+	return s.heap(ctx, srv, "idle")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -47,7 +48,9 @@ func runServer(ctx context.Context, cfg run.Config, embedded run.Embedded) error
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	logger := obs.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat)
+	log := obs.NewBuffered(os.Stderr)
+	defer log.Close()
+	logger := slog.New(log.Handler(obs.NewLogger(log, cfg.LogLevel, cfg.LogFormat).Handler()))
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)

@@ -21,6 +21,10 @@ type StreamReader struct {
 	failed chan error
 	once   sync.Once
 	closed chan struct{}
+	// ended is closed when reading has ended by itself. It is asked for once:
+	// the client starts a goroutine at each call, which stays as long as the
+	// reader.
+	ended <-chan struct{}
 }
 
 // ReadStream begins to read at a stream place (from 1), taking only the given
@@ -53,6 +57,7 @@ func (c *Conn) ReadStream(ctx context.Context, stream string, from uint64, buffe
 	if err != nil {
 		return nil, errs.Unavailable("stream "+stream, err)
 	}
+	r.ended = r.cc.Closed()
 	return r, nil
 }
 
@@ -63,7 +68,7 @@ func (r *StreamReader) Next(ctx context.Context, into []StreamMsg, limit int) ([
 		into = append(into, m)
 	case err := <-r.failed:
 		return nil, fmt.Errorf("read stream: %w", err)
-	case <-r.cc.Closed():
+	case <-r.ended:
 		return nil, errs.Unavailable("stream", errors.New("its reader ended"))
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -83,7 +88,7 @@ func (r *StreamReader) Next(ctx context.Context, into []StreamMsg, limit int) ([
 func (r *StreamReader) C() <-chan StreamMsg { return r.ch }
 
 // Closed is closed when the reader has ended by itself.
-func (r *StreamReader) Closed() <-chan struct{} { return r.cc.Closed() }
+func (r *StreamReader) Closed() <-chan struct{} { return r.ended }
 
 // Stop ends reading.
 func (r *StreamReader) Stop() {

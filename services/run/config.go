@@ -89,7 +89,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
-	fs.IntVar(&c.Partitions, "partitions", 4, "partitions of the message log; fixed when a cluster first starts")
+	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
 	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
 	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")

@@ -567,7 +567,13 @@ func TestPacedDeliveriesWaitAndOthersDoNot(t *testing.T) {
 	_, err := r.send.SendToUsers(rest(t.Context()), quick)
 	require.NoError(t, err)
 	require.Equal(t, "omar", next(t, other).GetTo())
-	require.Less(t, len(chans[99]), 6, "the other app's message came while this one's were waiting")
+	// Any one of them may have all of its own by now: partitions share the
+	// first burst as they come.
+	arrived := 0
+	for _, ch := range chans {
+		arrived += len(ch)
+	}
+	require.Less(t, arrived, 600, "the other app's message came while this one's were waiting")
 	for _, ch := range chans {
 		for seq := range 6 {
 			require.Equal(t, int64(seq+1), next(t, ch).GetSeq())

@@ -98,10 +98,10 @@ const (
 	// maxGathered bounds the entries of one transaction.
 	maxGathered = 4000
 	// enoughGathered entries are written without waiting for more.
-	enoughGathered = 256
+	enoughGathered = 2000
 	// gatherFor is how long a transaction waits for more entries. Neither the
 	// answer to a sender nor a push waits for the archive.
-	gatherFor = 4 * time.Millisecond
+	gatherFor = 25 * time.Millisecond
 )
 
 func (a *archive) gather(first *batch) []*batch {

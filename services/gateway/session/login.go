@@ -66,6 +66,9 @@ func (c *conn) login(frame, payload []byte) {
 	soon(&c.checkAt, c.srv.now()+c.srv.cfg.CheckInterval.Milliseconds()+jitter(c.srv.cfg.CheckInterval/4))
 	c.in.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
+	// What was pushed before this device listened may have been on its way into
+	// the archive when that was asked: once more, when it must be there.
+	soon(&c.checkAt, c.srv.now()+c.srv.cfg.VerifyDelay.Milliseconds()+jitter(c.srv.cfg.VerifyDelay))
 	c.srv.metrics.logins.WithLabelValues("ok").Inc()
 }
 

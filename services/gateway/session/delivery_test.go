@@ -165,7 +165,6 @@ func settle(r *rig, user string) {
 	r.synced(probe)
 	probe.Close()
 }
-}
 
 func TestPullsAreAlwaysAnswered(t *testing.T) {
 	t.Parallel()

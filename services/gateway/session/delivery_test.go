@@ -135,7 +135,7 @@ func TestUnaskedPages(t *testing.T) {
 	require.Equal(t, []uint64{uint64(two.GetId()), uint64(three.GetId())}, ids(page.GetMetas()))
 	require.NotEqual(t, first.GetNextKey(), page.GetNextKey())
 	four := r.text(t, "ann", "bob", "4")
-	settle(r, "bob")
+	arrived(r, "bob")
 	bob.pull("ann", page.NextKey)
 	page = bob.page()
 	require.Equal(t, []uint64{uint64(four.GetId())}, ids(page.GetMetas()))
@@ -147,7 +147,7 @@ func TestUnaskedPages(t *testing.T) {
 	page = bob.page()
 	require.Equal(t, []uint64{uint64(five.GetId())}, ids(page.GetMetas()))
 	six, seven := r.text(t, "ann", "bob", "6"), r.text(t, "ann", "bob", "7")
-	settle(r, "bob")
+	arrived(r, "bob")
 	bob.pull("ann", page.NextKey)
 	page = bob.page()
 	require.Equal(t, []uint64{uint64(six.GetId()), uint64(seven.GetId())}, ids(page.GetMetas()), "what came meanwhile comes at once")
@@ -155,9 +155,9 @@ func TestUnaskedPages(t *testing.T) {
 	require.Empty(t, bob.unread(), "no answer to the last confirmation came before this one")
 }
 
-// settle waits until a message to another device of the user has come through,
+// arrived waits until a message to another device of the user has come through,
 // so that what was pushed before has been taken in.
-func settle(r *rig, user string) {
+func arrived(r *rig, user string) {
 	r.t.Helper()
 	probe := r.dial(user, msyncclient.Options{Resource: "probe"})
 	_, err := probe.Unread(r.t.Context())

@@ -101,7 +101,7 @@ const (
 	enoughGathered = 2000
 	// gatherFor is how long a transaction waits for more entries. Neither the
 	// answer to a sender nor a push waits for the archive.
-	gatherFor = 25 * time.Millisecond
+	gatherFor = 5 * time.Millisecond
 )
 
 func (a *archive) gather(first *batch) []*batch {

@@ -194,10 +194,35 @@ type position struct {
 	seq                          int64
 }
 
-// confirm moves positions forward, all in one transaction. Positions in
+const (
+	// confirmTries and confirmPause bound how long a position waits for the
+	// archive to make its conversation.
+	confirmTries = 10
+	confirmPause = 30 * time.Millisecond
+)
+
+// confirm moves positions forward. A push runs ahead of the archive, so the
+// first message of a conversation may be confirmed before there is a row for
+// the conversation: such positions are tried again for a moment. Those in
 // conversations or of devices that do not exist are left out.
 func (d *deviceStore) confirm(ctx context.Context, all []position) error {
-	return d.db.Write(ctx, func(tx *sql.Tx) error {
+	for try := 1; ; try++ {
+		early, err := d.confirmOnce(ctx, all)
+		if err != nil || len(early) == 0 || try == confirmTries {
+			return err
+		}
+		if !sleep(ctx, confirmPause) {
+			return errs.From(ctx.Err())
+		}
+		all = early
+	}
+}
+
+// confirmOnce moves positions forward, all in one transaction, and gives back
+// those whose conversation is not there.
+func (d *deviceStore) confirmOnce(ctx context.Context, all []position) (early []position, err error) {
+	err = d.db.Write(ctx, func(tx *sql.Tx) error {
+		early = nil
 		// Parsing this costs far more than running it, and there are thousands.
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
@@ -209,12 +234,24 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) error {
 		}
 		defer func() { _ = move.Close() }()
 		for _, p := range all {
-			if _, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource); err != nil {
+			r, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource)
+			if err != nil {
 				return err
+			}
+			if n, err := r.RowsAffected(); err != nil || n > 0 {
+				continue
+			}
+			var there int
+			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM conversation WHERE app = $1 AND name = $2`, p.app, p.conversation).Scan(&there); err != nil {
+				return err
+			}
+			if there == 0 {
+				early = append(early, p)
 			}
 		}
 		return nil
 	})
+	return early, err
 }
 
 // waiting are the messages of user $2 of app $1 that none of the user's devices

@@ -708,3 +708,26 @@ func TestPushEvents(t *testing.T) {
 	require.Contains(t, got, `plain {"last":1}`, "nothing came in between")
 	require.Empty(t, events)
 }
+
+// A device confirms what it was pushed, which may be before the archive has
+// the conversation's first message.
+func TestConfirmationsMayBeEarly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	_, err := r.sync.OpenDevice(t.Context(), &messagingv1.OpenDeviceRequest{Org: "acme", App: "shop", User: "omar", Resource: "web_1"})
+	require.NoError(t, err)
+	pushed := r.listen("acme#shop", "omar")
+	for i := range 20 {
+		from := fmt.Sprintf("s%d", i)
+		_, err := r.send.SendToUsers(t.Context(), txt(from, "first", "omar"))
+		require.NoError(t, err)
+		d := next(t, pushed)
+		_, err = r.sync.ConfirmDevices(t.Context(), &messagingv1.ConfirmDevicesRequest{Positions: []*messagingv1.DevicePosition{
+			{Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: d.GetConversation(), Seq: d.GetSeq()},
+		}})
+		require.NoError(t, err)
+	}
+	resp, err := r.sync.OpenDevice(t.Context(), &messagingv1.OpenDeviceRequest{Org: "acme", App: "shop", User: "omar", Resource: "web_1"})
+	require.NoError(t, err)
+	require.Empty(t, resp.GetQueues(), "all is confirmed")
+}

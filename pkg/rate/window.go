@@ -43,12 +43,16 @@ type Verdict struct {
 //
 // A Log is not safe for concurrent use.
 type Log struct {
+	// sum is the units of all entries. first and last are the times of the
+	// oldest and the newest, so that most calls read nothing but these: with
+	// many windows, each more line of memory that a call touches costs as much
+	// as all of its arithmetic.
+	sum, first, last int64
 	// ring holds the entries, oldest at head; its length is a power of two or
-	// zero.
+	// zero. A single entry needs no ring: it is sum at first.
 	ring []entry
 	head uint32
 	n    uint32
-	sum  int64
 }
 
 type entry struct {
@@ -59,7 +63,7 @@ type entry struct {
 // minRing is the ring's first size, keepRing the largest that an empty log
 // keeps.
 const (
-	minRing  = 1
+	minRing  = 2
 	keepRing = 16
 )
 
@@ -91,19 +95,31 @@ func (l *Log) Peek(now int64, limit Limit, cost int64) Verdict {
 // the newest entry's time if that is later.
 func (l *Log) Take(now int64, cost int64) int64 {
 	now = l.clamp(now)
-	l.sum += cost
-	if l.n > 0 {
-		if last := l.at(l.n - 1); last.at == now {
-			last.units += cost
-			return now
+	switch {
+	case l.n == 0:
+		l.n, l.first = 1, now
+	case l.last == now:
+		if l.n > 1 {
+			l.at(l.n - 1).units += cost
 		}
+	default:
+		l.add(entry{at: now, units: cost})
 	}
-	if int(l.n) == len(l.ring) {
+	l.sum += cost
+	l.last = now
+	return now
+}
+
+// add enters what is not the first.
+func (l *Log) add(e entry) {
+	if int(l.n) >= len(l.ring) {
 		l.resize(max(minRing, 2*len(l.ring)))
 	}
+	if l.n == 1 {
+		*l.at(0) = entry{at: l.first, units: l.sum}
+	}
 	l.n++
-	*l.at(l.n - 1) = entry{at: now, units: cost}
-	return now
+	*l.at(l.n - 1) = e
 }
 
 // Used gives the units in the window that ends now.
@@ -126,7 +142,7 @@ func (l *Log) Entries() int { return int(l.n) }
 // but comes after it counts as simultaneous.
 func (l *Log) clamp(now int64) int64 {
 	if l.n > 0 {
-		return max(now, l.at(l.n-1).at)
+		return max(now, l.last)
 	}
 	return now
 }
@@ -134,21 +150,24 @@ func (l *Log) clamp(now int64) int64 {
 // expire drops the entries that left the window: an entry made at t is in the
 // interval up to, and without, t+window.
 func (l *Log) expire(now, window int64) {
-	if l.n == 0 || now-l.at(0).at < window {
+	if l.n == 0 || now-l.first < window {
 		return
 	}
-	for l.n > 0 && now-l.at(0).at >= window {
-		l.sum -= l.at(0).units
-		l.head = (l.head + 1) & uint32(len(l.ring)-1)
-		l.n--
-	}
-	switch size := len(l.ring); {
-	case l.n == 0:
-		l.head = 0
-		if size > keepRing {
+	if now-l.last >= window {
+		l.sum, l.n, l.head = 0, 0, 0
+		if len(l.ring) > keepRing {
 			l.ring = nil
 		}
-	case size > keepRing && int(l.n) <= size/8:
+		return
+	}
+	// The newest entry stays, so there are several and the ring has them.
+	for now-l.first >= window {
+		l.sum -= l.ring[l.head].units
+		l.head = (l.head + 1) & uint32(len(l.ring)-1)
+		l.n--
+		l.first = l.ring[l.head].at
+	}
+	if size := len(l.ring); size > keepRing && int(l.n) <= size/8 {
 		l.resize(size / 4)
 	}
 }
@@ -156,6 +175,9 @@ func (l *Log) expire(now, window int64) {
 // retryAfter finds the entry whose expiry frees enough.
 func (l *Log) retryAfter(now int64, limit Limit, cost int64) int64 {
 	need := l.sum + cost - limit.Units
+	if l.n == 1 {
+		return l.first + limit.Window - now
+	}
 	for i := range l.n {
 		e := l.at(i)
 		if need -= e.units; need <= 0 {
@@ -169,17 +191,20 @@ func (l *Log) resetAfter(now, window int64) int64 {
 	if l.n == 0 {
 		return 0
 	}
-	return l.at(l.n-1).at + window - now
+	return l.last + window - now
 }
 
 func (l *Log) at(i uint32) *entry {
 	return &l.ring[(l.head+i)&uint32(len(l.ring)-1)]
 }
 
+// resize moves the entries to a ring of another size.
 func (l *Log) resize(size int) {
 	ring := make([]entry, size)
-	for i := range l.n {
-		ring[i] = *l.at(i)
+	if l.n > 1 {
+		for i := range l.n {
+			ring[i] = *l.at(i)
+		}
 	}
 	l.ring, l.head = ring, 0
 }

@@ -43,30 +43,51 @@ func (b *Buckets) Check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64
 	bucket, hash := bucketOf(rule, c.Rule)
 	s, hash := b.find(app, hash)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	// Read under the lock, so that a shard's log is written in order of time.
 	now := b.clock()
-	g := s.group(now, hash, app, bucket, rule.Limits)
+	g := s.group(now, hash, app, bucket, rule)
+	var v rate.Verdict
+	if perIP := rule.PerIP && c.IP != ""; len(rule.Limits) == 1 && !perIP && !rule.Limits[0].PerUser {
+		// Most calls have but one window.
+		limit := &rule.Limits[0]
+		cost := limit.Cost(c.Cost)
+		if v = g.log.Peek(now, limit.Limit, cost); v.OK {
+			g.log.Take(now, cost)
+		}
+	} else {
+		v = g.check(now, rule, c, perIP)
+	}
+	if t := g.count(rule, c.Rule); v.OK {
+		t.admitted++
+	} else {
+		t.throttled++
+	}
+	s.counts.add(v)
+	s.mu.Unlock()
+	return v, now
+}
 
+// check is Check for a rule with several windows, or with windows for each
+// user or address.
+func (g *group) check(now int64, rule *tier.Rule, c Call, perIP bool) rate.Verdict {
 	// What was found by user and by address, for the second pass.
 	var logs [maxCharged]*rate.Log
 	tightest := rate.Verdict{OK: true, Remaining: tier.Unlimited}
-	perIP := rule.PerIP && c.IP != ""
 	n := 0
-	for i := range g.windows {
-		w := &g.windows[i]
-		cost := w.limit.Cost(c.Cost)
+	for i := range rule.Limits {
+		limit, w := &rule.Limits[i], g.keyed(i, false)
+		cost := limit.Cost(c.Cost)
 		var v rate.Verdict
-		if w.limit.PerUser {
+		if limit.PerUser {
 			// A limit per user has no twin per address: it would cut off the
 			// users behind one.
 			var l *rate.Log
-			l, v = w.users.peek(now, c.User, w.limit.Limit, cost)
+			l, v = w.byUser().peek(now, c.User, limit.Limit, cost)
 			n = note(&logs, n, l)
 		} else {
-			v = w.app.Peek(now, w.limit.Limit, cost)
+			v = g.appLog(i).Peek(now, limit.Limit, cost)
 			if perIP {
-				l, byIP := w.ips.peek(now, c.IP, rate.Limit{Units: w.limit.IPUnits, Window: w.limit.Window}, cost)
+				l, byIP := w.byIP().peek(now, c.IP, rate.Limit{Units: limit.IPUnits, Window: limit.Window}, cost)
 				n = note(&logs, n, l)
 				if rate.Tighter(byIP, v) {
 					v = byIP
@@ -77,26 +98,37 @@ func (b *Buckets) Check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64
 			tightest = v
 		}
 	}
-	t := g.total(ruleID(rule, c.Rule))
 	if !tightest.OK {
-		t.throttled++
-		return tightest, now
+		return tightest
 	}
-	t.admitted++
 	n = 0
-	for i := range g.windows {
-		w := &g.windows[i]
-		cost := w.limit.Cost(c.Cost)
-		if w.limit.PerUser {
-			n = charge(&logs, n, &w.users, now, c.User, cost)
+	for i := range rule.Limits {
+		limit := &rule.Limits[i]
+		cost := limit.Cost(c.Cost)
+		if limit.PerUser {
+			n = charge(&logs, n, &g.keyed(i, true).users, now, c.User, cost)
 			continue
 		}
-		w.app.Take(now, cost)
+		g.appLog(i).Take(now, cost)
 		if perIP {
-			n = charge(&logs, n, &w.ips, now, c.IP, cost)
+			n = charge(&logs, n, &g.keyed(i, true).ips, now, c.IP, cost)
 		}
 	}
-	return tightest, now
+	return tightest
+}
+
+func (w *window) byUser() *keyed {
+	if w == nil {
+		return nil
+	}
+	return w.users
+}
+
+func (w *window) byIP() *keyed {
+	if w == nil {
+		return nil
+	}
+	return w.ips
 }
 
 func note(logs *[maxCharged]*rate.Log, n int, l *rate.Log) int {
@@ -128,5 +160,5 @@ func (b *Buckets) Throttle(app int64, id string, rule *tier.Rule) {
 	s, hash := b.find(app, hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.group(b.clock(), hash, app, bucket, rule.Limits).total(ruleID(rule, id)).throttled++
+	s.group(b.clock(), hash, app, bucket, rule).count(rule, id).throttled++
 }

@@ -47,15 +47,15 @@ func (b *Buckets) Usage(app int64, id string, rule *tier.Rule) []Use {
 	defer s.mu.Unlock()
 	now := b.clock()
 	if g := s.get(hash, app, bucket); g != nil {
-		for _, t := range g.totals {
-			if t.rule == id {
+		g.counts(func(counted string, t total) {
+			if counted == id {
 				past.admitted += t.admitted
 				past.throttled += t.throttled
 			}
-		}
-		if len(g.windows) == len(rule.Limits) {
-			for i := range g.windows {
-				out = append(out, g.windows[i].use(now, &out[i])...)
+		})
+		if len(g.rule.Limits) == len(rule.Limits) {
+			for i := range g.rule.Limits {
+				out = append(out, g.use(i, now, &out[i])...)
 			}
 		}
 	}
@@ -65,19 +65,22 @@ func (b *Buckets) Usage(app int64, id string, rule *tier.Rule) []Use {
 	return out
 }
 
-// use fills in what is used of a window, and adds the address with the highest
-// use if any is known.
-func (w *window) use(now int64, u *Use) []Use {
-	if w.limit.PerUser {
-		u.Used = w.users.highest(now, u.WindowNs)
+// use fills in what is used of the i-th window, and adds the address with the
+// highest use if any is known.
+func (g *group) use(i int, now int64, u *Use) []Use {
+	limit, w := &g.rule.Limits[i], g.keyed(i, false)
+	if limit.PerUser {
+		if w != nil {
+			u.Used = w.users.highest(now, u.WindowNs)
+		}
 		return nil
 	}
-	u.Used = w.app.Used(now, u.WindowNs)
-	if w.ips == nil || w.ips.len() == 0 {
+	u.Used = g.appLog(i).Used(now, u.WindowNs)
+	if w == nil || w.ips == nil || w.ips.len() == 0 {
 		return nil
 	}
 	byIP := *u
-	byIP.Scope, byIP.Limit, byIP.Used = scopeIP, w.limit.IPUnits, w.ips.highest(now, u.WindowNs)
+	byIP.Scope, byIP.Limit, byIP.Used = scopeIP, limit.IPUnits, w.ips.highest(now, u.WindowNs)
 	return []Use{byIP}
 }
 
@@ -107,8 +110,8 @@ func (b *Buckets) Unlisted(app int64, t *tier.Compiled) []string {
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.mu.Lock()
-		for _, x := range s.slots {
-			if g := x.group; g != nil && g.app == app && !strings.HasPrefix(g.bucket, "shared:") && t.Rule(g.bucket).ID == "" {
+		for j := range s.groups {
+			if g := &s.groups[j]; g.app == app && !strings.HasPrefix(g.bucket, "shared:") && t.Rule(g.bucket).ID == "" {
 				ids = append(ids, g.bucket)
 			}
 		}

@@ -38,32 +38,69 @@ type shard struct {
 	mu sync.Mutex
 	table
 	// swept is when idle groups were last dropped.
-	swept int64
-	_     [8]byte // keeps neighbours' locks off this one's cache line
+	swept  int64
+	counts Counts
+	_      [24]byte // keeps neighbours' locks off this one's cache lines
 }
 
-// group is everything that is counted of one bucket of one app. What every
-// check reads comes first.
+// Counts are the decisions made so far.
+type Counts struct{ Admitted, Throttled, TooCostly int64 }
+
+func (c *Counts) add(v rate.Verdict) {
+	switch {
+	case v.OK:
+		c.Admitted++
+	case v.TooCostly:
+		c.TooCostly++
+	default:
+		c.Throttled++
+	}
+}
+
+// Counts sums up the decisions of all checks. They are counted by shard,
+// because a counter that all processors write to costs each of them a trip to
+// the others' caches.
+func (b *Buckets) Counts() (sum Counts) {
+	for i := range b.shards {
+		s := &b.shards[i]
+		s.mu.Lock()
+		sum.Admitted += s.counts.Admitted
+		sum.Throttled += s.counts.Throttled
+		sum.TooCostly += s.counts.TooCostly
+		s.mu.Unlock()
+	}
+	return sum
+}
+
+// group is everything that is counted of one bucket of one app. It is 120
+// bytes, two lines of memory, and most checks need nothing else: what few
+// buckets have is in more.
 type group struct {
-	app     int64
-	bucket  string
+	app    int64
+	bucket string
+	// rule is the one that the windows were made for and that total counts;
+	// another one means that the tier changed, or that rules share the bucket.
+	rule    *tier.Rule
+	more    *more
 	touched int64
-	// limits is the slice that windows was made for; another one means that
-	// the tier changed.
-	limits  []tier.Limit
+	// log is the app's window of the first limit.
+	log rate.Log
+	total
+}
+
+// more is what a group has beyond one window: other limits, users and client
+// addresses, other rules.
+type more struct {
+	// windows are as many as the rule's limits; the app's part of the first is
+	// the group's own log.
 	windows []window
-	// The room of the first window and count, beside the group: most buckets
-	// have one of each.
-	firstWindow [1]window
-	firstTotal  [1]ruleTotal
-	totals      []ruleTotal
+	totals  []ruleTotal
 }
 
 // window counts one limit: for the app, or for each user, and for each client
 // address.
 type window struct {
 	app   rate.Log
-	limit tier.Limit
 	users *keyed
 	ips   *keyed
 }
@@ -129,59 +166,156 @@ func New(clock func() int64) *Buckets {
 // find gives the shard of a bucket of an app, and the hash under which the
 // bucket stands in it. All windows of a bucket are in one shard.
 func (b *Buckets) find(app int64, bucketHash uint64) (*shard, uint64) {
-	// Odd constants spread consecutive app numbers; the high bits of a product
-	// are the good ones, so they choose the shard and are folded down for the
-	// place in its table.
-	h := (bucketHash ^ uint64(app)*0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15 //nolint:gosec // any bits will do
+	h := spread(app, bucketHash)
 	return &b.shards[h>>(64-6)], h ^ h>>32
 }
 
-// group finds or makes the group of a bucket and fits it to its limits. The
+// spread mixes an app and a bucket. Odd constants spread consecutive app
+// numbers; the high bits of a product are the good ones, so they choose the
+// shard and are folded down for the place in its table.
+func spread(app int64, bucketHash uint64) uint64 {
+	return (bucketHash ^ uint64(app)*0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15 //nolint:gosec // any bits will do
+}
+
+// hash is that under which find looks for the group.
+func (g *group) hash() uint64 {
+	h := spread(g.app, tier.BucketHash(g.bucket))
+	return h ^ h>>32
+}
+
+// group finds or makes the group of a bucket and fits it to its rule. The
 // bucket's name should be the tier's own string: comparing it is then a matter
 // of one pointer.
-func (s *shard) group(now int64, hash uint64, app int64, bucket string, limits []tier.Limit) *group {
+func (s *shard) group(now int64, hash uint64, app int64, bucket string, rule *tier.Rule) *group {
 	g := s.get(hash, app, bucket)
 	if g == nil {
-		g = &group{app: app, bucket: bucket}
-		s.put(hash, g)
+		g = s.put(hash, group{app: app, bucket: bucket, rule: rule})
+		if len(rule.Limits) > 1 {
+			g.more = &more{windows: make([]window, len(rule.Limits))}
+		}
 	}
 	g.touched = now
-	if len(g.limits) != len(limits) || (len(limits) > 0 && &g.limits[0] != &limits[0]) {
-		g.fit(limits)
+	if g.rule != rule && !sameLimits(g.rule, rule) {
+		g.fit(rule)
 	}
 	return g
 }
 
-// fit takes over the windows of limits that only changed their count: what
-// was admitted before a change counts against the new limit.
-func (g *group) fit(limits []tier.Limit) {
-	windows := make([]window, len(limits))
-	if g.windows == nil && len(limits) == 1 {
-		windows = g.firstWindow[:]
-	}
-	for i, l := range limits {
-		windows[i].limit = l
-		for _, w := range g.windows {
-			if w.limit.Window == l.Window && w.limit.Messages == l.Messages && w.limit.PerUser == l.PerUser {
-				windows[i].app, windows[i].users, windows[i].ips = w.app, w.users, w.ips
-				break
-			}
-		}
-	}
-	g.limits, g.windows = limits, windows
+// sameLimits reports whether two rules of a tier draw on one bucket, or are
+// one: they then share the slice.
+func sameLimits(a, b *tier.Rule) bool {
+	return len(a.Limits) == len(b.Limits) && (len(a.Limits) == 0 || &a.Limits[0] == &b.Limits[0])
 }
 
-func (g *group) total(rule string) *total {
-	for i := range g.totals {
-		if g.totals[i].rule == rule {
-			return &g.totals[i].total
+// fit takes over the windows of limits that only changed their count: what
+// was admitted before a change counts against the new limit.
+func (g *group) fit(rule *tier.Rule) {
+	old := g.rule
+	oldLog := g.log
+	var oldWindows []window
+	if g.more != nil {
+		oldWindows = g.more.windows
+	}
+	// The count goes on under the new rule.
+	if was := ruleID(old, g.bucket); was != ruleID(rule, g.bucket) {
+		t := g.total
+		g.total = total{}
+		*g.other(was) = t
+		if g.more != nil {
+			g.total = g.takeOther(ruleID(rule, g.bucket))
 		}
 	}
-	if g.totals == nil {
-		g.totals = g.firstTotal[:0]
+	g.rule, g.log = rule, rate.Log{}
+	if len(rule.Limits) > 1 || oldWindows != nil {
+		g.ensureMore().windows = make([]window, len(rule.Limits))
 	}
-	g.totals = append(g.totals, ruleTotal{rule: rule})
-	return &g.totals[len(g.totals)-1].total
+	for i := range rule.Limits {
+		l := &rule.Limits[i]
+		for j := range old.Limits {
+			if o := &old.Limits[j]; o.Window != l.Window || o.Messages != l.Messages || o.PerUser != l.PerUser {
+				continue
+			}
+			if j == 0 {
+				*g.appLog(i) = oldLog
+			} else {
+				*g.appLog(i) = oldWindows[j].app
+			}
+			if oldWindows != nil {
+				g.more.windows[i].users, g.more.windows[i].ips = oldWindows[j].users, oldWindows[j].ips
+			}
+			break
+		}
+	}
+}
+
+func (g *group) ensureMore() *more {
+	if g.more == nil {
+		g.more = &more{}
+	}
+	return g.more
+}
+
+// appLog is the app's window of the i-th limit.
+func (g *group) appLog(i int) *rate.Log {
+	if i == 0 {
+		return &g.log
+	}
+	return &g.more.windows[i].app
+}
+
+// keyed gives the windows by user and by address of the i-th limit; make says
+// whether they are needed.
+func (g *group) keyed(i int, need bool) *window {
+	m := g.more
+	if m == nil || len(m.windows) <= i {
+		if !need {
+			return nil
+		}
+		m = g.ensureMore()
+		m.windows = append(m.windows, make([]window, len(g.rule.Limits)-len(m.windows))...)
+	}
+	return &m.windows[i]
+}
+
+// count gives the counts of one of the bucket's rules.
+func (g *group) count(rule *tier.Rule, id string) *total {
+	if g.rule == rule || ruleID(g.rule, g.bucket) == ruleID(rule, id) {
+		return &g.total
+	}
+	return g.other(ruleID(rule, id))
+}
+
+// other gives the counts of a rule that is not the group's first.
+func (g *group) other(rule string) *total {
+	m := g.ensureMore()
+	for i := range m.totals {
+		if m.totals[i].rule == rule {
+			return &m.totals[i].total
+		}
+	}
+	m.totals = append(m.totals, ruleTotal{rule: rule})
+	return &m.totals[len(m.totals)-1].total
+}
+
+// takeOther removes the counts of a rule from the others.
+func (g *group) takeOther(rule string) (t total) {
+	for i, x := range g.more.totals {
+		if x.rule == rule {
+			g.more.totals = append(g.more.totals[:i], g.more.totals[i+1:]...)
+			return x.total
+		}
+	}
+	return total{}
+}
+
+// counts gives the counts of all of the bucket's rules.
+func (g *group) counts(each func(rule string, t total)) {
+	each(ruleID(g.rule, g.bucket), g.total)
+	if g.more != nil {
+		for _, t := range g.more.totals {
+			each(t.rule, t.total)
+		}
+	}
 }
 
 // peek asks the window of a key; one that was never charged is empty. A nil
@@ -217,7 +351,7 @@ func (b *Buckets) Sweep(now int64, exists func(app int64) bool) {
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.mu.Lock()
-		var dropped []*group
+		var dropped []group
 		if now-s.swept >= keepIdle {
 			s.swept = now
 			dropped = s.drop(now - keepIdle)
@@ -230,21 +364,22 @@ func (b *Buckets) Sweep(now int64, exists func(app int64) bool) {
 }
 
 // keep saves the counts of forgotten groups.
-func (b *Buckets) keep(dropped []*group, exists func(app int64) bool) {
+func (b *Buckets) keep(dropped []group, exists func(app int64) bool) {
 	b.totalsMu.Lock()
 	defer b.totalsMu.Unlock()
-	for _, g := range dropped {
+	for i := range dropped {
+		g := &dropped[i]
 		if !exists(g.app) {
 			continue
 		}
-		for _, t := range g.totals {
-			k := totalKey{g.app, t.rule}
+		g.counts(func(rule string, t total) {
+			k := totalKey{g.app, rule}
 			sum, ok := b.totals[k]
 			if !ok && len(b.totals) >= keepTotals {
 				b.makeRoom(exists)
 			}
 			b.totals[k] = total{sum.admitted + t.admitted, sum.throttled + t.throttled}
-		}
+		})
 	}
 }
 
@@ -275,7 +410,7 @@ func (b *Buckets) Size() int {
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.mu.Lock()
-		n += s.n
+		n += len(s.groups)
 		s.mu.Unlock()
 	}
 	return n

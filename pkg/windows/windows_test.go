@@ -274,7 +274,7 @@ func TestIdleUsersOfABusyApp(t *testing.T) {
 	}
 	s, hash := b.find(1, rule.Hash)
 	g := s.get(hash, 1, rule.Bucket)
-	require.LessOrEqual(t, g.windows[0].users.len(), 121*perSecond, "two minutes' worth")
+	require.LessOrEqual(t, g.more.windows[0].users.len(), 121*perSecond, "two minutes' worth")
 }
 
 // Nothing is forgotten early: a user is held to 5 a minute through every turn

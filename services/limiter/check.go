@@ -65,16 +65,13 @@ func (s *Service) decide(app *catalog.App, c Call) Decision {
 	v, at := s.buckets.Check(app.Number, rule, c.Call)
 	switch {
 	case v.OK:
-		s.metrics.admitted.Inc()
 		if s.recorder != nil {
 			s.recorder(app.Key, c.Rule, c.Cost, at)
 		}
 		return Decision{Verdict: v}
 	case v.TooCostly:
-		s.metrics.tooCostly.Inc()
 		return Decision{Verdict: v, Reason: ReasonTooCostly}
 	default:
-		s.metrics.rate.Inc()
 		return Decision{Verdict: v, Reason: ReasonRate}
 	}
 }

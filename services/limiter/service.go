@@ -118,7 +118,7 @@ func New(cfg Config, deps Deps, opts ...Option) (*Service, error) {
 		deps.Now = time.Now
 	}
 	s := &Service{cfg: cfg, deps: deps, buckets: windows.New(deps.Clock), budgets: newBudgets()}
-	m, err := newMetrics(deps.Registerer, s.budgets.backlog)
+	m, err := newMetrics(deps.Registerer, s.decided, s.budgets.backlog)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +128,8 @@ func New(cfg Config, deps Deps, opts ...Option) (*Service, error) {
 	}
 	return s, nil
 }
+
+func (s *Service) decided() windows.Counts { return s.buckets.Counts() }
 
 // Register makes the service callable.
 func (s *Service) Register(r grpc.ServiceRegistrar) {

@@ -34,7 +34,8 @@ type Verdict struct {
 // window, by the nanosecond of their admission. Only units of the same
 // nanosecond share an entry, because anything coarser would admit too much or
 // refuse too early. There are never more entries than units in the window, so
-// memory follows what was admitted and not what the limit would allow.
+// memory follows what was admitted, eight bytes for each, and not what the
+// limit would allow.
 //
 // The zero value is an empty window. The limit is an argument of every call,
 // so that it can change at any time: what was admitted before counts against
@@ -53,18 +54,30 @@ type Log struct {
 	ring []entry
 	head uint32
 	n    uint32
+	// base is the time that the ring's entries count from.
+	base int64
 }
 
-type entry struct {
-	at    int64
-	units int64
-}
+// entry is a time, in nanoseconds after the log's base, and the units that
+// were admitted then, in eight bytes.
+type entry uint64
+
+const (
+	unitBits = 20
+	// maxUnits is the most that one entry says; more take several.
+	maxUnits = 1<<unitBits - 1
+	// maxAge is how far an entry's time may be from the base: four hours and
+	// fifty minutes, many times the longest window.
+	maxAge = 1 << (64 - unitBits)
+)
+
+func (e entry) units() int64 { return int64(e & maxUnits) }
 
 // minRing is the ring's first size, keepRing the largest that an empty log
 // keeps.
 const (
 	minRing  = 2
-	keepRing = 16
+	keepRing = 32
 )
 
 // Peek tells what would become of a call of the given cost (at least 1) and
@@ -98,29 +111,52 @@ func (l *Log) Take(now int64, cost int64) int64 {
 	switch {
 	case l.n == 0:
 		l.n, l.first = 1, now
-	case l.last == now:
-		if l.n > 1 {
-			l.at(l.n - 1).units += cost
-		}
+	case l.n == 1 && l.last == now:
 	default:
-		l.add(entry{at: now, units: cost})
+		if l.n == 1 {
+			l.n, l.base = 0, l.first
+			l.push(l.first, l.sum)
+		}
+		l.push(now, cost)
 	}
 	l.sum += cost
 	l.last = now
 	return now
 }
 
-// add enters what is not the first.
-func (l *Log) add(e entry) {
-	if int(l.n) >= len(l.ring) {
-		l.resize(max(minRing, 2*len(l.ring)))
+// push enters units at the end of the ring.
+func (l *Log) push(at, units int64) {
+	if at-l.base >= maxAge {
+		l.rebase()
 	}
-	if l.n == 1 {
-		*l.at(0) = entry{at: l.first, units: l.sum}
+	since := entry(at-l.base) << unitBits //nolint:gosec // time does not go back behind the base
+	if l.n > 0 {
+		if newest := l.at(l.n - 1); *newest&^maxUnits == since {
+			more := min(units, maxUnits-newest.units())
+			*newest += entry(more) //nolint:gosec // not negative
+			units -= more
+		}
 	}
-	l.n++
-	*l.at(l.n - 1) = e
+	for ; units > 0; units -= maxUnits {
+		if int(l.n) == len(l.ring) {
+			l.resize(max(minRing, 2*len(l.ring)))
+		}
+		l.n++
+		*l.at(l.n - 1) = since | entry(min(units, maxUnits)) //nolint:gosec // positive
+	}
 }
+
+// rebase makes the entries count from the oldest one.
+func (l *Log) rebase() {
+	since := entry(l.first-l.base) << unitBits //nolint:gosec // the base is not after the oldest entry
+	for i := range l.n {
+		*l.at(i) -= since
+	}
+	l.base = l.first
+}
+
+// time tells when an entry was made.
+func (l *Log) time(e entry) int64 { return l.base + int64(e>>unitBits) } //nolint:gosec // 44 bits
 
 // Used gives the units in the window that ends now.
 func (l *Log) Used(now int64, window int64) int64 {
@@ -162,10 +198,10 @@ func (l *Log) expire(now, window int64) {
 	}
 	// The newest entry stays, so there are several and the ring has them.
 	for now-l.first >= window {
-		l.sum -= l.ring[l.head].units
+		l.sum -= l.ring[l.head].units()
 		l.head = (l.head + 1) & uint32(len(l.ring)-1)
 		l.n--
-		l.first = l.ring[l.head].at
+		l.first = l.time(l.ring[l.head])
 	}
 	if size := len(l.ring); size > keepRing && int(l.n) <= size/8 {
 		l.resize(size / 4)
@@ -179,9 +215,9 @@ func (l *Log) retryAfter(now int64, limit Limit, cost int64) int64 {
 		return l.first + limit.Window - now
 	}
 	for i := range l.n {
-		e := l.at(i)
-		if need -= e.units; need <= 0 {
-			return e.at + limit.Window - now
+		e := *l.at(i)
+		if need -= e.units(); need <= 0 {
+			return l.time(e) + limit.Window - now
 		}
 	}
 	return 0
@@ -201,10 +237,8 @@ func (l *Log) at(i uint32) *entry {
 // resize moves the entries to a ring of another size.
 func (l *Log) resize(size int) {
 	ring := make([]entry, size)
-	if l.n > 1 {
-		for i := range l.n {
-			ring[i] = *l.at(i)
-		}
+	for i := range l.n {
+		ring[i] = *l.at(i)
 	}
 	l.ring, l.head = ring, 0
 }

@@ -83,6 +83,15 @@ func TestWindowAgainstModel(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		limit := rate.Limit{Units: 1 + r.Int64N(40), Window: 1 + r.Int64N(5000)}
 		maxCost := 1 + r.Int64N(limit.Units+2)
+		if seed%4 > 1 {
+			// Hours of nanoseconds: times leave an entry's range again and again.
+			limit.Window <<= 30
+		}
+		if seed%4 > 2 {
+			// Units beyond what one entry says.
+			limit.Units <<= 18
+			maxCost <<= 18
+		}
 		next := pattern(r, limit)
 		var l rate.Log
 		var m model

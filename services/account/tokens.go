@@ -82,6 +82,9 @@ func (s *Service) grantPassword(ctx context.Context, app *catalog.App, req *acco
 }
 
 func (s *Service) grantInherit(ctx context.Context, app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
+	if req.GetUsername() == "" && !req.GetAutoCreateUser() {
+		return nil, invalid()
+	}
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
 	if errs.Is(err, errs.ReasonNotFound) && req.GetAutoCreateUser() {
 		u, err = s.autoCreate(ctx, app, req.GetUsername())

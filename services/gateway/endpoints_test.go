@@ -105,7 +105,7 @@ func TestAnswers(t *testing.T) {
 			name: "get one", method: "GET", path: "/users/Amelia", rpc: accountv1.UserService_GetUser_FullMethodName, rule: "get_user",
 			asked:  &accountv1.GetUserRequest{Org: "acme", App: "chat", Username: "Amelia"},
 			answer: &accountv1.GetUserResponse{User: full},
-			want: `{"action":"get","path":"/users","uri":"` + base + `/users","entities":[{"uuid":"6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77","type":"user",
+			want: `{"action":"get","path":"/users","uri":"` + base + `/users/Amelia","entities":[{"uuid":"6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77","type":"user",
 				"created":1700000000123,"modified":1700000000123,"username":"amelia","activated":true,"nickname":"Amelia P.",
 				"notification_display_style":1,"notification_no_disturbing":true,"notification_no_disturbing_start":22,"notification_no_disturbing_end":7,
 				"notification_ignore_184524748161025":true,"notifier_name":"gcm-main","device_token":"dt-0001"}],` + timesJSON + `,"count":1}`,
@@ -370,7 +370,7 @@ func TestAnswers(t *testing.T) {
 		{
 			name: "subscriptions", method: "GET", path: "/users/amelia/presence/sublist?pageNum=1&pageSize=100",
 			rpc: presencev1.PresenceService_ListPresenceSubscriptions_FullMethodName, rule: "list_presence_subscriptions",
-			asked: &presencev1.ListPresenceSubscriptionsRequest{Org: "acme", App: "chat", Username: "amelia", PageNum: 1, PageSize: 100},
+			asked: &presencev1.ListPresenceSubscriptionsRequest{Org: "acme", App: "chat", Username: "amelia", PageNum: proto.Int32(1), PageSize: proto.Int32(100)},
 			answer: &presencev1.ListPresenceSubscriptionsResponse{Total: 2, Subscriptions: []*presencev1.PresenceSubscription{
 				{Uid: "bruno", Expiry: 1700005600}, {Uid: "carla", Expiry: 1700005600},
 			}},

@@ -81,7 +81,7 @@ func (s *Service) UnsubscribePresence(ctx context.Context, r *presencev1.Unsubsc
 
 // ListPresenceSubscriptions implements presencev1.PresenceServiceServer.
 func (s *Service) ListPresenceSubscriptions(ctx context.Context, r *presencev1.ListPresenceSubscriptionsRequest) (*presencev1.ListPresenceSubscriptionsResponse, error) {
-	return s.listSubscriptions(ctx, r.GetOrg(), r.GetApp(), r.GetUsername(), r.GetPageNum(), r.GetPageSize())
+	return s.listSubscriptions(ctx, r.GetOrg(), r.GetApp(), r.GetUsername(), r.PageNum, r.PageSize)
 }
 
 // DisconnectUser implements presencev1.PresenceServiceServer.

@@ -16,14 +16,20 @@ const (
 
 // listSubscriptions gives a page of what a user is subscribed to, by name, and
 // the number of all. Users who do not exist have none.
-func (s *Service) listSubscriptions(ctx context.Context, org, app, username string, page, size int32) (*presencev1.ListPresenceSubscriptionsResponse, error) {
-	if page < 0 || size < 0 {
+func (s *Service) listSubscriptions(ctx context.Context, org, app, username string, pageNum, pageSize *int32) (*presencev1.ListPresenceSubscriptionsResponse, error) {
+	page, size := int32(1), int32(1)
+	if pageNum != nil {
+		page = *pageNum
+	}
+	if pageSize != nil {
+		size = *pageSize
+	}
+	if page < 1 || size < 1 {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
 	if size > maxSubscriptionPage {
 		return nil, errs.Invalid(msgManyQueries)
 	}
-	page, size = max(page, 1), max(size, 1)
 	key, user, err := s.knownUser(ctx, org, app, username)
 	if errs.Is(err, errs.ReasonNotFound) {
 		// Rows may be left of one who was deleted a moment ago.

@@ -62,7 +62,7 @@ func (n *node) unsubscribe(t *testing.T, user string, users ...string) error {
 func (n *node) list(t *testing.T, user string, page, size int32) (int64, []string, error) {
 	t.Helper()
 	r, err := n.presence.ListPresenceSubscriptions(t.Context(), &presencev1.ListPresenceSubscriptionsRequest{
-		Org: org, App: app, Username: user, PageNum: page, PageSize: size,
+		Org: org, App: app, Username: user, PageNum: &page, PageSize: &size,
 	})
 	var names []string
 	for _, s := range r.GetSubscriptions() {

@@ -27,6 +27,9 @@ func (s *Service) setPresence(ctx context.Context, org, app, username, resource,
 	if len(ext) > maxExtBytes {
 		return errs.Invalid(msgExtTooBig)
 	}
+	if strings.IndexByte(ext, 0) >= 0 { // not every database takes it
+		return errs.Invalid(errs.MessageInvalidRequest)
+	}
 	key := names.AppKey(org, app)
 	connected := s.index.find(key, names.FoldUser(username), resource) != nil
 	if !connected && !validResource(resource) {

@@ -78,9 +78,16 @@ func foldTargets(usernames []string, tooMany string) ([]string, error) {
 	return out, nil
 }
 
-// presences gives the presence of users in the order of the list.
+// possible gives the users of a list who may exist, each once: databases need
+// not look for the others, and some texts they do not even take.
+func possible(users []string) []string {
+	return slices.DeleteFunc(distinct(users), func(u string) bool { return !names.ValidUser(u) })
+}
+
+// presences gives the presence of users in the order of the list. Those who
+// cannot exist have an empty one.
 func (s *Service) presences(ctx context.Context, app string, users []string, expiry int64) ([]*presencev1.Presence, error) {
-	views, err := s.views(ctx, app, distinct(users))
+	views, err := s.views(ctx, app, possible(users))
 	if err != nil {
 		return nil, err
 	}

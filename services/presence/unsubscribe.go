@@ -14,5 +14,8 @@ func (s *Service) unsubscribe(ctx context.Context, org, app, username string, us
 	if err != nil {
 		return err
 	}
-	return s.store.unsubscribe(ctx, key, user, distinct(targets))
+	if targets = possible(targets); len(targets) == 0 {
+		return nil
+	}
+	return s.store.unsubscribe(ctx, key, user, targets)
 }

@@ -75,7 +75,13 @@ const oneAddress = `{"rate_counting":{"per_ip":false}}`
 
 func newFixture(t *testing.T, s *harness.Server) *fixture {
 	t.Helper()
-	f := &fixture{App: s.NewApp(t, "enterprise", oneAddress), server: s, t: t, uuid: make(map[string]string)}
+	return newFixtureWith(t, s, oneAddress)
+}
+
+// newFixtureWith makes a fixture whose app has overrides of its tier.
+func newFixtureWith(t *testing.T, s *harness.Server, overrides string) *fixture {
+	t.Helper()
+	f := &fixture{App: s.NewApp(t, "enterprise", overrides), server: s, t: t, uuid: make(map[string]string)}
 	f.Register(t, "amelia", "bruno", "carla")
 	for _, u := range []string{"amelia", "bruno", "carla"} {
 		got := f.call("GET", "/users/"+u, "")

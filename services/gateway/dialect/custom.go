@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -102,7 +103,8 @@ func decodeUnsubscribe(raw []byte, m *presencev1.UnsubscribePresenceRequest) err
 }
 
 // decodeAttributes takes a form, or a JSON object of strings. curl labels JSON
-// as a form, so what is a JSON object is one under either label.
+// as a form, so what looks like JSON is meant as such under either label: a
+// form has a "=", and escapes what JSON begins with.
 func decodeAttributes(body []byte, form bool, m *accountv1.SetUserAttributesRequest) error {
 	raw := trim(body)
 	if len(raw) == 0 {
@@ -113,7 +115,7 @@ func decodeAttributes(body []byte, form bool, m *accountv1.SetUserAttributesRequ
 	switch {
 	case err == nil && isObject:
 		return decodeAttributesJSON(o, m)
-	case form:
+	case form && bytes.IndexByte(raw, '=') >= 0 && bytes.IndexByte([]byte(`{["`), raw[0]) < 0:
 		return decodeAttributesForm(raw, m)
 	case err != nil:
 		return ParseError(err)

@@ -51,7 +51,8 @@ func accounts() Table {
 		Method: accountv1.UserService_GetUser_FullMethodName, Rules: []string{"get_user"}, Policy: AppOnly,
 	}, func(e *Envelope, _ *accountv1.GetUserRequest, resp *accountv1.GetUserResponse) {
 		e.action()
-		e.at(pathUsers)
+		e.str("path", pathUsers)
+		e.selfURI()
 		e.users(resp.GetUser())
 		e.times()
 		e.int("count", 1)

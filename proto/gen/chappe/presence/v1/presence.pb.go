@@ -1201,10 +1201,10 @@ type ListPresenceSubscriptionsRequest struct {
 	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
-	// From 1; 0 means 1.
-	PageNum int32 `protobuf:"varint,4,opt,name=page_num,json=pageNum,proto3" json:"page_num,omitempty"`
-	// 1 to 500; 0 means 1.
-	PageSize      int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From 1; 1 if absent.
+	PageNum *int32 `protobuf:"varint,4,opt,name=page_num,json=pageNum,proto3,oneof" json:"page_num,omitempty"`
+	// 1 to 500; 1 if absent.
+	PageSize      *int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1261,15 +1261,15 @@ func (x *ListPresenceSubscriptionsRequest) GetUsername() string {
 }
 
 func (x *ListPresenceSubscriptionsRequest) GetPageNum() int32 {
-	if x != nil {
-		return x.PageNum
+	if x != nil && x.PageNum != nil {
+		return *x.PageNum
 	}
 	return 0
 }
 
 func (x *ListPresenceSubscriptionsRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
 	}
 	return 0
 }
@@ -1666,13 +1666,16 @@ const file_chappe_presence_v1_presence_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\x12\x1c\n" +
 	"\tusernames\x18\x04 \x03(\tR\tusernames\"\x1d\n" +
-	"\x1bUnsubscribePresenceResponse\"\x9a\x01\n" +
+	"\x1bUnsubscribePresenceResponse\"\xbf\x01\n" +
 	" ListPresenceSubscriptionsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
-	"\busername\x18\x03 \x01(\tR\busername\x12\x19\n" +
-	"\bpage_num\x18\x04 \x01(\x05R\apageNum\x12\x1b\n" +
-	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\"\x89\x01\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1e\n" +
+	"\bpage_num\x18\x04 \x01(\x05H\x00R\apageNum\x88\x01\x01\x12 \n" +
+	"\tpage_size\x18\x05 \x01(\x05H\x01R\bpageSize\x88\x01\x01B\v\n" +
+	"\t_page_numB\f\n" +
+	"\n" +
+	"_page_size\"\x89\x01\n" +
 	"!ListPresenceSubscriptionsResponse\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12N\n" +
 	"\rsubscriptions\x18\x02 \x03(\v2(.chappe.presence.v1.PresenceSubscriptionR\rsubscriptions\"@\n" +
@@ -1797,6 +1800,7 @@ func file_chappe_presence_v1_presence_proto_init() {
 	if File_chappe_presence_v1_presence_proto != nil {
 		return
 	}
+	file_chappe_presence_v1_presence_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

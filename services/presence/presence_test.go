@@ -364,7 +364,8 @@ func TestListPresenceSubscriptions(t *testing.T) {
 			message    string
 		}{
 			"all":            {"amelia", 1, 500, 3, []string{"u1", "u2", "u3"}, ""},
-			"defaults":       {"amelia", 0, 0, 3, []string{"u1"}, ""},
+			"page 0":         {"amelia", 0, 10, 0, nil, errs.MessageInvalidRequest},
+			"size 0":         {"amelia", 1, 0, 0, nil, errs.MessageInvalidRequest},
 			"other case":     {"AMELIA", 1, 2, 3, []string{"u1", "u2"}, ""},
 			"second page":    {"amelia", 2, 2, 3, []string{"u3"}, ""},
 			"past the end":   {"amelia", 3, 2, 3, nil, ""},
@@ -386,6 +387,22 @@ func TestListPresenceSubscriptions(t *testing.T) {
 			require.Equal(t, c.total, total, name)
 			require.Equal(t, c.names, names, name)
 		}
+		r, err := n.presence.ListPresenceSubscriptions(t.Context(), &presencev1.ListPresenceSubscriptionsRequest{Org: org, App: app, Username: "amelia"})
+		require.NoError(t, err)
+		require.Len(t, r.GetSubscriptions(), 1, "the page that is not asked for is the first, of one")
+		require.Equal(t, "u1", r.GetSubscriptions()[0].GetUid())
+	})
+}
+
+// TestTextsThatDatabasesDoNotTake are refused, or no user's, before a database
+// sees them.
+func TestTextsThatDatabasesDoNotTake(t *testing.T) {
+	eachNode(t, func(t *testing.T, n *node) {
+		requireInvalid(t, n.set(t, "amelia", "web_1", "1", "a\x00b"), errs.MessageInvalidRequest)
+		require.Len(t, n.get(t, "amelia", "a\x00b", "bruno", ""), 4)
+		require.NoError(t, n.unsubscribe(t, "amelia", "a\x00b"))
+		_, err := n.subscribe(t, "amelia", "60", "a\x00b")
+		requireInvalid(t, err, errs.MessageInvalidRequest)
 	})
 }
 

@@ -70,7 +70,20 @@ func Start(t testing.TB, opts ...run.Option) *Server {
 // StartIn is Start with the data in a given directory.
 func StartIn(t testing.TB, data string, opts ...run.Option) *Server {
 	t.Helper()
-	s, err := run.New(config(data), embedded{}, testkit.Logger(t), io.Discard, opts...)
+	return start(t, config(data), opts...)
+}
+
+// StartOn is Start on a database other than SQLite files.
+func StartOn(t testing.TB, database string, opts ...run.Option) *Server {
+	t.Helper()
+	cfg := config(t.TempDir())
+	cfg.Database = database
+	return start(t, cfg, opts...)
+}
+
+func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
+	t.Helper()
+	s, err := run.New(cfg, embedded{}, testkit.Logger(t), io.Discard, opts...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -105,6 +105,8 @@ func TestDecode(t *testing.T) {
 		},
 		{name: "attributes, JSON object inside", body: `{"a":{}}`, into: &accountv1.SetUserAttributesRequest{}},
 		{name: "attributes, broken escape", body: `a=%zz`, form: true, into: &accountv1.SetUserAttributesRequest{}},
+		{name: "attributes, JSON that is no object under a form's label", body: `["a=b"]`, form: true, into: &accountv1.SetUserAttributesRequest{}},
+		{name: "attributes, a number under a form's label", body: `7`, form: true, into: &accountv1.SetUserAttributesRequest{}},
 		{name: "attributes, no UTF-8", body: `a=%ff`, form: true, into: &accountv1.SetUserAttributesRequest{}},
 
 		{name: "targets are no array", body: `{"targets":"amelia"}`, into: &accountv1.BatchGetUserAttributesRequest{}},
@@ -153,6 +155,10 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeBrokenJSON(t *testing.T) {
 	t.Parallel()
+	for _, body := range []string{`{"a":"=",}`, `{"a`, `[1,"="`, `hello`} {
+		err := dialect.Decode([]byte(body), true, &accountv1.SetUserAttributesRequest{})
+		require.True(t, errs.Is(err, errs.ReasonJSON), "%s is no form: %v", body, err)
+	}
 	for _, m := range []proto.Message{
 		&messagingv1.SendToUsersRequest{}, &accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
 		&accountv1.UpdatePushSettingsRequest{}, &presencev1.UnsubscribePresenceRequest{}, &accountv1.SetUserAttributesRequest{},

@@ -44,6 +44,9 @@ type Verdict struct {
 //
 // A Log is not safe for concurrent use.
 type Log struct {
+	// n entries are in the log, in the ring from head on.
+	n    uint32
+	head uint32
 	// sum is the units of all entries. first and last are the times of the
 	// oldest and the newest, so that most calls read nothing but these: with
 	// many windows, each more line of memory that a call touches costs as much
@@ -52,8 +55,6 @@ type Log struct {
 	// ring holds the entries, oldest at head; its length is a power of two or
 	// zero. A single entry needs no ring: it is sum at first.
 	ring []entry
-	head uint32
-	n    uint32
 	// base is the time that the ring's entries count from.
 	base int64
 }

@@ -88,9 +88,16 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 		return "file:" + url.PathEscape(path) + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + sync +
 			")&_pragma=foreign_keys(1)&_pragma=cache_size(-16384)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(8192)" + extra
 	}
-	w, err := sql.Open("sqlite", dsn("&_txlock=immediate"))
+	open := func(extra string) (*sql.DB, error) {
+		c, err := sqlite.NewConnector(dsn(extra))
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		return sql.OpenDB(keeping{c}), nil
+	}
+	w, err := open("&_txlock=immediate")
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	w.SetMaxOpenConns(1)
 	w.SetMaxIdleConns(1)
@@ -98,10 +105,10 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	r, err := sql.Open("sqlite", dsn("&_pragma=query_only(1)"))
+	r, err := open("&_pragma=query_only(1)")
 	if err != nil {
 		_ = w.Close()
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	r.SetMaxOpenConns(cfg.MaxConns)
 	r.SetMaxIdleConns(2)

@@ -104,13 +104,13 @@ func visible(flags, sender, user string) string {
 
 // unread lists the conversations that hold something for a device.
 func (d *deviceStore) unread(ctx context.Context, app int64, user, resource string) ([]*messagingv1.DeviceQueue, error) {
-	rows, err := d.db.Read().QueryContext(ctx, `SELECT c.name, c.kind, b.peer, COALESCE(p.seq, 0),
+	rows, err := d.db.Read().QueryContext(ctx, `SELECT c.name, c.kind, b.peer, COALESCE(p.seq, b.since),
 			(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
 		FROM member b
 		JOIN conversation c ON c.id = b.conv
 		LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $1 AND p.conv = b.conv
 		WHERE b.app = $2 AND b.username = $3
-		AND EXISTS (SELECT 1 FROM message m WHERE m.app = b.app AND m.conv = b.conv AND m.seq > COALESCE(p.seq, 0)
+		AND EXISTS (SELECT 1 FROM message m WHERE m.app = b.app AND m.conv = b.conv AND m.seq > COALESCE(p.seq, b.since) AND m.seq > b.since
 			AND `+visible("m.flags", "m.sender", "b.username")+`)
 		LIMIT $4`, resource, app, user, maxQueues)
 	if err != nil {
@@ -144,7 +144,7 @@ func (d *deviceStore) pull(ctx context.Context, app int64, req *messagingv1.Pull
 	rows, err := d.db.Read().QueryContext(ctx, `SELECT m.seq, m.flags, m.sender, m.data
 		FROM conversation c JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
 		JOIN message m ON m.app = c.app AND m.conv = c.id
-		WHERE c.app = $2 AND c.name = $3 AND m.seq > $4 ORDER BY m.seq LIMIT $5`, user, app, req.GetConversation(), req.GetAfterSeq(), limit)
+		WHERE c.app = $2 AND c.name = $3 AND m.seq > $4 AND m.seq > b.since ORDER BY m.seq LIMIT $5`, user, app, req.GetConversation(), req.GetAfterSeq(), limit)
 	if err != nil {
 		return nil, store.Translate(err)
 	}
@@ -257,10 +257,10 @@ func (d *deviceStore) confirmOnce(ctx context.Context, all []position) (early []
 // waiting are the messages of user $2 of app $1 that none of the user's devices
 // has confirmed; $3 is the first type that is no message.
 const waiting = ` FROM (
-			SELECT b.app, b.conv, b.username, COALESCE((SELECT MAX(p.seq) FROM device_position p
+			SELECT b.app, b.conv, b.username, b.since, COALESCE((SELECT MAX(p.seq) FROM device_position p
 				WHERE p.app = b.app AND p.username = b.username AND p.conv = b.conv), 0) AS seen
 			FROM member b WHERE b.app = $1 AND b.username = $2) q
-		JOIN message m ON m.app = q.app AND m.conv = q.conv AND m.seq > q.seen
+		JOIN message m ON m.app = q.app AND m.conv = q.conv AND m.seq > q.seen AND m.seq > q.since
 		WHERE m.type < $3 AND (m.flags & 1) = 0 AND m.sender <> q.username`
 
 // offlineCount counts the messages that no device of the user has confirmed.

@@ -216,6 +216,7 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.done.Go(func() { s.owner.run(run) })
 	s.done.Go(func() { s.backlogs.run(run) })
+	s.done.Go(func() { s.followDeletions(run) })
 	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
 	return nil
 }

@@ -97,7 +97,8 @@ func testAddBlocks(t *testing.T, f *fixture) {
 
 func (f *fixture) offline(user string) any {
 	f.t.Helper()
-	return f.call("GET", "/users/"+user+"/offline_msg_count", "").Body["data"].(map[string]any)[user]
+	d, _ := f.call("GET", "/users/"+user+"/offline_msg_count", "").Body["data"].(map[string]any)
+	return d[user]
 }
 
 func testRemoveBlock(t *testing.T, f *fixture) {

@@ -25,6 +25,9 @@ const Schema = `CREATE TABLE usage (
     PRIMARY KEY (app, quota, owner)
 )`
 
+// Index is what a service's schema needs besides, for Highest.
+const Index = `CREATE INDEX usage_highest ON usage (app, quota, used)`
+
 // Add counts n more units of a quota of an app; owner is whose quota it is (a
 // user, a group) or empty for the app's own. A nil limit counts without bound.
 // When used + n would pass the limit nothing is counted and the error is
@@ -100,4 +103,18 @@ func Used(ctx context.Context, q Querier, app int64, quota, owner string) (int64
 		return 0, fmt.Errorf("quota %s: %w", quota, err)
 	}
 	return used, nil
+}
+
+// Highest tells which owner has the most units of a quota that each owner has
+// for itself; none, and no owner, if nobody has any.
+func Highest(ctx context.Context, q Querier, app int64, quota string) (owner string, used int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT owner, used FROM usage WHERE app = $1 AND quota = $2
+		ORDER BY used DESC LIMIT 1`, app, quota).Scan(&owner, &used)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", 0, fmt.Errorf("quota %s: %w", quota, err)
+	}
+	if used == 0 {
+		owner = ""
+	}
+	return owner, used, nil
 }

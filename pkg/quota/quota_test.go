@@ -20,7 +20,10 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func each(t *testing.T, f func(t *testing.T, db *store.DB)) {
 	testkit.EachDatabase(t, "quota", nil, func(t *testing.T, db *store.DB) {
 		write(t, db, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(t.Context(), quota.Schema)
+			if _, err := tx.ExecContext(t.Context(), quota.Schema); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(t.Context(), quota.Index)
 			return err
 		})
 		f(t, db)
@@ -40,6 +43,35 @@ func used(t *testing.T, db *store.DB, owner string) int64 {
 }
 
 func limit(n int64) *int64 { return &n }
+
+func TestHighest(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *store.DB) {
+		highest := func() (string, int64) {
+			owner, n, err := quota.Highest(t.Context(), db.Read(), 1, "friends")
+			require.NoError(t, err)
+			return owner, n
+		}
+		owner, n := highest()
+		require.Empty(t, owner)
+		require.Zero(t, n)
+		add := func(app int64, name, owner string, n int64) {
+			write(t, db, func(tx *sql.Tx) error { return quota.Add(t.Context(), tx, app, name, owner, n, nil) })
+		}
+		add(1, "friends", "amy", 3)
+		add(1, "friends", "ben", 5)
+		add(1, "foes", "amy", 50)
+		add(2, "friends", "amy", 70)
+		owner, n = highest()
+		require.Equal(t, "ben", owner)
+		require.Equal(t, int64(5), n)
+		add(1, "friends", "ben", -5)
+		add(1, "friends", "amy", -3)
+		owner, n = highest()
+		require.Empty(t, owner, "a count of nothing is nobody's")
+		require.Zero(t, n)
+	})
+}
 
 func TestAddAtTheLimit(t *testing.T) {
 	t.Parallel()

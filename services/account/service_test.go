@@ -25,6 +25,9 @@ func TestMigrationsHoldTheSharedTables(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, squeeze(string(text)), squeeze(outbox.Schema(dialect)))
 		require.Contains(t, squeeze(string(text)), squeeze(quota.Schema))
+		text, err = fs.ReadFile(account.Migrations(), folder+"/00002_usage_highest.sql")
+		require.NoError(t, err)
+		require.Contains(t, squeeze(string(text)), squeeze(quota.Index))
 	}
 }
 

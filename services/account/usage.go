@@ -2,24 +2,53 @@ package account
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 
+	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
-// GetQuotaUsage implements accountv1.UserServiceServer. Quotas per user are
-// not among what it tells: there are as many as users.
+// GetQuotaUsage implements accountv1.UserServiceServer. Of what each user may
+// have it tells the highest use.
 func (s *Service) GetQuotaUsage(ctx context.Context, req *accountv1.GetQuotaUsageRequest) (*accountv1.GetQuotaUsageResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	used := make(map[string]int64)
+	resp := &accountv1.GetQuotaUsageResponse{Used: make(map[string]int64), Owners: make(map[string]string)}
 	for _, name := range []string{tier.QuotaRegisteredUsers, tier.SizeUserAttributesPerApp} {
-		if used[name], err = quota.Used(ctx, s.db.Read(), app.Number, name, ""); err != nil {
+		if resp.Used[name], err = quota.Used(ctx, s.db.Read(), app.Number, name, ""); err != nil {
 			return nil, err
 		}
 	}
-	return &accountv1.GetQuotaUsageResponse{Used: used}, nil
+	for name, highest := range map[string]func(context.Context, *catalog.App) (string, int64, error){
+		tier.QuotaContactsPerUser: func(ctx context.Context, app *catalog.App) (string, int64, error) {
+			return quota.Highest(ctx, s.db.Read(), app.Number, tier.QuotaContactsPerUser)
+		},
+		tier.SizeUserAttributesPerUser: s.mostAttributes,
+	} {
+		owner, used, err := highest(ctx, app)
+		if err != nil {
+			return nil, err
+		}
+		resp.Used[name] = used
+		if owner != "" {
+			resp.Owners[name] = owner
+		}
+	}
+	return resp, nil
+}
+
+// mostAttributes finds the user with the most bytes of attributes.
+func (s *Service) mostAttributes(ctx context.Context, app *catalog.App) (owner string, bytes int64, err error) {
+	err = s.db.Read().QueryRowContext(ctx, `SELECT username, bytes FROM attributes WHERE app = $1
+		ORDER BY bytes DESC LIMIT 1`, app.Number).Scan(&owner, &bytes)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", 0, fmt.Errorf("read the most attributes: %w", err)
+	}
+	return owner, bytes, nil
 }

@@ -106,7 +106,7 @@ func (s *Service) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest) 
 		})
 	}
 	for _, q := range u.Quotas {
-		resp.Quotas = append(resp.Quotas, &limiterv1.QuotaUsage{Quota: q.Quota, Limit: q.Limit, Used: q.Used})
+		resp.Quotas = append(resp.Quotas, &limiterv1.QuotaUsage{Quota: q.Quota, Limit: q.Limit, Used: q.Used, Owner: q.Owner})
 	}
 	return resp, nil
 }

@@ -48,10 +48,11 @@ func (c Config) Validate() error {
 	return all
 }
 
-// QuotaReader tells how much of its quotas an app uses. Only the service that
-// owns the counted things knows.
+// QuotaReader tells how much of its quotas an app uses, by their names; the
+// limiter adds the limits. Only the service that owns the counted things
+// knows.
 type QuotaReader interface {
-	QuotaUsage(ctx context.Context, org, app string) (map[string]int64, error)
+	QuotaUsage(ctx context.Context, org, app string) (map[string]QuotaUse, error)
 }
 
 // Deps are what the service works with.

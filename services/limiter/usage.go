@@ -17,6 +17,8 @@ type QuotaUse struct {
 	Quota string
 	Limit *int64
 	Used  int64
+	// Owner is the user with the highest use, of a quota that each user has.
+	Owner string
 }
 
 // Usage is what an app uses of its limits.
@@ -46,7 +48,7 @@ func (s *Service) usage(ctx context.Context, org, name string) (Usage, error) {
 }
 
 func (s *Service) quotas(ctx context.Context, app *catalog.App) []QuotaUse {
-	used := make(map[string]int64)
+	used := make(map[string]QuotaUse)
 	for _, r := range s.deps.Quotas {
 		m, err := r.QuotaUsage(ctx, app.Org, app.Name)
 		if err != nil {
@@ -57,7 +59,9 @@ func (s *Service) quotas(ctx context.Context, app *catalog.App) []QuotaUse {
 	}
 	var out []QuotaUse
 	for _, name := range slices.Sorted(maps.Keys(used)) {
-		out = append(out, QuotaUse{Quota: name, Limit: limitOf(app, name), Used: used[name]})
+		q := used[name]
+		q.Quota, q.Limit = name, limitOf(app, name)
+		out = append(out, q)
 	}
 	return out
 }

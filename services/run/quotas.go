@@ -13,9 +13,17 @@ import (
 type accountQuotas struct{ client accountv1.UserServiceClient }
 
 // QuotaUsage implements limiter.QuotaReader.
-func (q accountQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]int64, error) {
+func (q accountQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]limiter.QuotaUse, error) {
 	r, err := q.client.GetQuotaUsage(ctx, &accountv1.GetQuotaUsageRequest{Org: org, App: app})
-	return r.GetUsed(), err
+	return uses(r.GetUsed(), r.GetOwners()), err
+}
+
+func uses(used map[string]int64, owners map[string]string) map[string]limiter.QuotaUse {
+	out := make(map[string]limiter.QuotaUse, len(used))
+	for name, n := range used {
+		out[name] = limiter.QuotaUse{Used: n, Owner: owners[name]}
+	}
+	return out
 }
 
 type presenceQuotas struct {
@@ -23,9 +31,9 @@ type presenceQuotas struct {
 }
 
 // QuotaUsage implements limiter.QuotaReader.
-func (q presenceQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]int64, error) {
+func (q presenceQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]limiter.QuotaUse, error) {
 	r, err := q.client.GetQuotaUsage(ctx, &presencev1.GetQuotaUsageRequest{Org: org, App: app})
-	return r.GetUsed(), err
+	return uses(r.GetUsed(), nil), err
 }
 
 func (s *Server) quotaReaders() ([]limiter.QuotaReader, error) {

@@ -52,4 +52,21 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, int64(1), quotas["concurrent_online_users"].GetUsed())
 	require.Equal(t, int64(len("nicknameAmelia")), quotas["user_attributes_bytes_per_app"].GetUsed())
 	require.Equal(t, int64(10<<30), quotas["user_attributes_bytes_per_app"].GetLimit())
+	require.Equal(t, int64(len("nicknameAmelia")), quotas["user_attributes_bytes_per_user"].GetUsed())
+	require.Equal(t, "amelia", quotas["user_attributes_bytes_per_user"].GetOwner())
+	require.Equal(t, int64(2048), quotas["user_attributes_bytes_per_user"].GetLimit())
+	require.Zero(t, quotas["contacts_per_user"].GetUsed())
+	require.Empty(t, quotas["contacts_per_user"].GetOwner())
+
+	app.Register(t, "carla")
+	for _, pair := range []string{"/users/amelia/contacts/users/bruno", "/users/carla/contacts/users/bruno"} {
+		require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, pair, nil, app.Token).Status)
+	}
+	for _, q := range usage().GetQuotas() {
+		if q.GetQuota() == "contacts_per_user" {
+			require.Equal(t, int64(2), q.GetUsed(), "the highest")
+			require.Equal(t, int64(100), q.GetLimit())
+			require.Equal(t, "bruno", q.GetOwner())
+		}
+	}
 }

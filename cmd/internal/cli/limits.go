@@ -27,6 +27,8 @@ type quotaView struct {
 	Used  int64  `json:"used"`
 	// Limit is null if the quota is unlimited.
 	Limit *int64 `json:"limit"`
+	// Owner is the user who uses the most of what each user may.
+	Owner string `json:"owner,omitempty"`
 }
 
 type usageView struct {
@@ -73,7 +75,7 @@ func viewUsage(app string, resp *limiterv1.GetUsageResponse) usageView {
 		})
 	}
 	for _, q := range resp.GetQuotas() {
-		v.Quotas = append(v.Quotas, quotaView{q.GetQuota(), q.GetUsed(), q.Limit})
+		v.Quotas = append(v.Quotas, quotaView{q.GetQuota(), q.GetUsed(), q.Limit, q.GetOwner()})
 	}
 	return v
 }
@@ -93,13 +95,13 @@ func (v usageView) table(t *tabwriter.Writer, all bool) {
 	}
 	if len(v.Quotas) > 0 {
 		row(t)
-		row(t, "QUOTA", "", "USED", "LIMIT")
+		row(t, "QUOTA", "HIGHEST", "USED", "LIMIT")
 		for _, q := range v.Quotas {
 			limit := "unlimited"
 			if q.Limit != nil {
 				limit = fmt.Sprint(*q.Limit)
 			}
-			row(t, q.Quota, "", q.Used, limit)
+			row(t, q.Quota, q.Owner, q.Used, limit)
 		}
 	}
 	row(t)

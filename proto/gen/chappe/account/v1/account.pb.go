@@ -1746,6 +1746,121 @@ func (x *IssueTokenResponse) GetUser() *User {
 	return nil
 }
 
+type GetTokenExpiryRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// What the gateway read in the token, Unix milliseconds; 0 for never.
+	ExpiresAt     int64 `protobuf:"varint,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTokenExpiryRequest) Reset() {
+	*x = GetTokenExpiryRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTokenExpiryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTokenExpiryRequest) ProtoMessage() {}
+
+func (x *GetTokenExpiryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTokenExpiryRequest.ProtoReflect.Descriptor instead.
+func (*GetTokenExpiryRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetTokenExpiryRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetTokenExpiryRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetTokenExpiryRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetTokenExpiryRequest) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+type GetTokenExpiryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unix milliseconds. A token that never expires ends as far away as clients
+	// can count.
+	ExpireTimestamp int64 `protobuf:"varint,1,opt,name=expire_timestamp,json=expireTimestamp,proto3" json:"expire_timestamp,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *GetTokenExpiryResponse) Reset() {
+	*x = GetTokenExpiryResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTokenExpiryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTokenExpiryResponse) ProtoMessage() {}
+
+func (x *GetTokenExpiryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTokenExpiryResponse.ProtoReflect.Descriptor instead.
+func (*GetTokenExpiryResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetTokenExpiryResponse) GetExpireTimestamp() int64 {
+	if x != nil {
+		return x.ExpireTimestamp
+	}
+	return 0
+}
+
 type SetUserAttributesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
@@ -1758,7 +1873,7 @@ type SetUserAttributesRequest struct {
 
 func (x *SetUserAttributesRequest) Reset() {
 	*x = SetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1885,7 @@ func (x *SetUserAttributesRequest) String() string {
 func (*SetUserAttributesRequest) ProtoMessage() {}
 
 func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1898,7 @@ func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetUserAttributesRequest) GetOrg() string {
@@ -1824,7 +1939,7 @@ type SetUserAttributesResponse struct {
 
 func (x *SetUserAttributesResponse) Reset() {
 	*x = SetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1951,7 @@ func (x *SetUserAttributesResponse) String() string {
 func (*SetUserAttributesResponse) ProtoMessage() {}
 
 func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1964,7 @@ func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetUserAttributesResponse) GetAttributes() map[string]string {
@@ -1870,7 +1985,7 @@ type GetUserAttributesRequest struct {
 
 func (x *GetUserAttributesRequest) Reset() {
 	*x = GetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1997,7 @@ func (x *GetUserAttributesRequest) String() string {
 func (*GetUserAttributesRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2010,7 @@ func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetUserAttributesRequest) GetOrg() string {
@@ -1928,7 +2043,7 @@ type GetUserAttributesResponse struct {
 
 func (x *GetUserAttributesResponse) Reset() {
 	*x = GetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2055,7 @@ func (x *GetUserAttributesResponse) String() string {
 func (*GetUserAttributesResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2068,7 @@ func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetUserAttributesResponse) GetAttributes() map[string]string {
@@ -1973,7 +2088,7 @@ type GetUserAttributesCapacityRequest struct {
 
 func (x *GetUserAttributesCapacityRequest) Reset() {
 	*x = GetUserAttributesCapacityRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2100,7 @@ func (x *GetUserAttributesCapacityRequest) String() string {
 func (*GetUserAttributesCapacityRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2113,7 @@ func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesCapacityRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetUserAttributesCapacityRequest) GetOrg() string {
@@ -2025,7 +2140,7 @@ type GetUserAttributesCapacityResponse struct {
 
 func (x *GetUserAttributesCapacityResponse) Reset() {
 	*x = GetUserAttributesCapacityResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2152,7 @@ func (x *GetUserAttributesCapacityResponse) String() string {
 func (*GetUserAttributesCapacityResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2165,7 @@ func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetUserAttributesCapacityResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetUserAttributesCapacityResponse) GetBytes() int64 {
@@ -2073,7 +2188,7 @@ type BatchGetUserAttributesRequest struct {
 
 func (x *BatchGetUserAttributesRequest) Reset() {
 	*x = BatchGetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2200,7 @@ func (x *BatchGetUserAttributesRequest) String() string {
 func (*BatchGetUserAttributesRequest) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2213,7 @@ func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BatchGetUserAttributesRequest) GetOrg() string {
@@ -2139,7 +2254,7 @@ type BatchGetUserAttributesResponse struct {
 
 func (x *BatchGetUserAttributesResponse) Reset() {
 	*x = BatchGetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2266,7 @@ func (x *BatchGetUserAttributesResponse) String() string {
 func (*BatchGetUserAttributesResponse) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2279,7 @@ func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchGetUserAttributesResponse) GetUsers() []*UserAttributes {
@@ -2185,7 +2300,7 @@ type UserAttributes struct {
 
 func (x *UserAttributes) Reset() {
 	*x = UserAttributes{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2312,7 @@ func (x *UserAttributes) String() string {
 func (*UserAttributes) ProtoMessage() {}
 
 func (x *UserAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2325,7 @@ func (x *UserAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserAttributes.ProtoReflect.Descriptor instead.
 func (*UserAttributes) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UserAttributes) GetUsername() string {
@@ -2238,7 +2353,7 @@ type DeleteUserAttributesRequest struct {
 
 func (x *DeleteUserAttributesRequest) Reset() {
 	*x = DeleteUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2365,7 @@ func (x *DeleteUserAttributesRequest) String() string {
 func (*DeleteUserAttributesRequest) ProtoMessage() {}
 
 func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2378,7 @@ func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteUserAttributesRequest) GetOrg() string {
@@ -2295,7 +2410,7 @@ type DeleteUserAttributesResponse struct {
 
 func (x *DeleteUserAttributesResponse) Reset() {
 	*x = DeleteUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2422,7 @@ func (x *DeleteUserAttributesResponse) String() string {
 func (*DeleteUserAttributesResponse) ProtoMessage() {}
 
 func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2435,7 @@ func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
 }
 
 type AddContactRequest struct {
@@ -2337,7 +2452,7 @@ type AddContactRequest struct {
 
 func (x *AddContactRequest) Reset() {
 	*x = AddContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2464,7 @@ func (x *AddContactRequest) String() string {
 func (*AddContactRequest) ProtoMessage() {}
 
 func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2477,7 @@ func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactRequest.ProtoReflect.Descriptor instead.
 func (*AddContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AddContactRequest) GetOrg() string {
@@ -2410,7 +2525,7 @@ type AddContactResponse struct {
 
 func (x *AddContactResponse) Reset() {
 	*x = AddContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2537,7 @@ func (x *AddContactResponse) String() string {
 func (*AddContactResponse) ProtoMessage() {}
 
 func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2550,7 @@ func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactResponse.ProtoReflect.Descriptor instead.
 func (*AddContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddContactResponse) GetOwnerUuid() string {
@@ -2466,7 +2581,7 @@ type RemoveContactRequest struct {
 
 func (x *RemoveContactRequest) Reset() {
 	*x = RemoveContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2593,7 @@ func (x *RemoveContactRequest) String() string {
 func (*RemoveContactRequest) ProtoMessage() {}
 
 func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2606,7 @@ func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveContactRequest) GetOrg() string {
@@ -2539,7 +2654,7 @@ type RemoveContactResponse struct {
 
 func (x *RemoveContactResponse) Reset() {
 	*x = RemoveContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2666,7 @@ func (x *RemoveContactResponse) String() string {
 func (*RemoveContactResponse) ProtoMessage() {}
 
 func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2679,7 @@ func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveContactResponse) GetOwnerUuid() string {
@@ -2592,7 +2707,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2719,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2732,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListContactsRequest) GetOrg() string {
@@ -2653,7 +2768,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2780,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2793,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListContactsResponse) GetUsernames() []string {
@@ -2705,7 +2820,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2832,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2845,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Contact) GetUsername() string {
@@ -2761,7 +2876,7 @@ type PageContactsRequest struct {
 
 func (x *PageContactsRequest) Reset() {
 	*x = PageContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2888,7 @@ func (x *PageContactsRequest) String() string {
 func (*PageContactsRequest) ProtoMessage() {}
 
 func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2901,7 @@ func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsRequest.ProtoReflect.Descriptor instead.
 func (*PageContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PageContactsRequest) GetOrg() string {
@@ -2836,7 +2951,7 @@ type PageContactsResponse struct {
 
 func (x *PageContactsResponse) Reset() {
 	*x = PageContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +2963,7 @@ func (x *PageContactsResponse) String() string {
 func (*PageContactsResponse) ProtoMessage() {}
 
 func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +2976,7 @@ func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsResponse.ProtoReflect.Descriptor instead.
 func (*PageContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PageContactsResponse) GetContacts() []*Contact {
@@ -2884,15 +2999,15 @@ type SetContactRemarkRequest struct {
 	App            string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername  string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
 	FriendUsername string                 `protobuf:"bytes,4,opt,name=friend_username,json=friendUsername,proto3" json:"friend_username,omitempty"`
-	// At most 100 characters; empty clears it.
-	Remark        string `protobuf:"bytes,5,opt,name=remark,proto3" json:"remark,omitempty"`
+	// At most 100 characters; empty clears it. It must be given.
+	Remark        *string `protobuf:"bytes,5,opt,name=remark,proto3,oneof" json:"remark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetContactRemarkRequest) Reset() {
 	*x = SetContactRemarkRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3019,7 @@ func (x *SetContactRemarkRequest) String() string {
 func (*SetContactRemarkRequest) ProtoMessage() {}
 
 func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3032,7 @@ func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetContactRemarkRequest) GetOrg() string {
@@ -2949,8 +3064,8 @@ func (x *SetContactRemarkRequest) GetFriendUsername() string {
 }
 
 func (x *SetContactRemarkRequest) GetRemark() string {
-	if x != nil {
-		return x.Remark
+	if x != nil && x.Remark != nil {
+		return *x.Remark
 	}
 	return ""
 }
@@ -2963,7 +3078,7 @@ type SetContactRemarkResponse struct {
 
 func (x *SetContactRemarkResponse) Reset() {
 	*x = SetContactRemarkResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3090,7 @@ func (x *SetContactRemarkResponse) String() string {
 func (*SetContactRemarkResponse) ProtoMessage() {}
 
 func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3103,7 @@ func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkResponse.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
 }
 
 type RequestContactsRequest struct {
@@ -3005,7 +3120,7 @@ type RequestContactsRequest struct {
 
 func (x *RequestContactsRequest) Reset() {
 	*x = RequestContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3017,7 +3132,7 @@ func (x *RequestContactsRequest) String() string {
 func (*RequestContactsRequest) ProtoMessage() {}
 
 func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3030,7 +3145,7 @@ func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsRequest.ProtoReflect.Descriptor instead.
 func (*RequestContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RequestContactsRequest) GetOrg() string {
@@ -3076,7 +3191,7 @@ type RequestContactsResponse struct {
 
 func (x *RequestContactsResponse) Reset() {
 	*x = RequestContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3203,7 @@ func (x *RequestContactsResponse) String() string {
 func (*RequestContactsResponse) ProtoMessage() {}
 
 func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3216,7 @@ func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsResponse.ProtoReflect.Descriptor instead.
 func (*RequestContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
 }
 
 type AcceptContactRequest struct {
@@ -3119,7 +3234,7 @@ type AcceptContactRequest struct {
 
 func (x *AcceptContactRequest) Reset() {
 	*x = AcceptContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3246,7 @@ func (x *AcceptContactRequest) String() string {
 func (*AcceptContactRequest) ProtoMessage() {}
 
 func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3259,7 @@ func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactRequest.ProtoReflect.Descriptor instead.
 func (*AcceptContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AcceptContactRequest) GetOrg() string {
@@ -3190,7 +3305,7 @@ type AcceptContactResponse struct {
 
 func (x *AcceptContactResponse) Reset() {
 	*x = AcceptContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3317,7 @@ func (x *AcceptContactResponse) String() string {
 func (*AcceptContactResponse) ProtoMessage() {}
 
 func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3330,7 @@ func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactResponse.ProtoReflect.Descriptor instead.
 func (*AcceptContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
 }
 
 type DeclineContactRequest struct {
@@ -3231,7 +3346,7 @@ type DeclineContactRequest struct {
 
 func (x *DeclineContactRequest) Reset() {
 	*x = DeclineContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3358,7 @@ func (x *DeclineContactRequest) String() string {
 func (*DeclineContactRequest) ProtoMessage() {}
 
 func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3371,7 @@ func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactRequest.ProtoReflect.Descriptor instead.
 func (*DeclineContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeclineContactRequest) GetOrg() string {
@@ -3295,7 +3410,7 @@ type DeclineContactResponse struct {
 
 func (x *DeclineContactResponse) Reset() {
 	*x = DeclineContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3422,7 @@ func (x *DeclineContactResponse) String() string {
 func (*DeclineContactResponse) ProtoMessage() {}
 
 func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3435,7 @@ func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactResponse.ProtoReflect.Descriptor instead.
 func (*DeclineContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
 }
 
 type ListBlocksRequest struct {
@@ -3334,7 +3449,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3461,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3474,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListBlocksRequest) GetOrg() string {
@@ -3392,7 +3507,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3404,7 +3519,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3532,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListBlocksResponse) GetUsernames() []string {
@@ -3432,14 +3547,15 @@ type AddBlocksRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
-	Usernames     []string               `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// At most as many as a block list holds.
+	Usernames     []string `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddBlocksRequest) Reset() {
 	*x = AddBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3451,7 +3567,7 @@ func (x *AddBlocksRequest) String() string {
 func (*AddBlocksRequest) ProtoMessage() {}
 
 func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,7 +3580,7 @@ func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksRequest.ProtoReflect.Descriptor instead.
 func (*AddBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AddBlocksRequest) GetOrg() string {
@@ -3504,7 +3620,7 @@ type AddBlocksResponse struct {
 
 func (x *AddBlocksResponse) Reset() {
 	*x = AddBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +3632,7 @@ func (x *AddBlocksResponse) String() string {
 func (*AddBlocksResponse) ProtoMessage() {}
 
 func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +3645,7 @@ func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksResponse.ProtoReflect.Descriptor instead.
 func (*AddBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AddBlocksResponse) GetUsernames() []string {
@@ -3551,7 +3667,7 @@ type RemoveBlockRequest struct {
 
 func (x *RemoveBlockRequest) Reset() {
 	*x = RemoveBlockRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3679,7 @@ func (x *RemoveBlockRequest) String() string {
 func (*RemoveBlockRequest) ProtoMessage() {}
 
 func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3692,7 @@ func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlockRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RemoveBlockRequest) GetOrg() string {
@@ -3617,7 +3733,7 @@ type RemoveBlockResponse struct {
 
 func (x *RemoveBlockResponse) Reset() {
 	*x = RemoveBlockResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3745,7 @@ func (x *RemoveBlockResponse) String() string {
 func (*RemoveBlockResponse) ProtoMessage() {}
 
 func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3758,7 @@ func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlockResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveBlockResponse) GetOwnerUuid() string {
@@ -3655,6 +3771,118 @@ func (x *RemoveBlockResponse) GetOwnerUuid() string {
 func (x *RemoveBlockResponse) GetUnblocked() *User {
 	if x != nil {
 		return x.Unblocked
+	}
+	return nil
+}
+
+type RemoveBlocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	Usernames     []string               `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBlocksRequest) Reset() {
+	*x = RemoveBlocksRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBlocksRequest) ProtoMessage() {}
+
+func (x *RemoveBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBlocksRequest.ProtoReflect.Descriptor instead.
+func (*RemoveBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *RemoveBlocksRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *RemoveBlocksRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RemoveBlocksRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *RemoveBlocksRequest) GetUsernames() []string {
+	if x != nil {
+		return x.Usernames
+	}
+	return nil
+}
+
+type RemoveBlocksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Usernames     []string               `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBlocksResponse) Reset() {
+	*x = RemoveBlocksResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBlocksResponse) ProtoMessage() {}
+
+func (x *RemoveBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBlocksResponse.ProtoReflect.Descriptor instead.
+func (*RemoveBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RemoveBlocksResponse) GetUsernames() []string {
+	if x != nil {
+		return x.Usernames
 	}
 	return nil
 }
@@ -3674,7 +3902,7 @@ type SetGlobalMuteRequest struct {
 
 func (x *SetGlobalMuteRequest) Reset() {
 	*x = SetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +3914,7 @@ func (x *SetGlobalMuteRequest) String() string {
 func (*SetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3699,7 +3927,7 @@ func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetGlobalMuteRequest) GetOrg() string {
@@ -3752,7 +3980,7 @@ type SetGlobalMuteResponse struct {
 
 func (x *SetGlobalMuteResponse) Reset() {
 	*x = SetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3992,7 @@ func (x *SetGlobalMuteResponse) String() string {
 func (*SetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +4005,7 @@ func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
 }
 
 type GetGlobalMuteRequest struct {
@@ -3791,7 +4019,7 @@ type GetGlobalMuteRequest struct {
 
 func (x *GetGlobalMuteRequest) Reset() {
 	*x = GetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3803,7 +4031,7 @@ func (x *GetGlobalMuteRequest) String() string {
 func (*GetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3816,7 +4044,7 @@ func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetGlobalMuteRequest) GetOrg() string {
@@ -3855,7 +4083,7 @@ type GetGlobalMuteResponse struct {
 
 func (x *GetGlobalMuteResponse) Reset() {
 	*x = GetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +4095,7 @@ func (x *GetGlobalMuteResponse) String() string {
 func (*GetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +4108,7 @@ func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetGlobalMuteResponse) GetUsername() string {
@@ -3930,7 +4158,7 @@ type ListGlobalMutesRequest struct {
 
 func (x *ListGlobalMutesRequest) Reset() {
 	*x = ListGlobalMutesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4170,7 @@ func (x *ListGlobalMutesRequest) String() string {
 func (*ListGlobalMutesRequest) ProtoMessage() {}
 
 func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4183,7 @@ func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesRequest.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListGlobalMutesRequest) GetOrg() string {
@@ -3997,7 +4225,7 @@ type ListGlobalMutesResponse struct {
 
 func (x *ListGlobalMutesResponse) Reset() {
 	*x = ListGlobalMutesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4237,7 @@ func (x *ListGlobalMutesResponse) String() string {
 func (*ListGlobalMutesResponse) ProtoMessage() {}
 
 func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4250,7 @@ func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesResponse.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListGlobalMutesResponse) GetMutes() []*GlobalMute {
@@ -4052,7 +4280,7 @@ type GlobalMute struct {
 
 func (x *GlobalMute) Reset() {
 	*x = GlobalMute{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4292,7 @@ func (x *GlobalMute) String() string {
 func (*GlobalMute) ProtoMessage() {}
 
 func (x *GlobalMute) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4305,7 @@ func (x *GlobalMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalMute.ProtoReflect.Descriptor instead.
 func (*GlobalMute) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GlobalMute) GetUsername() string {
@@ -4111,7 +4339,7 @@ type GetQuotaUsageRequest struct {
 
 func (x *GetQuotaUsageRequest) Reset() {
 	*x = GetQuotaUsageRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4351,7 @@ func (x *GetQuotaUsageRequest) String() string {
 func (*GetQuotaUsageRequest) ProtoMessage() {}
 
 func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4364,7 @@ func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetQuotaUsageRequest) GetOrg() string {
@@ -4156,14 +4384,16 @@ func (x *GetQuotaUsageRequest) GetApp() string {
 type GetQuotaUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By the quota's name in tier documents.
-	Used          map[string]int64 `protobuf:"bytes,1,rep,name=used,proto3" json:"used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Used map[string]int64 `protobuf:"bytes,1,rep,name=used,proto3" json:"used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Of quotas that each user has, the user with the highest use.
+	Owners        map[string]string `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetQuotaUsageResponse) Reset() {
 	*x = GetQuotaUsageResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4405,7 @@ func (x *GetQuotaUsageResponse) String() string {
 func (*GetQuotaUsageResponse) ProtoMessage() {}
 
 func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,12 +4418,19 @@ func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetQuotaUsageResponse) GetUsed() map[string]int64 {
 	if x != nil {
 		return x.Used
+	}
+	return nil
+}
+
+func (x *GetQuotaUsageResponse) GetOwners() map[string]string {
+	if x != nil {
+		return x.Owners
 	}
 	return nil
 }
@@ -4359,7 +4596,15 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\n" +
 	"expires_in\x18\x02 \x01(\x03R\texpiresIn\x12 \n" +
 	"\vapplication\x18\x03 \x01(\tR\vapplication\x12+\n" +
-	"\x04user\x18\x04 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"\xf6\x01\n" +
+	"\x04user\x18\x04 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"v\n" +
+	"\x15GetTokenExpiryRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x04 \x01(\x03R\texpiresAt\"C\n" +
+	"\x16GetTokenExpiryResponse\x12)\n" +
+	"\x10expire_timestamp\x18\x01 \x01(\x03R\x0fexpireTimestamp\"\xf6\x01\n" +
 	"\x18SetUserAttributesRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
@@ -4454,13 +4699,14 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x06_limit\"f\n" +
 	"\x14PageContactsResponse\x126\n" +
 	"\bcontacts\x18\x01 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xa5\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xb5\x01\n" +
 	"\x17SetContactRemarkRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
-	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x16\n" +
-	"\x06remark\x18\x05 \x01(\tR\x06remark\"\x1a\n" +
+	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\x12\x1b\n" +
+	"\x06remark\x18\x05 \x01(\tH\x00R\x06remark\x88\x01\x01B\t\n" +
+	"\a_remark\"\x1a\n" +
 	"\x18SetContactRemarkResponse\"\x99\x01\n" +
 	"\x16RequestContactsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
@@ -4503,7 +4749,14 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x13RemoveBlockResponse\x12\x1d\n" +
 	"\n" +
 	"owner_uuid\x18\x01 \x01(\tR\townerUuid\x125\n" +
-	"\tunblocked\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\tunblocked\"\xd7\x01\n" +
+	"\tunblocked\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\tunblocked\"~\n" +
+	"\x13RemoveBlocksRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
+	"\tusernames\x18\x04 \x03(\tR\tusernames\"4\n" +
+	"\x14RemoveBlocksResponse\x12\x1c\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\"\xd7\x01\n" +
 	"\x14SetGlobalMuteRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
@@ -4544,12 +4797,16 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\aseconds\x18\x03 \x01(\x03R\aseconds\":\n" +
 	"\x14GetQuotaUsageRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
-	"\x03app\x18\x02 \x01(\tR\x03app\"\x98\x01\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\"\xa1\x02\n" +
 	"\x15GetQuotaUsageResponse\x12F\n" +
-	"\x04used\x18\x01 \x03(\v22.chappe.account.v1.GetQuotaUsageResponse.UsedEntryR\x04used\x1a7\n" +
+	"\x04used\x18\x01 \x03(\v22.chappe.account.v1.GetQuotaUsageResponse.UsedEntryR\x04used\x12L\n" +
+	"\x06owners\x18\x02 \x03(\v24.chappe.account.v1.GetQuotaUsageResponse.OwnersEntryR\x06owners\x1a7\n" +
 	"\tUsedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xc7\b\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
+	"\vOwnersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc7\b\n" +
 	"\vUserService\x12b\n" +
 	"\rRegisterUsers\x12'.chappe.account.v1.RegisterUsersRequest\x1a(.chappe.account.v1.RegisterUsersResponse\x12P\n" +
 	"\aGetUser\x12!.chappe.account.v1.GetUserRequest\x1a\".chappe.account.v1.GetUserResponse\x12V\n" +
@@ -4562,16 +4819,17 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\fActivateUser\x12&.chappe.account.v1.ActivateUserRequest\x1a'.chappe.account.v1.ActivateUserResponse\x12q\n" +
 	"\x12UpdatePushSettings\x12,.chappe.account.v1.UpdatePushSettingsRequest\x1a-.chappe.account.v1.UpdatePushSettingsResponse\x12k\n" +
 	"\x10LookupRecipients\x12*.chappe.account.v1.LookupRecipientsRequest\x1a+.chappe.account.v1.LookupRecipientsResponse\x12b\n" +
-	"\rGetQuotaUsage\x12'.chappe.account.v1.GetQuotaUsageRequest\x1a(.chappe.account.v1.GetQuotaUsageResponse2i\n" +
+	"\rGetQuotaUsage\x12'.chappe.account.v1.GetQuotaUsageRequest\x1a(.chappe.account.v1.GetQuotaUsageResponse2\xd0\x01\n" +
 	"\fTokenService\x12Y\n" +
 	"\n" +
-	"IssueToken\x12$.chappe.account.v1.IssueTokenRequest\x1a%.chappe.account.v1.IssueTokenResponse2\xf3\x04\n" +
+	"IssueToken\x12$.chappe.account.v1.IssueTokenRequest\x1a%.chappe.account.v1.IssueTokenResponse\x12e\n" +
+	"\x0eGetTokenExpiry\x12(.chappe.account.v1.GetTokenExpiryRequest\x1a).chappe.account.v1.GetTokenExpiryResponse2\xf3\x04\n" +
 	"\x10AttributeService\x12n\n" +
 	"\x11SetUserAttributes\x12+.chappe.account.v1.SetUserAttributesRequest\x1a,.chappe.account.v1.SetUserAttributesResponse\x12n\n" +
 	"\x11GetUserAttributes\x12+.chappe.account.v1.GetUserAttributesRequest\x1a,.chappe.account.v1.GetUserAttributesResponse\x12\x86\x01\n" +
 	"\x19GetUserAttributesCapacity\x123.chappe.account.v1.GetUserAttributesCapacityRequest\x1a4.chappe.account.v1.GetUserAttributesCapacityResponse\x12}\n" +
 	"\x16BatchGetUserAttributes\x120.chappe.account.v1.BatchGetUserAttributesRequest\x1a1.chappe.account.v1.BatchGetUserAttributesResponse\x12w\n" +
-	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xc5\b\n" +
+	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xa6\t\n" +
 	"\x0fRelationService\x12Y\n" +
 	"\n" +
 	"AddContact\x12$.chappe.account.v1.AddContactRequest\x1a%.chappe.account.v1.AddContactResponse\x12b\n" +
@@ -4585,7 +4843,8 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\n" +
 	"ListBlocks\x12$.chappe.account.v1.ListBlocksRequest\x1a%.chappe.account.v1.ListBlocksResponse\x12V\n" +
 	"\tAddBlocks\x12#.chappe.account.v1.AddBlocksRequest\x1a$.chappe.account.v1.AddBlocksResponse\x12\\\n" +
-	"\vRemoveBlock\x12%.chappe.account.v1.RemoveBlockRequest\x1a&.chappe.account.v1.RemoveBlockResponse2\xbf\x02\n" +
+	"\vRemoveBlock\x12%.chappe.account.v1.RemoveBlockRequest\x1a&.chappe.account.v1.RemoveBlockResponse\x12_\n" +
+	"\fRemoveBlocks\x12&.chappe.account.v1.RemoveBlocksRequest\x1a'.chappe.account.v1.RemoveBlocksResponse2\xbf\x02\n" +
 	"\vMuteService\x12b\n" +
 	"\rSetGlobalMute\x12'.chappe.account.v1.SetGlobalMuteRequest\x1a(.chappe.account.v1.SetGlobalMuteResponse\x12b\n" +
 	"\rGetGlobalMute\x12'.chappe.account.v1.GetGlobalMuteRequest\x1a(.chappe.account.v1.GetGlobalMuteResponse\x12h\n" +
@@ -4603,7 +4862,7 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
 	(*NewUser)(nil),                           // 1: chappe.account.v1.NewUser
@@ -4631,59 +4890,64 @@ var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*Recipient)(nil),                         // 23: chappe.account.v1.Recipient
 	(*IssueTokenRequest)(nil),                 // 24: chappe.account.v1.IssueTokenRequest
 	(*IssueTokenResponse)(nil),                // 25: chappe.account.v1.IssueTokenResponse
-	(*SetUserAttributesRequest)(nil),          // 26: chappe.account.v1.SetUserAttributesRequest
-	(*SetUserAttributesResponse)(nil),         // 27: chappe.account.v1.SetUserAttributesResponse
-	(*GetUserAttributesRequest)(nil),          // 28: chappe.account.v1.GetUserAttributesRequest
-	(*GetUserAttributesResponse)(nil),         // 29: chappe.account.v1.GetUserAttributesResponse
-	(*GetUserAttributesCapacityRequest)(nil),  // 30: chappe.account.v1.GetUserAttributesCapacityRequest
-	(*GetUserAttributesCapacityResponse)(nil), // 31: chappe.account.v1.GetUserAttributesCapacityResponse
-	(*BatchGetUserAttributesRequest)(nil),     // 32: chappe.account.v1.BatchGetUserAttributesRequest
-	(*BatchGetUserAttributesResponse)(nil),    // 33: chappe.account.v1.BatchGetUserAttributesResponse
-	(*UserAttributes)(nil),                    // 34: chappe.account.v1.UserAttributes
-	(*DeleteUserAttributesRequest)(nil),       // 35: chappe.account.v1.DeleteUserAttributesRequest
-	(*DeleteUserAttributesResponse)(nil),      // 36: chappe.account.v1.DeleteUserAttributesResponse
-	(*AddContactRequest)(nil),                 // 37: chappe.account.v1.AddContactRequest
-	(*AddContactResponse)(nil),                // 38: chappe.account.v1.AddContactResponse
-	(*RemoveContactRequest)(nil),              // 39: chappe.account.v1.RemoveContactRequest
-	(*RemoveContactResponse)(nil),             // 40: chappe.account.v1.RemoveContactResponse
-	(*ListContactsRequest)(nil),               // 41: chappe.account.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),              // 42: chappe.account.v1.ListContactsResponse
-	(*Contact)(nil),                           // 43: chappe.account.v1.Contact
-	(*PageContactsRequest)(nil),               // 44: chappe.account.v1.PageContactsRequest
-	(*PageContactsResponse)(nil),              // 45: chappe.account.v1.PageContactsResponse
-	(*SetContactRemarkRequest)(nil),           // 46: chappe.account.v1.SetContactRemarkRequest
-	(*SetContactRemarkResponse)(nil),          // 47: chappe.account.v1.SetContactRemarkResponse
-	(*RequestContactsRequest)(nil),            // 48: chappe.account.v1.RequestContactsRequest
-	(*RequestContactsResponse)(nil),           // 49: chappe.account.v1.RequestContactsResponse
-	(*AcceptContactRequest)(nil),              // 50: chappe.account.v1.AcceptContactRequest
-	(*AcceptContactResponse)(nil),             // 51: chappe.account.v1.AcceptContactResponse
-	(*DeclineContactRequest)(nil),             // 52: chappe.account.v1.DeclineContactRequest
-	(*DeclineContactResponse)(nil),            // 53: chappe.account.v1.DeclineContactResponse
-	(*ListBlocksRequest)(nil),                 // 54: chappe.account.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),                // 55: chappe.account.v1.ListBlocksResponse
-	(*AddBlocksRequest)(nil),                  // 56: chappe.account.v1.AddBlocksRequest
-	(*AddBlocksResponse)(nil),                 // 57: chappe.account.v1.AddBlocksResponse
-	(*RemoveBlockRequest)(nil),                // 58: chappe.account.v1.RemoveBlockRequest
-	(*RemoveBlockResponse)(nil),               // 59: chappe.account.v1.RemoveBlockResponse
-	(*SetGlobalMuteRequest)(nil),              // 60: chappe.account.v1.SetGlobalMuteRequest
-	(*SetGlobalMuteResponse)(nil),             // 61: chappe.account.v1.SetGlobalMuteResponse
-	(*GetGlobalMuteRequest)(nil),              // 62: chappe.account.v1.GetGlobalMuteRequest
-	(*GetGlobalMuteResponse)(nil),             // 63: chappe.account.v1.GetGlobalMuteResponse
-	(*ListGlobalMutesRequest)(nil),            // 64: chappe.account.v1.ListGlobalMutesRequest
-	(*ListGlobalMutesResponse)(nil),           // 65: chappe.account.v1.ListGlobalMutesResponse
-	(*GlobalMute)(nil),                        // 66: chappe.account.v1.GlobalMute
-	(*GetQuotaUsageRequest)(nil),              // 67: chappe.account.v1.GetQuotaUsageRequest
-	(*GetQuotaUsageResponse)(nil),             // 68: chappe.account.v1.GetQuotaUsageResponse
-	nil,                                       // 69: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 70: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 71: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 72: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 73: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 74: chappe.account.v1.UserAttributes.AttributesEntry
-	nil,                                       // 75: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	(*GetTokenExpiryRequest)(nil),             // 26: chappe.account.v1.GetTokenExpiryRequest
+	(*GetTokenExpiryResponse)(nil),            // 27: chappe.account.v1.GetTokenExpiryResponse
+	(*SetUserAttributesRequest)(nil),          // 28: chappe.account.v1.SetUserAttributesRequest
+	(*SetUserAttributesResponse)(nil),         // 29: chappe.account.v1.SetUserAttributesResponse
+	(*GetUserAttributesRequest)(nil),          // 30: chappe.account.v1.GetUserAttributesRequest
+	(*GetUserAttributesResponse)(nil),         // 31: chappe.account.v1.GetUserAttributesResponse
+	(*GetUserAttributesCapacityRequest)(nil),  // 32: chappe.account.v1.GetUserAttributesCapacityRequest
+	(*GetUserAttributesCapacityResponse)(nil), // 33: chappe.account.v1.GetUserAttributesCapacityResponse
+	(*BatchGetUserAttributesRequest)(nil),     // 34: chappe.account.v1.BatchGetUserAttributesRequest
+	(*BatchGetUserAttributesResponse)(nil),    // 35: chappe.account.v1.BatchGetUserAttributesResponse
+	(*UserAttributes)(nil),                    // 36: chappe.account.v1.UserAttributes
+	(*DeleteUserAttributesRequest)(nil),       // 37: chappe.account.v1.DeleteUserAttributesRequest
+	(*DeleteUserAttributesResponse)(nil),      // 38: chappe.account.v1.DeleteUserAttributesResponse
+	(*AddContactRequest)(nil),                 // 39: chappe.account.v1.AddContactRequest
+	(*AddContactResponse)(nil),                // 40: chappe.account.v1.AddContactResponse
+	(*RemoveContactRequest)(nil),              // 41: chappe.account.v1.RemoveContactRequest
+	(*RemoveContactResponse)(nil),             // 42: chappe.account.v1.RemoveContactResponse
+	(*ListContactsRequest)(nil),               // 43: chappe.account.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),              // 44: chappe.account.v1.ListContactsResponse
+	(*Contact)(nil),                           // 45: chappe.account.v1.Contact
+	(*PageContactsRequest)(nil),               // 46: chappe.account.v1.PageContactsRequest
+	(*PageContactsResponse)(nil),              // 47: chappe.account.v1.PageContactsResponse
+	(*SetContactRemarkRequest)(nil),           // 48: chappe.account.v1.SetContactRemarkRequest
+	(*SetContactRemarkResponse)(nil),          // 49: chappe.account.v1.SetContactRemarkResponse
+	(*RequestContactsRequest)(nil),            // 50: chappe.account.v1.RequestContactsRequest
+	(*RequestContactsResponse)(nil),           // 51: chappe.account.v1.RequestContactsResponse
+	(*AcceptContactRequest)(nil),              // 52: chappe.account.v1.AcceptContactRequest
+	(*AcceptContactResponse)(nil),             // 53: chappe.account.v1.AcceptContactResponse
+	(*DeclineContactRequest)(nil),             // 54: chappe.account.v1.DeclineContactRequest
+	(*DeclineContactResponse)(nil),            // 55: chappe.account.v1.DeclineContactResponse
+	(*ListBlocksRequest)(nil),                 // 56: chappe.account.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),                // 57: chappe.account.v1.ListBlocksResponse
+	(*AddBlocksRequest)(nil),                  // 58: chappe.account.v1.AddBlocksRequest
+	(*AddBlocksResponse)(nil),                 // 59: chappe.account.v1.AddBlocksResponse
+	(*RemoveBlockRequest)(nil),                // 60: chappe.account.v1.RemoveBlockRequest
+	(*RemoveBlockResponse)(nil),               // 61: chappe.account.v1.RemoveBlockResponse
+	(*RemoveBlocksRequest)(nil),               // 62: chappe.account.v1.RemoveBlocksRequest
+	(*RemoveBlocksResponse)(nil),              // 63: chappe.account.v1.RemoveBlocksResponse
+	(*SetGlobalMuteRequest)(nil),              // 64: chappe.account.v1.SetGlobalMuteRequest
+	(*SetGlobalMuteResponse)(nil),             // 65: chappe.account.v1.SetGlobalMuteResponse
+	(*GetGlobalMuteRequest)(nil),              // 66: chappe.account.v1.GetGlobalMuteRequest
+	(*GetGlobalMuteResponse)(nil),             // 67: chappe.account.v1.GetGlobalMuteResponse
+	(*ListGlobalMutesRequest)(nil),            // 68: chappe.account.v1.ListGlobalMutesRequest
+	(*ListGlobalMutesResponse)(nil),           // 69: chappe.account.v1.ListGlobalMutesResponse
+	(*GlobalMute)(nil),                        // 70: chappe.account.v1.GlobalMute
+	(*GetQuotaUsageRequest)(nil),              // 71: chappe.account.v1.GetQuotaUsageRequest
+	(*GetQuotaUsageResponse)(nil),             // 72: chappe.account.v1.GetQuotaUsageResponse
+	nil,                                       // 73: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 74: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 75: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 76: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 77: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 78: chappe.account.v1.UserAttributes.AttributesEntry
+	nil,                                       // 79: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	nil,                                       // 80: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	69, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	73, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
 	1,  // 1: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
 	0,  // 2: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
 	4,  // 3: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
@@ -4692,89 +4956,94 @@ var file_chappe_account_v1_account_proto_depIdxs = []int32{
 	0,  // 6: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
 	0,  // 7: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
 	0,  // 8: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	70, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	74, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
 	0,  // 10: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
 	23, // 11: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
 	0,  // 12: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	71, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	72, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	73, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	34, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	74, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	75, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	76, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	77, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	36, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
+	78, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
 	0,  // 18: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
 	0,  // 19: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
-	43, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
-	43, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	45, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	45, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
 	0,  // 22: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
-	66, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	75, // 24: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	2,  // 25: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	5,  // 26: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	7,  // 27: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	9,  // 28: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	11, // 29: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	13, // 30: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	15, // 31: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	17, // 32: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	19, // 33: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	21, // 34: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	67, // 35: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
-	24, // 36: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	26, // 37: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	28, // 38: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	30, // 39: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	32, // 40: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	35, // 41: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	37, // 42: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	39, // 43: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	41, // 44: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	44, // 45: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
-	46, // 46: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
-	48, // 47: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
-	50, // 48: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
-	52, // 49: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
-	54, // 50: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	56, // 51: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	58, // 52: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	60, // 53: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	62, // 54: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	64, // 55: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	3,  // 56: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	6,  // 57: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	8,  // 58: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	10, // 59: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	12, // 60: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	14, // 61: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	16, // 62: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	18, // 63: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	20, // 64: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	22, // 65: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	68, // 66: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
-	25, // 67: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	27, // 68: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	29, // 69: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	31, // 70: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	33, // 71: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	36, // 72: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	38, // 73: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	40, // 74: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	42, // 75: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	45, // 76: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
-	47, // 77: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
-	49, // 78: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
-	51, // 79: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
-	53, // 80: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
-	55, // 81: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	57, // 82: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	59, // 83: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	61, // 84: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	63, // 85: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	65, // 86: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	56, // [56:87] is the sub-list for method output_type
-	25, // [25:56] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	70, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
+	79, // 24: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	80, // 25: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	2,  // 26: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	5,  // 27: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	7,  // 28: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	9,  // 29: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	11, // 30: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	13, // 31: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	15, // 32: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	17, // 33: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	19, // 34: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	21, // 35: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	71, // 36: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
+	24, // 37: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	26, // 38: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
+	28, // 39: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	30, // 40: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	32, // 41: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	34, // 42: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	37, // 43: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	39, // 44: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	41, // 45: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	43, // 46: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	46, // 47: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	48, // 48: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	50, // 49: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	52, // 50: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	54, // 51: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	56, // 52: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	58, // 53: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	60, // 54: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	62, // 55: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
+	64, // 56: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	66, // 57: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	68, // 58: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	3,  // 59: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	6,  // 60: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	8,  // 61: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	10, // 62: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	12, // 63: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	14, // 64: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	16, // 65: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	18, // 66: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	20, // 67: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	22, // 68: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	72, // 69: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
+	25, // 70: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	27, // 71: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
+	29, // 72: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	31, // 73: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	33, // 74: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	35, // 75: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	38, // 76: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	40, // 77: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	42, // 78: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	44, // 79: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	47, // 80: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	49, // 81: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	51, // 82: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	53, // 83: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	55, // 84: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	57, // 85: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	59, // 86: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	61, // 87: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	63, // 88: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
+	65, // 89: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	67, // 90: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	69, // 91: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	59, // [59:92] is the sub-list for method output_type
+	26, // [26:59] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -4789,16 +5058,17 @@ func file_chappe_account_v1_account_proto_init() {
 	file_chappe_account_v1_account_proto_msgTypes[13].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[19].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[24].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[44].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[60].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[46].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[48].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[64].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[68].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   76,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

@@ -524,7 +524,8 @@ var UserService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	TokenService_IssueToken_FullMethodName = "/chappe.account.v1.TokenService/IssueToken"
+	TokenService_IssueToken_FullMethodName     = "/chappe.account.v1.TokenService/IssueToken"
+	TokenService_GetTokenExpiry_FullMethodName = "/chappe.account.v1.TokenService/GetTokenExpiry"
 )
 
 // TokenServiceClient is the client API for TokenService service.
@@ -534,6 +535,8 @@ const (
 // TokenService issues tokens. Tokens are verified without it.
 type TokenServiceClient interface {
 	IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error)
+	// GetTokenExpiry tells when the token ends that the call was made with.
+	GetTokenExpiry(ctx context.Context, in *GetTokenExpiryRequest, opts ...grpc.CallOption) (*GetTokenExpiryResponse, error)
 }
 
 type tokenServiceClient struct {
@@ -554,6 +557,16 @@ func (c *tokenServiceClient) IssueToken(ctx context.Context, in *IssueTokenReque
 	return out, nil
 }
 
+func (c *tokenServiceClient) GetTokenExpiry(ctx context.Context, in *GetTokenExpiryRequest, opts ...grpc.CallOption) (*GetTokenExpiryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTokenExpiryResponse)
+	err := c.cc.Invoke(ctx, TokenService_GetTokenExpiry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
@@ -561,6 +574,8 @@ func (c *tokenServiceClient) IssueToken(ctx context.Context, in *IssueTokenReque
 // TokenService issues tokens. Tokens are verified without it.
 type TokenServiceServer interface {
 	IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error)
+	// GetTokenExpiry tells when the token ends that the call was made with.
+	GetTokenExpiry(context.Context, *GetTokenExpiryRequest) (*GetTokenExpiryResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -573,6 +588,9 @@ type UnimplementedTokenServiceServer struct{}
 
 func (UnimplementedTokenServiceServer) IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueToken not implemented")
+}
+func (UnimplementedTokenServiceServer) GetTokenExpiry(context.Context, *GetTokenExpiryRequest) (*GetTokenExpiryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTokenExpiry not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -613,6 +631,24 @@ func _TokenService_IssueToken_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_GetTokenExpiry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTokenExpiryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).GetTokenExpiry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_GetTokenExpiry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).GetTokenExpiry(ctx, req.(*GetTokenExpiryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -623,6 +659,10 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueToken",
 			Handler:    _TokenService_IssueToken_Handler,
+		},
+		{
+			MethodName: "GetTokenExpiry",
+			Handler:    _TokenService_GetTokenExpiry_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
@@ -899,6 +939,7 @@ const (
 	RelationService_ListBlocks_FullMethodName       = "/chappe.account.v1.RelationService/ListBlocks"
 	RelationService_AddBlocks_FullMethodName        = "/chappe.account.v1.RelationService/AddBlocks"
 	RelationService_RemoveBlock_FullMethodName      = "/chappe.account.v1.RelationService/RemoveBlock"
+	RelationService_RemoveBlocks_FullMethodName     = "/chappe.account.v1.RelationService/RemoveBlocks"
 )
 
 // RelationServiceClient is the client API for RelationService service.
@@ -921,6 +962,8 @@ type RelationServiceClient interface {
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksResponse, error)
 	AddBlocks(ctx context.Context, in *AddBlocksRequest, opts ...grpc.CallOption) (*AddBlocksResponse, error)
 	RemoveBlock(ctx context.Context, in *RemoveBlockRequest, opts ...grpc.CallOption) (*RemoveBlockResponse, error)
+	// RemoveBlocks unblocks several users at once.
+	RemoveBlocks(ctx context.Context, in *RemoveBlocksRequest, opts ...grpc.CallOption) (*RemoveBlocksResponse, error)
 }
 
 type relationServiceClient struct {
@@ -1041,6 +1084,16 @@ func (c *relationServiceClient) RemoveBlock(ctx context.Context, in *RemoveBlock
 	return out, nil
 }
 
+func (c *relationServiceClient) RemoveBlocks(ctx context.Context, in *RemoveBlocksRequest, opts ...grpc.CallOption) (*RemoveBlocksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveBlocksResponse)
+	err := c.cc.Invoke(ctx, RelationService_RemoveBlocks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RelationServiceServer is the server API for RelationService service.
 // All implementations must embed UnimplementedRelationServiceServer
 // for forward compatibility.
@@ -1061,6 +1114,8 @@ type RelationServiceServer interface {
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksResponse, error)
 	AddBlocks(context.Context, *AddBlocksRequest) (*AddBlocksResponse, error)
 	RemoveBlock(context.Context, *RemoveBlockRequest) (*RemoveBlockResponse, error)
+	// RemoveBlocks unblocks several users at once.
+	RemoveBlocks(context.Context, *RemoveBlocksRequest) (*RemoveBlocksResponse, error)
 	mustEmbedUnimplementedRelationServiceServer()
 }
 
@@ -1103,6 +1158,9 @@ func (UnimplementedRelationServiceServer) AddBlocks(context.Context, *AddBlocksR
 }
 func (UnimplementedRelationServiceServer) RemoveBlock(context.Context, *RemoveBlockRequest) (*RemoveBlockResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveBlock not implemented")
+}
+func (UnimplementedRelationServiceServer) RemoveBlocks(context.Context, *RemoveBlocksRequest) (*RemoveBlocksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveBlocks not implemented")
 }
 func (UnimplementedRelationServiceServer) mustEmbedUnimplementedRelationServiceServer() {}
 func (UnimplementedRelationServiceServer) testEmbeddedByValue()                         {}
@@ -1323,6 +1381,24 @@ func _RelationService_RemoveBlock_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RelationService_RemoveBlocks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveBlocksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).RemoveBlocks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_RemoveBlocks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).RemoveBlocks(ctx, req.(*RemoveBlocksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RelationService_ServiceDesc is the grpc.ServiceDesc for RelationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1373,6 +1449,10 @@ var RelationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveBlock",
 			Handler:    _RelationService_RemoveBlock_Handler,
+		},
+		{
+			MethodName: "RemoveBlocks",
+			Handler:    _RelationService_RemoveBlocks_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -741,8 +741,10 @@ type QuotaUsage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Quota string                 `protobuf:"bytes,1,opt,name=quota,proto3" json:"quota,omitempty"`
 	// Absent means unlimited.
-	Limit         *int64 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Used          int64  `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	Limit *int64 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Used  int64  `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	// Of a quota that each user has, the user with the highest use.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +798,13 @@ func (x *QuotaUsage) GetUsed() int64 {
 		return x.Used
 	}
 	return 0
+}
+
+func (x *QuotaUsage) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 type App struct {
@@ -2224,12 +2233,13 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"\twindow_ms\x18\x04 \x01(\x03R\bwindowMs\x12\x12\n" +
 	"\x04used\x18\x05 \x01(\x03R\x04used\x12%\n" +
 	"\x0eadmitted_total\x18\x06 \x01(\x03R\radmittedTotal\x12'\n" +
-	"\x0fthrottled_total\x18\a \x01(\x03R\x0ethrottledTotal\"[\n" +
+	"\x0fthrottled_total\x18\a \x01(\x03R\x0ethrottledTotal\"q\n" +
 	"\n" +
 	"QuotaUsage\x12\x14\n" +
 	"\x05quota\x18\x01 \x01(\tR\x05quota\x12\x19\n" +
 	"\x05limit\x18\x02 \x01(\x03H\x00R\x05limit\x88\x01\x01\x12\x12\n" +
-	"\x04used\x18\x03 \x01(\x03R\x04usedB\b\n" +
+	"\x04used\x18\x03 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05ownerB\b\n" +
 	"\x06_limit\"\xf6\x01\n" +
 	"\x03App\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +

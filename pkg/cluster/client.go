@@ -216,7 +216,7 @@ func (c *Client) owner(org, app string) *peer {
 }
 
 // Check asks the owner of the app, and decides on the local share if it cannot
-// be reached. The error is illegal_argument or an unknown app, never that the
+// be reached or has not heard of the app yet. The error is illegal_argument or an unknown app, never that the
 // owner is away.
 func (c *Client) Check(ctx context.Context, req *limiterv1.CheckRequest, _ ...grpc.CallOption) (*limiterv1.CheckResponse, error) {
 	resp := c.decide(ctx, req)
@@ -237,10 +237,12 @@ func (c *Client) decide(ctx context.Context, req *limiterv1.CheckRequest) *limit
 			if resp, err := p.api.Check(ctx, req); err == nil {
 				return resp
 			}
-		} else if resp, ok := p.check(ctx, req); ok {
+		} else if resp, ok := p.check(ctx, req); ok && resp.GetReason() != reasonUnknownApp {
 			return resp
 		}
 	}
+	// An owner that does not know the app has not heard of it yet, if this
+	// process has.
 	app, ok := c.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
 		return &limiterv1.CheckResponse{Reason: reasonUnknownApp}

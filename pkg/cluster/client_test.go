@@ -329,6 +329,56 @@ func TestFallsBackToItsShare(t *testing.T) {
 	require.True(t, errs.Is(err, errs.ReasonUnavailable))
 }
 
+// The owner's list of apps may lag behind the caller's; a new app is not let
+// through without limits meanwhile.
+func TestOwnerHasNotHeardOfTheApp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := r.limiter("behind")
+	known := newRig(t, "shop")
+	c := r.client(func(d *Deps) { d.Apps = known.catalog })
+	r.await(c, 1)
+	require.Equal(t, 10, admissions(t, c, "shop", "get_history_file"))
+	require.Equal(t, int64(11), l.checks.Load(), "it was asked each time")
+	_, err := c.Check(t.Context(), check("nope", "get_user", 1))
+	require.True(t, errs.Is(err, errs.ReasonAppNotFound))
+}
+
+// A limiter whose lease runs out, because etcd did not hear from it in time,
+// enters itself again.
+func TestLeaseIsLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "shop")
+	l := r.limiter("only")
+	c := r.client()
+	r.await(c, 1)
+	require.Equal(t, 4, spend(t, c, 4))
+
+	t.Log("the lease is gone: the entry vanishes and comes back")
+	before := c.view.Load()
+	require.NoError(t, l.reg.session.Close())
+	require.Eventually(t, func() bool {
+		now := c.view.Load()
+		return now != before && len(now.members) == 1
+	}, patient, time.Millisecond)
+	require.Equal(t, 6, admissions(t, c, "shop", "get_history_file"), "the windows were kept: it never stopped being the owner")
+	require.NoError(t, l.reg.Stop())
+	r.await(c, 0)
+}
+
+// spend makes n calls and counts those that are admitted.
+func spend(t *testing.T, c limiterv1.LimiterServiceClient, n int) (admitted int) {
+	t.Helper()
+	for range n {
+		resp, err := c.Check(t.Context(), check("shop", "get_history_file", 1))
+		require.NoError(t, err)
+		if resp.GetAllowed() {
+			admitted++
+		}
+	}
+	return admitted
+}
+
 func TestOwnerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "shop")

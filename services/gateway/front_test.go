@@ -225,6 +225,8 @@ func TestAdmission(t *testing.T) {
 	require.Empty(t, got.header.Get("X-RateLimit-Limit"), "headers go with limited answers only")
 	require.Equal(t, int64(2), r.admitted()[0].GetCost())
 
+	require.Empty(t, r.admitted()[0].GetUser(), "an app token calls for nobody")
+
 	many := make([]string, 600)
 	for i := range many {
 		many[i] = `"user-` + strings.Repeat("x", i%50) + string(rune('a'+i%26)) + `"`
@@ -255,6 +257,14 @@ func TestAdmission(t *testing.T) {
 	require.Equal(t, calls, r.count(), "a limited call changes nothing")
 
 	require.Zero(t, metricSum(t, r, "chappe_gateway_unlimited_calls_total"))
+	for path, counted := range map[string]string{
+		"/users/Ben/contacts/users": "ben", "/users/" + strings.Repeat("x", 300) + "/contacts/users": strings.Repeat("x", 128),
+	} {
+		r.do(request{method: "GET", path: "/acme/chat" + path})
+		checks := r.admitted()
+		require.Equal(t, counted, checks[len(checks)-1].GetUser(), "calls about a user count for that user")
+	}
+
 	decide(nil, errors.New("the limiter is broken"))
 	require.Equal(t, 200, call(`{"to":["a"]}`).status)
 	require.InDelta(t, 1, metricSum(t, r, "chappe_gateway_unlimited_calls_total"), 0)

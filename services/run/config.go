@@ -62,10 +62,10 @@ type Config struct {
 	LogAge      time.Duration
 	LogReplicas int
 	PushEvents  bool
+	PushZone    string
 	NATSListen  string
 
 	Advertise     string
-	LimiterAddr   string
 	AccountAddr   string
 	PresenceAddr  string
 	MessagingAddr string
@@ -94,8 +94,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
 	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")
 	fs.BoolVar(&c.PushEvents, "push-events", false, "publish an event for each message to a user who is not connected, for push providers")
+	fs.StringVar(&c.PushZone, "push-zone", "UTC", "time zone of users' do-not-disturb hours, such as Europe/Paris")
 	fs.StringVar(&c.NATSListen, "nats-listen", "", "address on which the embedded NATS serves other processes, such as push workers; empty for none")
-	fs.StringVar(&c.LimiterAddr, "limiter-addr", "", "where the limiter is, if not in this process; empty finds all limiters in etcd")
 	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
 	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
 	fs.StringVar(&c.MessagingAddr, "messaging-addr", "dns:///chappe-messaging:9090", "where the messaging service is, if not in this process")
@@ -192,9 +192,6 @@ func (c *Config) Validate() error {
 			bad("%s: %w", name, err)
 		}
 	}
-	if !c.Runs(TargetLimiter) && c.LimiterAddr == "" && len(c.Etcd) == 0 {
-		bad("limiter-addr: an embedded etcd knows of no limiter in other processes, so name its address")
-	}
 	if c.NATSListen != "" {
 		if c.NATS != "" {
 			bad("nats-listen: only the embedded NATS is told where to listen")
@@ -202,6 +199,9 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(c.NATSListen); err != nil {
 			bad("nats-listen: %w", err)
 		}
+	}
+	if _, err := time.LoadLocation(c.PushZone); err != nil {
+		bad("push-zone: %w", err)
 	}
 	if c.Durability != DurabilityProcess && c.Durability != DurabilityPower {
 		bad("durability: %q is neither process nor power", c.Durability)

@@ -27,7 +27,7 @@ type limiters struct {
 
 // clustered reports whether limiters find each other in etcd. With an embedded
 // etcd there is only the one of this process.
-func (s *Server) clustered() bool { return !s.embeddedEtcd() && s.cfg.LimiterAddr == "" }
+func (s *Server) clustered() bool { return !s.embeddedEtcd() }
 
 // limiterRegistration enters the limiter in the list once the process serves gRPC,
 // and takes it off before it stops to.

@@ -105,6 +105,9 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	cfg := messaging.DefaultConfig()
 	cfg.Partitions, cfg.LogAge, cfg.Replicas = s.cfg.Partitions, s.cfg.LogAge, s.cfg.LogReplicas
 	cfg.TakeOver, cfg.PushEvents = s.embeddedEtcd(), s.cfg.PushEvents
+	if cfg.PushZone, err = time.LoadLocation(s.cfg.PushZone); err != nil {
+		return nil, err
+	}
 	svc, err := messaging.New(cfg, messaging.Deps{
 		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog,
 		Users: accountv1.NewUserServiceClient(accounts), Presence: presencev1.NewPresenceServiceClient(presences),

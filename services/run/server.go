@@ -196,8 +196,8 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 		}
 	case !s.cfg.Runs(target):
 		addr := map[string]string{
-			TargetLimiter: s.cfg.LimiterAddr, TargetAccount: s.cfg.AccountAddr,
-			TargetPresence: s.cfg.PresenceAddr, TargetMessaging: s.cfg.MessagingAddr,
+			TargetAccount: s.cfg.AccountAddr, TargetPresence: s.cfg.PresenceAddr,
+			TargetMessaging: s.cfg.MessagingAddr,
 		}[target]
 		dialed, err := grpcx.Dial(addr, nil)
 		if err != nil {

@@ -114,8 +114,9 @@ func StartSplit(t testing.TB) *Server {
 	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
 		cfg.Database = "sqlite:" + dir
 	}
+	var limiter string
 	addrs := map[string]*string{
-		run.TargetLimiter: &cfg.LimiterAddr, run.TargetAccount: &cfg.AccountAddr,
+		run.TargetLimiter: &limiter, run.TargetAccount: &cfg.AccountAddr,
 		run.TargetPresence: &cfg.PresenceAddr, run.TargetMessaging: &cfg.MessagingAddr,
 	}
 	var last *run.Server
@@ -130,7 +131,7 @@ func StartSplit(t testing.TB) *Server {
 		}
 		last = s
 	}
-	return connect(t, last.HTTPAddr(), cfg.LimiterAddr, last.OpsAddr())
+	return connect(t, last.HTTPAddr(), limiter, last.OpsAddr())
 }
 
 func connect(t testing.TB, http, grpcAddr, ops string) *Server {

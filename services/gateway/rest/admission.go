@@ -73,7 +73,8 @@ func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 		defer cancel()
 	}
 	resp, err := h.limiter.Check(ctx, &limiterv1.CheckRequest{
-		Org: c.access.App.Org, App: c.access.App.Name, Rule: rule, Ip: h.addresses.ClientIP(c.req), Cost: cost,
+		Org: c.access.App.Org, App: c.access.App.Name, Rule: rule,
+		Ip: h.addresses.ClientIP(c.req), User: c.user, Cost: cost,
 	})
 	switch {
 	case err != nil:

@@ -28,6 +28,8 @@ type call struct {
 	// Set once the request is routed.
 	endpoint *endpoint
 	access   routes.Access
+	// user is whom limits by user count the call for.
+	user string
 	// message is the decoded request, set when the service is about to be
 	// called.
 	message  proto.Message

@@ -193,6 +193,12 @@ func (h *Handler) serveRouted(e *endpoint, next runtime.HandlerFunc, w http.Resp
 func (h *Handler) authenticate(c *call, params map[string]string) error {
 	p, err := h.verifier.VerifyFor(c.access.App, auth.Bearer(first(c.req.Header["Authorization"])))
 	route := c.endpoint.route
+	if c.user = p.User; route.Self != "" {
+		// Whoever asks, the call is about the user in the path. What no user
+		// ID can be is counted under its beginning.
+		c.user = names.FoldUser(params[route.Self])
+		c.user = c.user[:min(len(c.user), maxUserBytes)]
+	}
 	if route.Policy == routes.Open {
 		c.access.Principal, c.access.TokenError = p, err
 		return nil
@@ -210,6 +216,9 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 		return auth.NotAllowed()
 	}
 }
+
+// maxUserBytes is beyond the longest user ID.
+const maxUserBytes = 128
 
 func first(values []string) string {
 	if len(values) == 0 {

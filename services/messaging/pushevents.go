@@ -159,7 +159,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 		if err != nil {
 			return nil, err
 		}
-		if user == nil || (quiet(user, p.svc.deps.Now()) && !ext.Get(extForce).Bool()) {
+		if user == nil || (quiet(user, p.svc.deps.Now().In(p.svc.cfg.zone())) && !ext.Get(extForce).Bool()) {
 			continue
 		}
 		event := PushEvent{
@@ -247,13 +247,13 @@ const (
 )
 
 // quiet reports whether a user does not want to be disturbed now. The hours
-// are UTC; the same hour twice means the whole day, an end before the start
-// the next day.
+// are those of now's zone; the same hour twice means the whole day, an end
+// before the start the next day.
 func quiet(u *accountv1.User, now time.Time) bool {
 	if !u.GetNotificationNoDisturbing() {
 		return false
 	}
-	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.UTC().Hour()) //nolint:gosec // 0 to 23
+	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.Hour()) //nolint:gosec // 0 to 23
 	switch {
 	case start == end:
 		return true

@@ -55,6 +55,15 @@ type Config struct {
 	// PushEvents publishes a PushEvent for each message to a user who is not
 	// connected.
 	PushEvents bool
+	// PushZone is where users' do-not-disturb hours are told; nil is UTC.
+	PushZone *time.Location
+}
+
+func (c Config) zone() *time.Location {
+	if c.PushZone == nil {
+		return time.UTC
+	}
+	return c.PushZone
 }
 
 // DefaultConfig gives the settings of a single node.

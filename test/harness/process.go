@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -19,27 +20,41 @@ import (
 	"github.com/chappe-im/chappe/services/run"
 )
 
-// childEnv tells a test binary to be a server with its data in that directory.
-const childEnv = "CHAPPE_TEST_SERVE"
+const (
+	// childEnv tells a test binary to be a server with its data in that
+	// directory.
+	childEnv = "CHAPPE_TEST_SERVE"
+	// partEnv tells it to be the part of a server that this configuration says.
+	partEnv = "CHAPPE_TEST_SERVE_PART"
+)
 
-// RunChild makes the process a server if StartProcess started it, and does not
+// RunChild makes the process a server if this package started it, and does not
 // return then. TestMain calls it first.
 func RunChild() {
-	data := os.Getenv(childEnv)
-	if data == "" {
+	var cfg run.Config
+	data, part := os.Getenv(childEnv), os.Getenv(partEnv)
+	switch {
+	case data != "":
+		cfg = config(data)
+	case part != "":
+		if err := json.Unmarshal([]byte(part), &cfg); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
 		return
 	}
-	if err := serveChild(data); err != nil {
+	if err := serveChild(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func serveChild(data string) error {
+func serveChild(cfg run.Config) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
-	s, err := run.New(config(data), embedded{}, obs.NewLogger(os.Stderr, "warn", "text"), io.Discard)
+	s, err := run.New(cfg, embedded{}, obs.NewLogger(os.Stderr, "warn", "text"), io.Discard)
 	if err != nil {
 		return err
 	}
@@ -62,8 +77,15 @@ type Process struct {
 // ready. It is killed at the test's end if it still runs.
 func StartProcess(t testing.TB, data string) *Process {
 	t.Helper()
+	return startProcess(t, childEnv+"="+data, func(t testing.TB, addrs []string) *Server {
+		return connect(t, addrs[0], addrs[1], addrs[2])
+	})
+}
+
+func startProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server) *Process {
+	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
-	cmd.Env = append(os.Environ(), childEnv+"="+data)
+	cmd.Env = append(os.Environ(), env)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -88,7 +110,7 @@ func StartProcess(t testing.TB, data string) *Process {
 	case line := <-ready:
 		addrs := strings.Fields(line)
 		require.Len(t, addrs, 3)
-		p.Server = connect(t, addrs[0], addrs[1], addrs[2])
+		p.Server = reach(t, addrs)
 	case err := <-p.exited:
 		require.FailNow(t, "the server ended before it was ready", "%v", err)
 	case <-time.After(30 * time.Second):

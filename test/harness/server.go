@@ -92,48 +92,6 @@ func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
 	return connect(t, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
 }
 
-// StartSplit runs the services as if each were a process of its own: they share
-// nothing but an etcd, a NATS and a PostgreSQL server (SQLite files where there
-// is none), and reach each other by gRPC over TCP. It returns the limiter's
-// and the gateway's sides as one server.
-func StartSplit(t testing.TB) *Server {
-	t.Helper()
-	dir := t.TempDir()
-	logger := testkit.Logger(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	etcd, err := embed.StartEtcd(ctx, dir)
-	require.NoError(t, err)
-	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: logger})
-	require.NoError(t, err)
-	t.Cleanup(nats.Stop)
-
-	cfg := config("")
-	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, nats.URL()
-	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
-		cfg.Database = "sqlite:" + dir
-	}
-	var limiter string
-	addrs := map[string]*string{
-		run.TargetLimiter: &limiter, run.TargetAccount: &cfg.AccountAddr,
-		run.TargetPresence: &cfg.PresenceAddr, run.TargetMessaging: &cfg.MessagingAddr,
-	}
-	var last *run.Server
-	for _, target := range []string{run.TargetLimiter, run.TargetAccount, run.TargetPresence, run.TargetMessaging, run.TargetGateway} {
-		cfg.Targets = []string{target}
-		s, err := run.New(cfg, nil, logger.With("target", target), io.Discard)
-		require.NoError(t, err)
-		require.NoError(t, s.Start(ctx))
-		t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
-		if addr := addrs[target]; addr != nil {
-			*addr = s.GRPCAddr()
-		}
-		last = s
-	}
-	return connect(t, last.HTTPAddr(), limiter, last.OpsAddr())
-}
-
 func connect(t testing.TB, http, grpcAddr, ops string) *Server {
 	conn, err := grpcx.Dial(grpcAddr, nil)
 	require.NoError(t, err)

@@ -1,0 +1,118 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/testkit"
+	"github.com/chappe-im/chappe/services/run"
+)
+
+// Split is a server whose services run as if each were a process of its own.
+type Split struct {
+	// Server is the limiter's and the first gateway's side.
+	*Server
+	cfg     run.Config
+	limiter string
+	opts    []run.Option
+}
+
+// StartSplit runs the services as if each were a process of its own: they share
+// nothing but an etcd, a NATS and a PostgreSQL server (SQLite files where there
+// is none), and reach each other by gRPC over TCP.
+//
+// Options hold for every part within the test, not for processes.
+func StartSplit(t testing.TB, opts ...run.Option) *Split {
+	t.Helper()
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	etcd, err := embed.StartEtcd(ctx, dir)
+	require.NoError(t, err)
+	t.Cleanup(etcd.Stop)
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: testkit.Logger(t)})
+	require.NoError(t, err)
+	t.Cleanup(nats.Stop)
+
+	s := &Split{cfg: config(""), opts: opts}
+	cfg := &s.cfg
+	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, nats.URL()
+	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
+		cfg.Database = "sqlite:" + dir
+	}
+	for _, part := range []struct {
+		target string
+		addr   *string
+	}{
+		{run.TargetLimiter, &s.limiter}, {run.TargetAccount, &cfg.AccountAddr},
+		{run.TargetPresence, &cfg.PresenceAddr}, {run.TargetMessaging, &cfg.MessagingAddr},
+	} {
+		*part.addr = s.start(t, part.target).GRPCAddr()
+	}
+	s.Server = s.Gateway(t)
+	return s
+}
+
+func (s *Split) start(t testing.TB, target string) *run.Server {
+	t.Helper()
+	cfg := s.cfg
+	cfg.Targets = []string{target}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	server, err := run.New(cfg, nil, testkit.Logger(t).With("target", target), io.Discard, s.opts...)
+	require.NoError(t, err)
+	require.NoError(t, server.Start(ctx))
+	t.Cleanup(func() { require.NoError(t, server.Stop(context.Background())) })
+	return server
+}
+
+// Limiter starts a further limiter.
+func (s *Split) Limiter(t testing.TB) {
+	t.Helper()
+	s.start(t, run.TargetLimiter)
+}
+
+// LimiterProcess starts a further limiter as a process of its own.
+func (s *Split) LimiterProcess(t testing.TB) *Process {
+	t.Helper()
+	return s.process(t, run.TargetLimiter, func(t testing.TB, addrs []string) *Server {
+		return connect(t, "", addrs[len(addrs)-2], addrs[len(addrs)-1])
+	})
+}
+
+// Messaging starts a further messaging service. Gateways started from now on
+// send to it.
+func (s *Split) Messaging(t testing.TB) {
+	t.Helper()
+	s.cfg.MessagingAddr = s.start(t, run.TargetMessaging).GRPCAddr()
+}
+
+// Gateway starts a further gateway.
+func (s *Split) Gateway(t testing.TB) *Server {
+	t.Helper()
+	server := s.start(t, run.TargetGateway)
+	return connect(t, server.HTTPAddr(), s.limiter, server.OpsAddr())
+}
+
+// GatewayProcess starts a further gateway as a process of its own.
+func (s *Split) GatewayProcess(t testing.TB) *Process {
+	t.Helper()
+	return s.process(t, run.TargetGateway, func(t testing.TB, addrs []string) *Server {
+		return connect(t, addrs[0], s.limiter, addrs[2])
+	})
+}
+
+func (s *Split) process(t testing.TB, target string, reach func(t testing.TB, addrs []string) *Server) *Process {
+	t.Helper()
+	cfg := s.cfg
+	cfg.Targets = []string{target}
+	raw, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	return startProcess(t, partEnv+"="+string(raw), reach)
+}

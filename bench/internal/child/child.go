@@ -32,15 +32,18 @@ type Process struct {
 // stopLimit is how long a server may take to end before it is killed.
 const stopLimit = 20 * time.Second
 
-// start runs a program whose standard error, and standard output if nobody
+// start runs a program, with env beside this process's environment, whose standard error, and standard output if nobody
 // reads that, go to a log file in dir.
-func start(dir, name string, pipeOut bool, program string, args ...string) (*Process, io.Reader, error) {
+func start(dir, name string, pipeOut bool, env []string, program string, args ...string) (*Process, io.Reader, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, nil, err
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = log
+	if len(env) > 0 {
+		cmd.Env = append(os.Environ(), env...)
+	}
 	var out io.Reader
 	if pipeOut {
 		out, err = cmd.StdoutPipe()
@@ -101,7 +104,7 @@ func Baseline(ctx context.Context, dir, kind string) (*Process, string, error) {
 }
 
 func baselineOf(ctx context.Context, dir, kind, program string, args ...string) (*Process, string, error) {
-	p, out, err := start(dir, kind, true, program, args...)
+	p, out, err := start(dir, kind, true, nil, program, args...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -138,8 +141,9 @@ type Server struct {
 }
 
 // Chappe starts a server with its data under data and returns when it is
-// ready; more holds further flags of its own.
-func Chappe(ctx context.Context, dir, data, program string, more ...string) (*Server, error) {
+// ready; env holds "name=value" for its environment beside this process's own,
+// more further flags.
+func Chappe(ctx context.Context, dir, data, program string, env []string, more ...string) (*Server, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
@@ -147,7 +151,7 @@ func Chappe(ctx context.Context, dir, data, program string, more ...string) (*Se
 	s := &Server{HTTP: "http://" + addrs[0], GRPC: addrs[1], Ops: "http://" + addrs[2]}
 	began := time.Now()
 	args := append([]string{"serve", "--http", addrs[0], "--grpc", addrs[1], "--ops", addrs[2], "--data", data}, more...)
-	s.Process, _, err = start(dir, "chappe", false, program, args...)
+	s.Process, _, err = start(dir, "chappe", false, env, program, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -73,15 +73,15 @@ func TestFailingChildren(t *testing.T) {
 	self := asRole(t, "fails")
 	_, _, err := baselineOf(t.Context(), t.TempDir(), "echo", self)
 	require.ErrorContains(t, err, "out of luck")
-	_, err = Chappe(t.Context(), t.TempDir(), t.TempDir(), self)
+	_, err = Chappe(t.Context(), t.TempDir(), t.TempDir(), self, nil)
 	require.ErrorContains(t, err, "out of luck")
-	_, err = Chappe(t.Context(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "missing"))
+	_, err = Chappe(t.Context(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "missing"), nil)
 	require.Error(t, err)
 }
 
 func TestChappeIsAwaited(t *testing.T) {
 	data := t.TempDir()
-	s, err := Chappe(t.Context(), t.TempDir(), data, asRole(t, "serves"))
+	s, err := Chappe(t.Context(), t.TempDir(), data, asRole(t, "serves"), nil)
 	require.NoError(t, err)
 	require.Positive(t, s.Ready)
 	require.NoError(t, s.Stop())

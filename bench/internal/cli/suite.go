@@ -61,8 +61,10 @@ func suiteCommand() *cobra.Command {
 	f.IntVar(&cfg.Targets, "targets", 500, "users that one call sends to")
 	f.IntVar(&cfg.LatencyCalls, "latency-calls", 40, "single calls for each round of last-delivery latency")
 	f.IntVar(&cfg.Idle, "idle", 5000, "idle connections")
+	f.IntVar(&cfg.Subscribers, "subscribers", 1000, "connected users who follow the presence that changes")
+	f.IntVar(&cfg.Changes, "changes", 40, "changes of presence in each round")
 	f.DurationVar(&cfg.Hold, "hold", 10*time.Second, "how long idle connections are kept before memory is read")
-	f.StringSliceVar(&cfg.Only, "only", nil, "only some parts: start, send, fanout, idle")
+	f.StringSliceVar(&cfg.Only, "only", nil, "only some parts: start, send, reads, token, fanout, presence, idle")
 	f.StringVar(&cfg.ProfileDir, "profile", "", "directory for processor and heap profiles of the server")
 	return cmd
 }

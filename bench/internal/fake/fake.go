@@ -36,8 +36,10 @@ type Server struct {
 
 type user struct {
 	waiting []string
-	peer    string
-	devices map[*device]bool
+	// followers are told of changes of the user's presence.
+	followers []*user
+	peer      string
+	devices   map[*device]bool
 }
 
 type device struct {
@@ -67,6 +69,13 @@ func Start(fault Fault) *Server {
 	})
 	mux.HandleFunc("POST /org/app/token", s.token)
 	mux.HandleFunc("POST /org/app/messages/users", s.send)
+	mux.HandleFunc("POST /org/app/users", s.token) // registers too, and the rest of the answer is not read
+	mux.HandleFunc("PUT /org/app/metadata/user/{user}", s.known)
+	mux.HandleFunc("GET /org/app/metadata/user/{user}", s.known)
+	mux.HandleFunc("GET /org/app/users/{user}", s.known)
+	mux.HandleFunc("GET /org/app/users/{user}/status", s.known)
+	mux.HandleFunc("POST /org/app/users/{user}/presence/{expiry}", s.subscribe)
+	mux.HandleFunc("POST /org/app/users/{user}/presence/web/{status}", s.change)
 	s.srv = httptest.NewServer(mux)
 	s.URL = s.srv.URL
 	return s
@@ -130,6 +139,59 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		u.waiting = s.fault(to, u.waiting, in.Body.Msg)
 		for d := range u.devices {
 			d.write(msyncv1.MSync_NOTICE, &msyncv1.CommNotice{Queue: jid(u.peer)})
+		}
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// known answers for users who exist.
+func (s *Server) known(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[r.PathValue("user")] == nil {
+		w.WriteHeader(http.StatusNotFound)
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+func (s *Server) subscribe(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Usernames []string `json:"usernames"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	follower := s.users[r.PathValue("user")]
+	for _, name := range in.Usernames {
+		if u := s.users[name]; u != nil && follower != nil {
+			u.followers = append(u.followers, follower)
+		}
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// change tells followers of a change of presence. The fault applies to the
+// last of them.
+func (s *Server) change(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.users[r.PathValue("user")]
+	for i, f := range u.followers {
+		notices := []string{string(body)}
+		if i == len(u.followers)-1 {
+			notices = s.fault("", nil, string(body))
+		}
+		for _, n := range notices {
+			for d := range f.devices {
+				d.write(msyncv1.MSync_SYNC, &msyncv1.CommSyncDL{
+					Queue: jid(r.PathValue("user")), IsLast: proto.Bool(true),
+					Metas: []*msyncv1.Meta{{Ns: msyncv1.Meta_NOTIFY.Enum(), Payload: []byte(n)}},
+				})
+			}
 		}
 	}
 	_, _ = io.WriteString(w, "{}")

@@ -275,19 +275,13 @@ type HTTPConfig struct {
 
 // HTTP measures a plain server with the bodies that Send sends.
 func HTTP(ctx context.Context, cfg HTTPConfig) (*Result, error) {
-	type worker struct {
-		conn *rawhttp.Conn
-		text []byte
-		body []byte
+	conns, hangUp, err := dial(cfg.Addr, cfg.Connections)
+	if err != nil {
+		return nil, err
 	}
-	workers := make([]worker, cfg.Connections)
-	for i := range workers {
-		workers[i].conn = rawhttp.New(cfg.Addr, callTimeout)
-		defer workers[i].conn.Close()
-		if err := workers[i].conn.Connect(); err != nil {
-			return nil, err
-		}
-	}
+	defer hangUp()
+	type buffers struct{ text, body []byte }
+	workers := make([]buffers, cfg.Connections)
 	req := rawhttp.NewRequest(http.MethodPost, &url.URL{Host: cfg.Addr, Path: "/bench/load/messages/users"}, map[string]string{
 		"Content-Type": "application/json",
 		// As long as a token, so that as many bytes are read.
@@ -295,36 +289,12 @@ func HTTP(ctx context.Context, cfg HTTPConfig) (*Result, error) {
 	})
 	run := runID()
 	to := []string{"b" + run + "-r100"}
-	op := func(_ context.Context, i, n int) (load.Outcome, error) {
+	l := loop{name: cfg.Name, pid: cfg.PID, connections: cfg.Connections, duration: cfg.Duration, count: cfg.Count, warmup: cfg.Warmup}
+	return l.run(ctx, func(_ context.Context, i, n int) (load.Outcome, error) {
 		w := &workers[i]
 		w.text = pad(check.Tag{Run: run, Conversation: i, Seq: n + 1}.AppendTo(w.text[:0]), cfg.TextBytes)
 		w.body = target.AppendTextBody(w.body[:0], "b"+run+"-s10", to, w.text)
-		res, err := w.conn.Do(req, w.body)
-		if err == nil && res.Status != http.StatusOK {
-			err = fmt.Errorf("%s was answered %d: %.300s", cfg.Name, res.Status, res.Body)
-		}
-		if err != nil {
-			return load.Failed, err
-		}
-		return load.Done, nil
-	}
-	if cfg.Warmup > 0 {
-		if _, err := load.Run(ctx, load.Config{Workers: cfg.Connections, Duration: cfg.Warmup}, op); err != nil {
-			return nil, err
-		}
-	}
-	m, err := startMeter(ctx, cfg.PID)
-	if err != nil {
-		return nil, err
-	}
-	l, err := load.Run(ctx, load.Config{Workers: cfg.Connections, Duration: cfg.Duration, Count: cfg.Count}, op)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.answer(); err != nil {
-		return nil, err
-	}
-	r := &Result{Name: cfg.Name, Unit: "call"}
-	r.fill(l)
-	return r, m.stop(ctx, r)
+		res, err := conns[i].Do(req, w.body)
+		return answered(cfg.Name, res, err)
+	})
 }

@@ -30,6 +30,9 @@ type Config struct {
 	// OnText is called with sender and text of each message, in the order of
 	// arrival, from one goroutine. The slices are valid during the call only.
 	OnText func(from, text []byte)
+	// OnNotice is called with the payload of each notification, such as a change
+	// of somebody's presence, like OnText.
+	OnNotice func(payload []byte)
 	// OnFrame is called for each frame, from the same goroutine.
 	OnFrame func()
 	// Capture keeps copies of the frames since the last call of TakeFrames.
@@ -308,6 +311,11 @@ func (r *Receiver) take(meta []byte) error {
 	switch ns {
 	case nsStatistic:
 		return errors.New("the server ended the session")
+	case nsNotify:
+		if r.cfg.OnNotice != nil {
+			r.cfg.OnNotice(body)
+		}
+		return nil
 	case nsChat:
 	default:
 		return nil

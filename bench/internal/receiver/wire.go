@@ -39,6 +39,7 @@ const (
 	fMetaPayload = 6
 	nsStatistic  = 0
 	nsChat       = 1
+	nsNotify     = 5
 
 	fBodyFrom     = 2
 	fBodyContents = 4

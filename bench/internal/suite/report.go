@@ -146,10 +146,13 @@ at rest: sequencing, archive, pushes. In brackets the part used until the last a
   frames, each with one write, to as many WebSocket connections of the same clients.
 - CPU of a delivery against a bare loop that also waits for and reads the client's answers between
   the frames, for information: {{printf "%.2f" .ExchangeRatio}} ×.
-{{end}}- Every measurement of sends and deliveries checks that all that was accepted arrived once and in
+{{end}}{{if or .Checked .Faults}}- Every measurement of sends and deliveries checks that all that was accepted arrived once and in
   order in its conversation: {{if .Faults}}**failed**{{range .Faults}}
   - {{.}}{{end}}{{else}}{{.Checked}} messages, none lost, doubled or out of order.{{end}}
-{{with .Fig.Idle}}- {{.Ops}} idle connections: {{printf "%.0f" .PerSecond}} logins/s, resident memory from {{printf "%.0f" (index .Extra "base_mib")}} to {{printf "%.0f" (index .Extra "with_all_mib")}} MiB, {{printf "%.1f" (index .Extra "kib_per_connection")}} KiB
+{{end}}{{if .Fig.User}}- Server CPU of a read, of that of the echo: a user {{printf "%.2f" .ReadCPU.user}} ×, attributes {{printf "%.2f" .ReadCPU.attributes}} ×, status {{printf "%.2f" .ReadCPU.status}} ×.
+{{end}}{{if .Fig.Presence}}- The answer time of presence notices is that from the first byte of the call that changes the presence to a
+  subscriber's connection; "last" is the last of all subscribers.
+{{end}}{{with .Fig.Idle}}- {{.Ops}} idle connections: {{printf "%.0f" .PerSecond}} logins/s, resident memory from {{printf "%.0f" (index .Extra "base_mib")}} to {{printf "%.0f" (index .Extra "with_all_mib")}} MiB, {{printf "%.1f" (index .Extra "kib_per_connection")}} KiB
   each; {{printf "%.1f" (index .Extra "kib_per_connection_collected")}} KiB each when both are read after a garbage collection.
 {{end}}{{if .Fig.ReadySeconds}}- Start: ready after {{printf "%.2f" .Fig.FirstReadySeconds}} s on an empty directory, {{printf "%.2f" .Ready}} s on a used one; {{printf "%.0f" .Fig.IdleMiB}} MiB
   resident when at rest.
@@ -175,10 +178,16 @@ func (f *Figures) rows(cfg Config) []row {
 		{"echo with publish", f.Publish},
 		{"REST send, recipients offline", f.Send},
 		{"REST send, recipients connected", f.Online},
+		{"echo, in turns with the reads", f.ReadEcho},
+		{"REST read of a user", f.User},
+		{"REST read of a user's attributes", f.Attributes},
+		{"REST read of a user's status", f.Status},
+		{"token by password, warm, on one core", f.Token},
 		{"delivery by the bare loop", f.Frames},
 		{"delivery by the bare loop that reads answers", f.Exchange},
 		{fmt.Sprintf("delivery, %d calls of %d at once", cfg.Receivers/max(cfg.Targets, 1), cfg.Targets), f.Fanout},
 		{fmt.Sprintf("delivery, one call of %d at a time", cfg.Targets), f.Single},
+		{fmt.Sprintf("presence notice, %d subscribers", cfg.Subscribers), f.Presence},
 	} {
 		if len(m.results) > 0 {
 			rows = append(rows, rowOf(m.name, m.results))
@@ -206,6 +215,9 @@ func (f *Figures) WriteMarkdown(w io.Writer, cfg Config, env Environment) error 
 		"Rows":          f.rows(cfg),
 		"FramesPer":     median(f.Fanout, func(r *measure.Result) float64 { return r.Extra["frames_per_delivery"] }),
 		"ExchangeRatio": ratios(f.Fanout, f.Exchange, cpu),
-		"Ready":         stats.Median(f.ReadySeconds),
+		"ReadCPU": map[string]float64{
+			"user": ratios(f.User, f.ReadEcho, cpu), "attributes": ratios(f.Attributes, f.ReadEcho, cpu), "status": ratios(f.Status, f.ReadEcho, cpu),
+		},
+		"Ready": stats.Median(f.ReadySeconds),
 	})
 }

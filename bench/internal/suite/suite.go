@@ -37,7 +37,11 @@ type Config struct {
 	Idle int
 	// Hold is how long idle connections are kept before memory is read.
 	Hold time.Duration
-	// Only runs some of the parts: start, send, fanout, idle; empty runs all.
+	// Subscribers who follow the presence that changes.
+	Subscribers int
+	// Changes of presence in each round.
+	Changes int
+	// Only runs some of the parts; empty runs all.
 	Only []string
 	// ProfileDir, if given, takes processor profiles of the server.
 	ProfileDir string
@@ -56,6 +60,13 @@ type Figures struct {
 	Fanout   []*measure.Result `json:"fanout"`
 	Single   []*measure.Result `json:"fanout_single"`
 	Idle     *measure.Result   `json:"idle"`
+	// ReadEcho took turns with the reads.
+	ReadEcho   []*measure.Result `json:"read_echo"`
+	User       []*measure.Result `json:"read_user"`
+	Attributes []*measure.Result `json:"read_attributes"`
+	Status     []*measure.Result `json:"read_status"`
+	Token      []*measure.Result `json:"token"`
+	Presence   []*measure.Result `json:"presence"`
 	// FrameBytes are the lengths of the frames of one delivery.
 	FrameBytes []int `json:"frame_bytes"`
 	// FirstReadySeconds is the start on an empty directory, ReadySeconds those
@@ -101,7 +112,15 @@ func Run(ctx context.Context, cfg Config) (fig *Figures, err error) {
 		}
 	}()
 	s := &suite{cfg: cfg, dir: dir, fig: &Figures{}}
-	parts := []part{{"start", s.start}, {"send", s.sends}, {"fanout", s.fanout}, {"idle", s.idle}}
+	parts := []part{
+		{"start", s.start},
+		{"send", s.sends},
+		{"reads", s.reads},
+		{"token", s.token},
+		{"fanout", s.fanout},
+		{"presence", s.presence},
+		{"idle", s.idle},
+	}
 	for _, name := range cfg.Only {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			return nil, fmt.Errorf("there is no part %q", name)
@@ -127,12 +146,12 @@ func (s *suite) show(r *measure.Result) {
 }
 
 // chappe starts the measured server on a data directory of the suite.
-func (s *suite) chappe(ctx context.Context, data string) (*child.Server, error) {
+func (s *suite) chappe(ctx context.Context, data string, env ...string) (*child.Server, error) {
 	path := filepath.Join(s.dir, data)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	return child.Chappe(ctx, s.dir, path, s.cfg.Server, s.cfg.ServerArgs...)
+	return child.Chappe(ctx, s.dir, path, s.cfg.Server, env, s.cfg.ServerArgs...)
 }
 
 // app makes the app that is used on a server.
@@ -176,6 +195,13 @@ func (s *suite) start(ctx context.Context) error {
 	return nil
 }
 
+// plain sets up the load of a plain server.
+func (s *suite) plain(name, addr string, pid int) measure.HTTPConfig {
+	return measure.HTTPConfig{
+		Name: name, Addr: addr, PID: pid, Connections: s.cfg.Connections, Duration: s.cfg.Duration, Warmup: warmup, TextBytes: s.cfg.TextBytes,
+	}
+}
+
 // sends compares sends with both echoes.
 func (s *suite) sends(ctx context.Context) (err error) {
 	srv, err := s.chappe(ctx, "load")
@@ -207,19 +233,14 @@ func (s *suite) sends(ctx context.Context) (err error) {
 		return err
 	}
 	defer offline.Close()
-	plain := func(name, addr string, pid int) measure.HTTPConfig {
-		return measure.HTTPConfig{
-			Name: name, Addr: addr, PID: pid, Connections: s.cfg.Connections, Duration: s.cfg.Duration, Warmup: warmup, TextBytes: s.cfg.TextBytes,
-		}
-	}
 	for range s.cfg.Rounds {
-		r, err := measure.HTTP(ctx, plain("echo", echoAddr, echo.PID()))
+		r, err := measure.HTTP(ctx, s.plain("echo", echoAddr, echo.PID()))
 		if err != nil {
 			return err
 		}
 		s.show(r)
 		s.fig.Echo = append(s.fig.Echo, r)
-		if r, err = measure.HTTP(ctx, plain("echo with publish", publishAddr, publish.PID())); err != nil {
+		if r, err = measure.HTTP(ctx, s.plain("echo with publish", publishAddr, publish.PID())); err != nil {
 			return err
 		}
 		s.show(r)

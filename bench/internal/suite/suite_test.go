@@ -14,7 +14,7 @@ import (
 func result(rate, cpu, last float64) *measure.Result {
 	return &measure.Result{
 		Unit: "send", PerSecond: rate, ServerCPU: cpu, LastDelivery: &measure.Latency{P50: last},
-		Latency: &measure.Latency{P50: 1}, Check: &check.Report{Accepted: 5, Arrived: 5},
+		Latency: &measure.Latency{P50: 1, P99: 40}, Check: &check.Report{Accepted: 5, Arrived: 5},
 		Extra: map[string]float64{"kib_per_connection": 12, "frames_per_delivery": 3},
 	}
 }
@@ -24,11 +24,17 @@ func good() *Figures {
 		Echo:    []*measure.Result{result(100, 30, 0), result(100, 30, 0), result(100, 40, 0)},
 		Publish: []*measure.Result{result(50, 60, 0), result(60, 60, 0), result(70, 60, 0)},
 		// Shares of the publish echo: 0.7, 0.5, 0.9.
-		Send:   []*measure.Result{result(35, 90, 0), result(30, 90, 0), result(63, 90, 0)},
-		Frames: []*measure.Result{result(0, 10, 0)},
-		Fanout: []*measure.Result{result(0, 15, 0)},
-		Single: []*measure.Result{result(0, 0, 10), result(0, 0, 40), result(0, 0, 20)},
-		Idle:   result(0, 0, 0), IdleMiB: 80, ReadySeconds: []float64{1, 5, 2},
+		Send:       []*measure.Result{result(35, 90, 0), result(30, 90, 0), result(63, 90, 0)},
+		Frames:     []*measure.Result{result(0, 10, 0)},
+		Fanout:     []*measure.Result{result(0, 15, 0)},
+		Single:     []*measure.Result{result(0, 0, 10), result(0, 0, 40), result(0, 0, 20)},
+		ReadEcho:   []*measure.Result{result(100, 50, 0), result(200, 50, 0)},
+		User:       []*measure.Result{result(80, 60, 0), result(160, 60, 0)},
+		Attributes: []*measure.Result{result(75, 60, 0), result(150, 60, 0)},
+		Status:     []*measure.Result{result(90, 60, 0), result(180, 60, 0)},
+		Token:      []*measure.Result{result(400, 900, 0)},
+		Presence:   []*measure.Result{result(9000, 40, 0)},
+		Idle:       result(0, 0, 0), IdleMiB: 80, ReadySeconds: []float64{1, 5, 2},
 	}
 }
 
@@ -49,6 +55,11 @@ func TestVerdicts(t *testing.T) {
 		r.ServerCPU *= 2
 	}
 	bad.Fanout[0].ServerCPU *= 2
+	for _, r := range bad.ReadEcho {
+		r.PerSecond *= 2
+	}
+	bad.Token[0].PerSecond = 299
+	bad.Presence[0].Latency.P99 = 51
 	bad.Single = nil
 	bad.Idle.Extra["kib_per_connection"] = 17
 	bad.IdleMiB = 101
@@ -61,9 +72,9 @@ func TestVerdicts(t *testing.T) {
 func TestLeftOutIsNotJudged(t *testing.T) {
 	t.Parallel()
 	f := good()
-	require.Len(t, f.Verdicts(), 7)
+	require.Len(t, f.Verdicts(), 12)
 	f.Send, f.Idle = nil, nil
-	require.Len(t, f.Verdicts(), 4)
+	require.Len(t, f.Verdicts(), 9)
 	require.Empty(t, (&Figures{}).Verdicts())
 }
 

@@ -27,6 +27,9 @@ const (
 	maxKiBPerIdle     = 16
 	maxIdleMiB        = 100
 	maxReadySeconds   = 3
+	minReadShare      = 0.70
+	minTokens         = 300
+	maxNoticeMS       = 50
 	ratioUnit         = "×"
 )
 
@@ -59,6 +62,13 @@ func last(r *measure.Result) float64 {
 	return r.LastDelivery.P50
 }
 
+func p99(r *measure.Result) float64 {
+	if r.Latency == nil {
+		return 0
+	}
+	return r.Latency.P99
+}
+
 // Verdicts compares the figures with the targets. What was left out is not
 // judged.
 func (f *Figures) Verdicts() []Verdict {
@@ -67,6 +77,20 @@ func (f *Figures) Verdicts() []Verdict {
 		v = append(v,
 			Verdict{What: "rate of durable REST sends, of the rate of the echo with one JetStream publish", Value: ratios(f.Send, f.Publish, rate), Bound: minSendShare, Unit: ratioUnit, AtLeast: true},
 			Verdict{What: "server CPU of a REST send, of that of the plain echo", Value: ratios(f.Send, f.Echo, cpu), Bound: maxSendCPU, Unit: ratioUnit})
+	}
+	for _, read := range []struct {
+		of      string
+		results []*measure.Result
+	}{{"a user", f.User}, {"a user's attributes", f.Attributes}, {"a user's status", f.Status}} {
+		if len(read.results) > 0 {
+			v = append(v, Verdict{What: "rate of REST reads of " + read.of + ", of that of the plain echo", Value: ratios(read.results, f.ReadEcho, rate), Bound: minReadShare, Unit: ratioUnit, AtLeast: true})
+		}
+	}
+	if len(f.Token) > 0 {
+		v = append(v, Verdict{What: "tokens by password on one core, warm", Value: median(f.Token, rate), Bound: minTokens, Unit: "/s", AtLeast: true})
+	}
+	if len(f.Presence) > 0 {
+		v = append(v, Verdict{What: "change of presence until a subscriber is told, 99th percentile", Value: median(f.Presence, p99), Bound: maxNoticeMS, Unit: "ms"})
 	}
 	if len(f.Fanout) > 0 {
 		v = append(v,

@@ -150,6 +150,9 @@ func (t *Target) once(ctx context.Context, method, path string, body []byte, out
 		}
 		return fmt.Errorf("%s %s: %w", method, path, e)
 	}
+	if out == nil {
+		return nil
+	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
@@ -180,12 +183,57 @@ func (t *Target) CreateUsers(ctx context.Context, names []string) ([]string, err
 	return tokens, g.Wait()
 }
 
-// SendRequest is the head of a send to users, for rawhttp.
-func (t *Target) SendRequest() rawhttp.Request {
-	return rawhttp.NewRequest(http.MethodPost, t.base.JoinPath(t.Org, t.App, "messages", "users"), map[string]string{
+// each makes a preparing call for every name.
+func (t *Target) each(ctx context.Context, names []string, call func(ctx context.Context, name string) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(prepareWorkers)
+	for _, name := range names {
+		g.Go(func() error {
+			if err := call(ctx, name); err != nil {
+				return fmt.Errorf("user %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Register registers users with a password.
+func (t *Target) Register(ctx context.Context, names []string, password string) error {
+	return t.each(ctx, names, func(ctx context.Context, name string) error {
+		return t.call(ctx, http.MethodPost, "users", map[string]string{"username": name, "password": password}, nil)
+	})
+}
+
+// SetAttributes gives all users the same attributes.
+func (t *Target) SetAttributes(ctx context.Context, names []string, attributes map[string]string) error {
+	return t.each(ctx, names, func(ctx context.Context, name string) error {
+		return t.call(ctx, http.MethodPut, "metadata/user/"+name, attributes, nil)
+	})
+}
+
+// subscriptionSeconds outlast any measurement.
+const subscriptionSeconds = 24 * 3600
+
+// Subscribe lets users follow the presence of another.
+func (t *Target) Subscribe(ctx context.Context, subscribers []string, to string) error {
+	return t.each(ctx, subscribers, func(ctx context.Context, name string) error {
+		return t.call(ctx, http.MethodPost, fmt.Sprintf("users/%s/presence/%d", name, subscriptionSeconds),
+			map[string]any{"usernames": []string{to}}, nil)
+	})
+}
+
+// Request is the head of a call with the app's token, for rawhttp.
+func (t *Target) Request(method string, path ...string) rawhttp.Request {
+	return rawhttp.NewRequest(method, t.base.JoinPath(append([]string{t.Org, t.App}, path...)...), map[string]string{
 		"Authorization": "Bearer " + t.token,
 		"Content-Type":  "application/json",
 	})
+}
+
+// SendRequest is the head of a send to users, for rawhttp.
+func (t *Target) SendRequest() rawhttp.Request {
+	return t.Request(http.MethodPost, "messages", "users")
 }
 
 // AppendTextBody appends the JSON of a text message. None of the values may

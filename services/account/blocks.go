@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/quota"
@@ -41,28 +42,9 @@ func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest
 	if err != nil {
 		return nil, err
 	}
-	if len(req.GetUsernames()) == 0 {
-		return nil, invalid()
-	}
-	owner, err := s.findUserID(ctx, app.Number, req.GetOwnerUsername())
+	owner, blocked, err := s.blockNames(ctx, app, req.GetOwnerUsername(), req.GetUsernames(), s.blocksFull())
 	if err != nil {
 		return nil, err
-	}
-	blocked := make([]string, 0, len(req.GetUsernames()))
-	for _, name := range req.GetUsernames() {
-		id := names.FoldUser(name)
-		if id == owner {
-			return nil, invalid()
-		}
-		if !names.ValidUser(id) {
-			return nil, errs.NotFound()
-		}
-		if !slices.Contains(blocked, id) {
-			blocked = append(blocked, id)
-		}
-		if int64(len(blocked)) > s.cfg.BlockedUsers {
-			return nil, s.blocksFull()
-		}
 	}
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, append([]string{owner}, blocked...)...); err != nil {
@@ -100,6 +82,35 @@ func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest
 	return &accountv1.AddBlocksResponse{Usernames: blocked}, nil
 }
 
+// blockNames checks the names of a call about several users of a block list;
+// tooMany is its error if they are more than a list holds. Whether the users
+// exist, except the list's owner, is left to be checked.
+func (s *Service) blockNames(ctx context.Context, app *catalog.App, ownerName string, list []string, tooMany error) (owner string, users []string, err error) {
+	if len(list) == 0 {
+		return "", nil, invalid()
+	}
+	if owner, err = s.findUserID(ctx, app.Number, ownerName); err != nil {
+		return "", nil, err
+	}
+	users = make([]string, 0, min(int64(len(list)), s.cfg.BlockedUsers))
+	for _, name := range list {
+		id := names.FoldUser(name)
+		if id == owner {
+			return "", nil, invalid()
+		}
+		if !names.ValidUser(id) {
+			return "", nil, errs.NotFound()
+		}
+		if !slices.Contains(users, id) {
+			users = append(users, id)
+		}
+		if int64(len(users)) > s.cfg.BlockedUsers {
+			return "", nil, tooMany
+		}
+	}
+	return owner, users, nil
+}
+
 func (s *Service) blocksFull() error {
 	return errs.Forbidden(fmt.Sprintf("the block list is full: at most %d users", s.cfg.BlockedUsers))
 }
@@ -112,24 +123,59 @@ func (s *Service) RemoveBlock(ctx context.Context, req *accountv1.RemoveBlockReq
 	}
 	owner := p.owner.username
 	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
-		res, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`,
-			p.app.Number, owner, p.friend.username)
-		if err != nil {
-			return fmt.Errorf("unblock user: %w", err)
-		}
-		n, err := res.RowsAffected()
-		if err != nil || n == 0 {
-			return err
-		}
-		if err := quota.Release(ctx, tx, p.app.Number, quotaBlocks, owner, n); err != nil {
-			return err
-		}
-		ev.changed(owner, busv1.UserEvent_CHANGE_BLOCKS)
-		return nil
+		return unblock(ctx, tx, ev, owner, p.friend.username)
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.settle(ctx)
 	return &accountv1.RemoveBlockResponse{OwnerUuid: p.owner.uuid, Unblocked: p.friend.proto()}, nil
+}
+
+// RemoveBlocks unblocks users: all of them or, if one does not exist, none.
+// Who is not blocked counts as removed.
+func (s *Service) RemoveBlocks(ctx context.Context, req *accountv1.RemoveBlocksRequest) (*accountv1.RemoveBlocksResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	owner, blocked, err := s.blockNames(ctx, app, req.GetOwnerUsername(), req.GetUsernames(), invalid())
+	if err != nil {
+		return nil, err
+	}
+	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
+		if err := s.holdUsers(ctx, tx, app.Number, append([]string{owner}, blocked...)...); err != nil {
+			return err
+		}
+		return unblock(ctx, tx, ev, owner, blocked...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.settle(ctx)
+	return &accountv1.RemoveBlocksResponse{Usernames: blocked}, nil
+}
+
+// unblock takes users off the owner's block list.
+func unblock(ctx context.Context, tx *sql.Tx, ev *events, owner string, blocked ...string) error {
+	removed := int64(0)
+	for _, id := range blocked {
+		res, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`, ev.app.Number, owner, id)
+		if err != nil {
+			return fmt.Errorf("unblock user: %w", err)
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return fmt.Errorf("unblock user: %w", err)
+		}
+		removed += n
+	}
+	if removed == 0 {
+		return nil
+	}
+	if err := quota.Release(ctx, tx, ev.app.Number, quotaBlocks, owner, removed); err != nil {
+		return err
+	}
+	ev.changed(owner, busv1.UserEvent_CHANGE_BLOCKS)
+	return nil
 }

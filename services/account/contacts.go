@@ -224,7 +224,7 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 
 // SetContactRemark sets what a user notes about a friend.
 func (s *Service) SetContactRemark(ctx context.Context, req *accountv1.SetContactRemarkRequest) (*accountv1.SetContactRemarkResponse, error) {
-	if !fits(req.GetRemark(), maxRemark) {
+	if req.Remark == nil || !fits(req.GetRemark(), maxRemark) {
 		return nil, invalid()
 	}
 	p, err := s.pair(ctx, req.GetOrg(), req.GetApp(), req.GetOwnerUsername(), req.GetFriendUsername())

@@ -216,7 +216,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 		expected = b.contacts(t, "amelia")
 		require.Len(t, expected, 25)
 		_, err := b.relations.SetContactRemark(t.Context(), &accountv1.SetContactRemarkRequest{
-			Org: org, App: app, OwnerUsername: "amelia", FriendUsername: "F007", Remark: strings.Repeat("猫", 100),
+			Org: org, App: app, OwnerUsername: "amelia", FriendUsername: "F007", Remark: ptr(strings.Repeat("猫", 100)),
 		})
 		require.NoError(t, err)
 		for _, limit := range []*int32{nil, ptr(int32(1)), ptr(int32(5)), ptr(int32(1000))} {
@@ -241,11 +241,12 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			req  *accountv1.SetContactRemarkRequest
 			want want
 		}{
-			"NUL":            {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: "a\x00b"}, wantInvalid},
-			"101 characters": {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: strings.Repeat("x", 101)}, wantInvalid},
-			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: "x"}, wantMissing},
-			"unknown":        {&accountv1.SetContactRemarkRequest{FriendUsername: "nobody", Remark: "x"}, wantMissing},
-			"cleared":        {&accountv1.SetContactRemarkRequest{FriendUsername: "f007"}, want{}},
+			"NUL":            {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr("a\x00b")}, wantInvalid},
+			"101 characters": {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr(strings.Repeat("x", 101))}, wantInvalid},
+			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: ptr("x")}, wantMissing},
+			"unknown":        {&accountv1.SetContactRemarkRequest{FriendUsername: "nobody", Remark: ptr("x")}, wantMissing},
+			"none":           {&accountv1.SetContactRemarkRequest{FriendUsername: "f007"}, wantInvalid},
+			"cleared":        {&accountv1.SetContactRemarkRequest{FriendUsername: "f007", Remark: ptr("")}, want{}},
 		} {
 			c.req.Org, c.req.App, c.req.OwnerUsername = org, app, "amelia"
 			_, err := b.relations.SetContactRemark(t.Context(), c.req)
@@ -390,6 +391,49 @@ func TestBlocks(t *testing.T) {
 		}
 		require.Equal(t, []string{"dario", "bruno"}, b.blocks(t, "amelia"))
 	})
+}
+
+func TestRemoveBlocks(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.register(t, "amelia", "bruno", "carla", "dario", "edda")
+		b.block(t, "amelia", "bruno", "carla", "dario")
+		events := b.events(t)
+		remove := func(owner string, names ...string) (*accountv1.RemoveBlocksResponse, error) {
+			return b.relations.RemoveBlocks(t.Context(), &accountv1.RemoveBlocksRequest{Org: org, App: app, OwnerUsername: owner, Usernames: names})
+		}
+		_, err := remove("amelia", "bruno", "nobody") // all or none
+		wantMissing.check(t, err)
+		require.Len(t, b.blocks(t, "amelia"), 3)
+		for range 2 { // the second time none of them is blocked
+			resp, err := remove("Amelia", "Bruno", "edda", "carla", "bruno")
+			require.NoError(t, err)
+			require.Equal(t, []string{"bruno", "edda", "carla"}, resp.GetUsernames())
+			require.Equal(t, []string{"dario"}, b.blocks(t, "amelia"))
+		}
+		change(t, events, "amelia CHANGE_BLOCKS")
+		// What was removed has made room.
+		b.block(t, "amelia", "bruno", "carla")
+		_, err = b.relations.AddBlocks(t.Context(), &accountv1.AddBlocksRequest{Org: org, App: app, OwnerUsername: "amelia", Usernames: []string{"edda"}})
+		want{codes.PermissionDenied, errs.ReasonForbidden, "the block list is full: at most 3 users"}.check(t, err)
+
+		for name, c := range map[string]struct {
+			owner string
+			names []string
+			want  want
+		}{
+			"none":          {"amelia", nil, wantInvalid},
+			"oneself":       {"amelia", []string{"bruno", "AMELIA"}, wantInvalid},
+			"illegal":       {"amelia", []string{"a\x00b"}, wantMissing},
+			"unknown owner": {"nobody", []string{"bruno"}, wantMissing},
+			"too many":      {"amelia", many(4, "p"), wantInvalid},
+		} {
+			t.Log(name)
+			_, err := remove(c.owner, c.names...)
+			c.want.check(t, err)
+		}
+		require.Len(t, b.blocks(t, "amelia"), 3)
+	}, func(c *account.Config, _ *account.Deps) { c.BlockedUsers = 3 })
 }
 
 func TestParallelBlocksFillTheListExactly(t *testing.T) {

@@ -42,6 +42,22 @@ func (s *Service) IssueToken(ctx context.Context, req *accountv1.IssueTokenReque
 	}
 }
 
+// GetTokenExpiry tells when a token ends, which the gateway has read.
+func (s *Service) GetTokenExpiry(ctx context.Context, req *accountv1.GetTokenExpiryRequest) (*accountv1.GetTokenExpiryResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.findUserID(ctx, app.Number, req.GetUsername()); err != nil {
+		return nil, err
+	}
+	ends := req.GetExpiresAt()
+	if ends == 0 {
+		ends = s.now().Add(maxExpiresIn * time.Second).UnixMilli()
+	}
+	return &accountv1.GetTokenExpiryResponse{ExpireTimestamp: ends}, nil
+}
+
 func invalidGrant(message string) error { return errs.InvalidReason(errs.ReasonInvalidGrant, message) }
 
 func (s *Service) grantApp(app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {

@@ -287,3 +287,23 @@ func BenchmarkPasswordGrant(b *testing.B) {
 	b.Run("warm", func(b *testing.B) { run(b, func(int) string { return "secret" }) })
 	b.Run("wrong", func(b *testing.B) { run(b, func(int) string { return "wrong" }) })
 }
+
+func TestTokenExpiry(t *testing.T) {
+	t.Parallel()
+	b := lite(t)
+	b.register(t, "amelia")
+	ask := func(appName, user string, at int64) (int64, error) {
+		resp, err := b.tokens.GetTokenExpiry(t.Context(), &accountv1.GetTokenExpiryRequest{Org: org, App: appName, Username: user, ExpiresAt: at})
+		return resp.GetExpireTimestamp(), err
+	}
+	at, err := ask(app, "AMELIA", 1700000000123)
+	require.NoError(t, err)
+	require.Equal(t, int64(1700000000123), at)
+	at, err = ask(app, "amelia", 0)
+	require.NoError(t, err)
+	require.Equal(t, b.clock.Now().Add(math.MaxInt32*time.Second).UnixMilli(), at, "as far as clients count")
+	_, err = ask(app, "nobody", 1)
+	wantMissing.check(t, err)
+	_, err = ask("nochat", "amelia", 1)
+	wantNoApp.check(t, err)
+}

@@ -2,10 +2,12 @@ package gateway_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -32,6 +34,11 @@ const (
 	timesJSON  = `"timestamp":0,"duration":0`
 	base       = "http://im.example.com/acme/chat"
 )
+
+// okJSON is the answer of client calls that have nothing to tell.
+func okJSON(action, path string) string {
+	return `{"action":"` + action + `","uri":"` + base + path + `","entities":[],"data":{"result":true},` + timesJSON + `}`
+}
 
 // TestAnswers holds one case for each form of answer of each row of the wire
 // contract: the call as a client sends it, what the service is asked, what it
@@ -244,9 +251,89 @@ func TestAnswers(t *testing.T) {
 		},
 		{
 			name: "contacts with remarks", method: "GET", path: "/users/amelia/contacts/users?needReturnRemark=true&_v=1", rpc: accountv1.RelationService_ListContacts_FullMethodName, rule: "list_contacts",
-			answer: &accountv1.ListContactsResponse{Usernames: []string{"bruno"}},
-			want: `{"action":"get","uri":"` + base + `/users/amelia/contacts/users","entities":[{"username":"bruno","remark":""}],"data":["bruno"],` +
+			answer: &accountv1.ListContactsResponse{
+				Usernames: []string{"carla", "bruno"}, Contacts: []*accountv1.Contact{{Username: "carla"}, {Username: "bruno", Remark: "Bro"}},
+			},
+			want: `{"action":"get","uri":"` + base + `/users/amelia/contacts/users","entities":[{"username":"carla","remark":""},{"username":"bruno","remark":"Bro"}],` +
+				`"data":["carla","bruno"],` + timesJSON + `,"count":2}`,
+		},
+		{
+			name: "page of contacts", method: "GET", path: "/users/amelia/contacts?needReturnRemark=true&limit=1&cursor=abc&_v=1",
+			rpc: accountv1.RelationService_PageContacts_FullMethodName, rule: "page_contacts",
+			asked:  &accountv1.PageContactsRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Limit: proto.Int32(1), Cursor: "abc"},
+			answer: &accountv1.PageContactsResponse{Contacts: []*accountv1.Contact{{Username: "bruno", Remark: "Bro"}}, Cursor: "def"},
+			want: `{"action":"get","uri":"` + base + `/users/amelia/contacts","entities":[],"data":{"contacts":[{"username":"bruno","remark":"Bro"}],"cursor":"def"},` +
 				timesJSON + `,"count":1}`,
+		},
+		{
+			name: "last page of contacts, server SDK", method: "GET", path: "/user/amelia/contacts?limit=50", rpc: accountv1.RelationService_PageContacts_FullMethodName, rule: "page_contacts",
+			asked:  &accountv1.PageContactsRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Limit: proto.Int32(50)},
+			answer: &accountv1.PageContactsResponse{},
+			want:   `{"action":"get","uri":"` + base + `/user/amelia/contacts","entities":[],"data":{"contacts":[]},` + timesJSON + `,"count":0}`,
+		},
+		{
+			name: "contact remark", method: "PUT", path: "/users/amelia/contacts/users/bruno?resource=web_1", body: `{"remark":"Bro"}`,
+			rpc: accountv1.RelationService_SetContactRemark_FullMethodName, rule: "set_contact_remark",
+			asked: &accountv1.SetContactRemarkRequest{
+				Org: "acme", App: "chat", OwnerUsername: "amelia", FriendUsername: "bruno", Remark: proto.String("Bro"),
+			},
+			answer: &accountv1.SetContactRemarkResponse{},
+			want:   okJSON("put", "/users/amelia/contacts/users/bruno"),
+		},
+		{
+			name: "contact remark, server SDK", method: "PUT", path: "/user/amelia/contacts/users/bruno", body: `{"remark":""}`,
+			rpc: accountv1.RelationService_SetContactRemark_FullMethodName, rule: "set_contact_remark",
+			asked:  &accountv1.SetContactRemarkRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", FriendUsername: "bruno", Remark: proto.String("")},
+			answer: &accountv1.SetContactRemarkResponse{},
+			want:   okJSON("put", "/user/amelia/contacts/users/bruno"),
+		},
+		{
+			name: "ask for friendship", method: "POST", path: "/users/amelia/contacts/apply?resource=web_1", body: `{"usernames":["bruno"],"reason":"hi"}`,
+			rpc: accountv1.RelationService_RequestContacts_FullMethodName, rule: "request_contacts",
+			asked:  &accountv1.RequestContactsRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Usernames: []string{"bruno"}, Reason: "hi"},
+			answer: &accountv1.RequestContactsResponse{},
+			want:   okJSON("post", "/users/amelia/contacts/apply"),
+		},
+		{
+			name: "accept friendship", method: "POST", path: "/users/bruno/contacts/accept/users/amelia?resource=web_1",
+			rpc: accountv1.RelationService_AcceptContact_FullMethodName, rule: "accept_contact",
+			asked:  &accountv1.AcceptContactRequest{Org: "acme", App: "chat", OwnerUsername: "bruno", FriendUsername: "amelia", Resource: "web_1"},
+			answer: &accountv1.AcceptContactResponse{},
+			want:   okJSON("post", "/users/bruno/contacts/accept/users/amelia"),
+		},
+		{
+			name: "decline friendship", method: "POST", path: "/users/bruno/contacts/decline/users/amelia?resource=web_1",
+			rpc: accountv1.RelationService_DeclineContact_FullMethodName, rule: "decline_contact",
+			asked:  &accountv1.DeclineContactRequest{Org: "acme", App: "chat", OwnerUsername: "bruno", FriendUsername: "amelia"},
+			answer: &accountv1.DeclineContactResponse{},
+			want:   okJSON("post", "/users/bruno/contacts/decline/users/amelia"),
+		},
+		{
+			name: "block, client SDK", method: "POST", path: "/sdk/user/amelia/blocks?resource=web_1", body: `{"usernames":["dario"]}`,
+			rpc: accountv1.RelationService_AddBlocks_FullMethodName, rule: "add_user_blocks",
+			asked:  &accountv1.AddBlocksRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Usernames: []string{"dario"}},
+			answer: &accountv1.AddBlocksResponse{Usernames: []string{"dario"}},
+			want:   `{"action":"post",` + appJSON + `,"uri":"` + base + `","entities":[],"data":["dario"],` + timesJSON + `}`,
+		},
+		{
+			name: "unblock, client SDK", method: "DELETE", path: "/sdk/user/amelia/blocks?resource=web_1", body: `{"usernames":["dario"]}`,
+			rpc: accountv1.RelationService_RemoveBlocks_FullMethodName, rule: "remove_user_blocks",
+			asked:  &accountv1.RemoveBlocksRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Usernames: []string{"dario"}},
+			answer: &accountv1.RemoveBlocksResponse{Usernames: []string{"dario"}},
+			want:   `{"action":"delete",` + appJSON + `,"uri":"` + base + `","entities":[],"data":["dario"],` + timesJSON + `}`,
+		},
+		{
+			name: "end of a token", method: "GET", path: "/sdk/users/amelia/token/expires?_v=1", rpc: accountv1.TokenService_GetTokenExpiry_FullMethodName, rule: "get_token_expiry",
+			answer: &accountv1.GetTokenExpiryResponse{ExpireTimestamp: 1700000000123},
+			want:   `{"expire_timestamp":1700000000123}`,
+		},
+		{
+			name: "own devices", method: "GET", path: "/users/amelia/resources?_v=1", rpc: presencev1.ConnectionService_ListConnections_FullMethodName, rule: "list_connections",
+			asked: &presencev1.ListConnectionsRequest{Org: "acme", App: "chat", Username: "amelia"},
+			answer: &presencev1.ListConnectionsResponse{Connections: []*presencev1.Connection{
+				{Id: "c1", Gateway: "g1", User: "amelia", Resource: "web_1", Os: "web", Version: "4.21.1", Ip: "192.0.2.1", Since: 1},
+			}},
+			want: `{"action":"get","uri":"` + base + `/users/amelia/resources","entities":[],"data":[{"res":"web_1","platform":"web"}],` + timesJSON + `,"count":1}`,
 		},
 		{
 			name: "blocks", method: "GET", path: "/users/amelia/blocks/users", rpc: accountv1.RelationService_ListBlocks_FullMethodName, rule: "list_user_blocks",
@@ -410,5 +497,24 @@ func TestAnswers(t *testing.T) {
 			require.Equal(t, "chat", r.checks[0].GetApp())
 			require.Equal(t, "127.0.0.1", r.checks[0].GetIp())
 		})
+	}
+}
+
+// TestTokenExpiry asks when a token ends: the gateway passes on what it read in
+// the token, whatever the caller says.
+func TestTokenExpiry(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.answer(accountv1.TokenService_GetTokenExpiry_FullMethodName, &accountv1.GetTokenExpiryResponse{}, nil)
+	ends := time.Now().Add(time.Hour).Truncate(time.Second)
+	for name, expires := range map[string]time.Time{"an hour": ends, "never": {}} {
+		raw := token.Sign(r.app.Keys[0], token.Claims{Kind: token.User, App: r.app.Number, User: "amelia", IssuedAt: time.Now(), ExpiresAt: expires})
+		got := r.do(request{method: "GET", path: "/acme/chat/sdk/users/Amelia/token/expires?expires_at=7&expiresAt=7", token: raw})
+		require.Equal(t, 200, got.status, "%s: %s", name, got.text)
+		want := int64(0)
+		if !expires.IsZero() {
+			want = expires.UnixMilli()
+		}
+		require.Equal(t, want, last[*accountv1.GetTokenExpiryRequest](t, r.backend).GetExpiresAt(), name)
 	}
 }

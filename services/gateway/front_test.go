@@ -117,6 +117,8 @@ func TestAuthentication(t *testing.T) {
 	for method, m := range ok {
 		r.answer(method, m, nil)
 	}
+	r.answer(accountv1.RelationService_RequestContacts_FullMethodName, &accountv1.RequestContactsResponse{}, nil)
+	r.answer(accountv1.RelationService_RemoveBlocks_FullMethodName, &accountv1.RemoveBlocksResponse{}, nil)
 	now := time.Now()
 	expired := token.Sign(r.app.Keys[0], token.Claims{Kind: token.App, App: r.app.Number, IssuedAt: now.Add(-2 * time.Hour), ExpiresAt: now.Add(-time.Hour)})
 	const (
@@ -147,6 +149,11 @@ func TestAuthentication(t *testing.T) {
 		{"the capacity is the app's business", "GET", "/acme/chat/metadata/user/capacity", "", self, tooFar},
 		{"a user's own contacts", "GET", "/acme/chat/users/amelia/contacts/users", "", self, ""},
 		{"another's contacts", "GET", "/acme/chat/users/bruno/contacts/users", "", self, tooFar},
+		{"friends without being asked", "POST", "/acme/chat/users/amelia/contacts/users/bruno", "", self, tooFar},
+		{"a user asks", "POST", "/acme/chat/users/amelia/contacts/apply", `{"usernames":["bruno"]}`, self, ""},
+		{"a user asks for another", "POST", "/acme/chat/users/bruno/contacts/apply", `{"usernames":["amelia"]}`, self, tooFar},
+		{"a user's own block list", "DELETE", "/acme/chat/sdk/user/amelia/blocks", `{"usernames":["bruno"]}`, self, ""},
+		{"another's block list", "DELETE", "/acme/chat/sdk/user/bruno/blocks", `{"usernames":["amelia"]}`, self, tooFar},
 
 		{"register, closed, app", "POST", "/acme/chat/users", single, "", ""},
 		{"register, closed, nobody", "POST", "/acme/chat/users", single, "-", closed},

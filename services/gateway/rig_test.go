@@ -187,6 +187,7 @@ func newRig(t *testing.T, change ...func(*gateway.Config, *gateway.Deps)) *rig {
 	accountv1.RegisterRelationServiceServer(reg, accountv1.UnimplementedRelationServiceServer{})
 	accountv1.RegisterMuteServiceServer(reg, accountv1.UnimplementedMuteServiceServer{})
 	presencev1.RegisterPresenceServiceServer(reg, presencev1.UnimplementedPresenceServiceServer{})
+	presencev1.RegisterConnectionServiceServer(reg, presencev1.UnimplementedConnectionServiceServer{})
 	messagingv1.RegisterMessagingServiceServer(reg, messagingv1.UnimplementedMessagingServiceServer{})
 	limiterv1.RegisterLimiterServiceServer(reg, limiterv1.UnimplementedLimiterServiceServer{})
 

@@ -45,6 +45,9 @@ func registrations(h *Handler, conns Conns) []registration {
 			return accountv1.RegisterAttributeServiceHandlerClient(ctx, mux, accountv1.NewAttributeServiceClient(account))
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return presencev1.RegisterConnectionServiceHandlerClient(ctx, mux, presencev1.NewConnectionServiceClient(presence))
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return presencev1.RegisterPresenceServiceHandlerClient(ctx, mux, presencev1.NewPresenceServiceClient(presence))
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {

@@ -48,6 +48,12 @@ func accounts() Table {
 		e.user(resp.GetUser())
 	})
 	add(t, Route{
+		Method: accountv1.TokenService_GetTokenExpiry_FullMethodName, Unlisted: "get_token_expiry",
+		Policy: AppOrSelf, Self: "username", Authorize: tellExpiry,
+	}, func(e *Envelope, _ *accountv1.GetTokenExpiryRequest, resp *accountv1.GetTokenExpiryResponse) {
+		e.int("expire_timestamp", resp.GetExpireTimestamp())
+	})
+	add(t, Route{
 		Method: accountv1.UserService_GetUser_FullMethodName, Rules: []string{"get_user"}, Policy: AppOnly,
 	}, func(e *Envelope, _ *accountv1.GetUserRequest, resp *accountv1.GetUserResponse) {
 		e.action()
@@ -192,6 +198,14 @@ func authorizeToken(a *Access, req proto.Message) error {
 func authorizePassword(a *Access, req proto.Message) error {
 	if r, ok := req.(*accountv1.ChangePasswordRequest); ok {
 		r.CheckOld = !a.Principal.IsApp()
+	}
+	return nil
+}
+
+// tellExpiry passes on what only the gateway knows: the token.
+func tellExpiry(a *Access, req proto.Message) error {
+	if r, ok := req.(*accountv1.GetTokenExpiryRequest); ok && !a.Principal.ExpiresAt.IsZero() {
+		r.ExpiresAt = a.Principal.ExpiresAt.UnixMilli()
 	}
 	return nil
 }

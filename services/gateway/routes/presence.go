@@ -51,6 +51,25 @@ func presence() Table {
 		e.times()
 		e.int("count", 0)
 	})
+	add(t, Route{
+		Method: presencev1.ConnectionService_ListConnections_FullMethodName, Unlisted: "list_connections",
+		Policy: AppOrSelf, Self: "username",
+	}, func(e *Envelope, _ *presencev1.ListConnectionsRequest, resp *presencev1.ListConnectionsResponse) {
+		e.action()
+		e.selfURI()
+		e.noEntities()
+		e.begin("data", '[')
+		for i, c := range resp.GetConnections() {
+			e.comma(i)
+			e.Open()
+			e.str("res", c.GetResource())
+			e.str("platform", c.GetOs())
+			e.Close()
+		}
+		e.end(']')
+		e.times()
+		e.int("count", int64(len(resp.GetConnections())))
+	})
 	presenceStatuses(t)
 	return t
 }

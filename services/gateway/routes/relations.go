@@ -6,15 +6,23 @@ const ownerParam = "owner_username"
 
 func relations() Table {
 	t := make(Table)
+	contacts(t)
+	contactRequests(t)
+	blocks(t)
+	return t
+}
+
+func contacts(t Table) {
+	// Users become friends when both want it: they ask and accept. Only the app
+	// can decide it for them.
 	add(t, Route{
-		Method: accountv1.RelationService_AddContact_FullMethodName, Rules: []string{"add_contact"},
-		Policy: AppOrSelf, Self: ownerParam,
+		Method: accountv1.RelationService_AddContact_FullMethodName, Rules: []string{"add_contact"}, Policy: AppOnly,
 	}, func(e *Envelope, _ *accountv1.AddContactRequest, resp *accountv1.AddContactResponse) {
 		e.relation(resp.GetOwnerUuid(), "/contacts", resp.GetFriend())
 	})
 	add(t, Route{
 		Method: accountv1.RelationService_RemoveContact_FullMethodName, Rules: []string{"remove_contact"},
-		Policy: AppOrSelf, Self: ownerParam,
+		Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"},
 	}, func(e *Envelope, _ *accountv1.RemoveContactRequest, resp *accountv1.RemoveContactResponse) {
 		e.relation(resp.GetOwnerUuid(), "/contacts", resp.GetFriend())
 	})
@@ -26,15 +34,7 @@ func relations() Table {
 		e.selfURI()
 		if e.queryIs("needReturnRemark", "true") {
 			// The form in which client SDKs read contacts with remarks.
-			e.begin("entities", '[')
-			for i, name := range resp.GetUsernames() {
-				e.comma(i)
-				e.Open()
-				e.str("username", name)
-				e.str("remark", "")
-				e.Close()
-			}
-			e.end(']')
+			e.contacts("entities", resp.GetContacts())
 		} else {
 			e.noEntities()
 		}
@@ -42,6 +42,45 @@ func relations() Table {
 		e.times()
 		e.int("count", int64(len(resp.GetUsernames())))
 	})
+	add(t, Route{
+		Method: accountv1.RelationService_PageContacts_FullMethodName, Unlisted: "page_contacts",
+		Policy: AppOrSelf, Self: ownerParam, Query: []string{"limit", "cursor"},
+	}, func(e *Envelope, _ *accountv1.PageContactsRequest, resp *accountv1.PageContactsResponse) {
+		e.action()
+		e.selfURI()
+		e.noEntities()
+		e.begin("data", '{')
+		e.contacts("contacts", resp.GetContacts())
+		e.cursor(resp.GetCursor())
+		e.end('}')
+		e.times()
+		e.int("count", int64(len(resp.GetContacts())))
+	})
+	add(t, Route{
+		Method: accountv1.RelationService_SetContactRemark_FullMethodName, Unlisted: "set_contact_remark",
+		Policy: AppOrSelf, Self: ownerParam,
+	}, func(e *Envelope, _ *accountv1.SetContactRemarkRequest, _ *accountv1.SetContactRemarkResponse) { e.ok() })
+}
+
+// contactRequests are the calls of client SDKs by which users become friends.
+// Only the device that accepts is named in them, for it knows already what its
+// user's other devices are shown.
+func contactRequests(t Table) {
+	add(t, Route{
+		Method: accountv1.RelationService_RequestContacts_FullMethodName, Unlisted: "request_contacts",
+		Policy: AppOrSelf, Self: ownerParam,
+	}, func(e *Envelope, _ *accountv1.RequestContactsRequest, _ *accountv1.RequestContactsResponse) { e.ok() })
+	add(t, Route{
+		Method: accountv1.RelationService_AcceptContact_FullMethodName, Unlisted: "accept_contact",
+		Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"},
+	}, func(e *Envelope, _ *accountv1.AcceptContactRequest, _ *accountv1.AcceptContactResponse) { e.ok() })
+	add(t, Route{
+		Method: accountv1.RelationService_DeclineContact_FullMethodName, Unlisted: "decline_contact",
+		Policy: AppOrSelf, Self: ownerParam,
+	}, func(e *Envelope, _ *accountv1.DeclineContactRequest, _ *accountv1.DeclineContactResponse) { e.ok() })
+}
+
+func blocks(t Table) {
 	add(t, Route{
 		Method: accountv1.RelationService_ListBlocks_FullMethodName, Rules: []string{"list_user_blocks"},
 		Policy: AppOrSelf, Self: ownerParam,
@@ -57,12 +96,7 @@ func relations() Table {
 		Method: accountv1.RelationService_AddBlocks_FullMethodName, Rules: []string{"add_user_blocks"},
 		Policy: AppOrSelf, Self: ownerParam,
 	}, func(e *Envelope, _ *accountv1.AddBlocksRequest, resp *accountv1.AddBlocksResponse) {
-		e.action()
-		e.app()
-		e.uri("")
-		e.noEntities()
-		e.strings("data", resp.GetUsernames())
-		e.times()
+		e.blocked(resp.GetUsernames())
 	})
 	add(t, Route{
 		Method: accountv1.RelationService_RemoveBlock_FullMethodName, Rules: []string{"remove_user_block"},
@@ -70,7 +104,44 @@ func relations() Table {
 	}, func(e *Envelope, _ *accountv1.RemoveBlockRequest, resp *accountv1.RemoveBlockResponse) {
 		e.relation(resp.GetOwnerUuid(), "/blocks", resp.GetUnblocked())
 	})
-	return t
+	add(t, Route{
+		Method: accountv1.RelationService_RemoveBlocks_FullMethodName, Unlisted: "remove_user_blocks",
+		Policy: AppOrSelf, Self: ownerParam,
+	}, func(e *Envelope, _ *accountv1.RemoveBlocksRequest, resp *accountv1.RemoveBlocksResponse) {
+		e.blocked(resp.GetUsernames())
+	})
+}
+
+// contacts writes friends with what their owner notes about them.
+func (e *Envelope) contacts(name string, list []*accountv1.Contact) {
+	e.begin(name, '[')
+	for i, c := range list {
+		e.comma(i)
+		e.Open()
+		e.str("username", c.GetUsername())
+		e.str("remark", c.GetRemark())
+		e.Close()
+	}
+	e.end(']')
+}
+
+// blocked writes an answer about several users of a block list.
+func (e *Envelope) blocked(usernames []string) {
+	e.action()
+	e.app()
+	e.uri("")
+	e.noEntities()
+	e.strings("data", usernames)
+	e.times()
+}
+
+// ok writes the answer of client calls that have nothing to tell.
+func (e *Envelope) ok() {
+	e.action()
+	e.selfURI()
+	e.noEntities()
+	e.raw("data", `{"result":true}`)
+	e.times()
 }
 
 // relation writes an answer about one user on a list of another, who stands in

@@ -46,6 +46,10 @@ type Route struct {
 	// for a decoded request; without it there is just one.
 	Rules []string
 	Rule  func(req proto.Message) string
+	// Unlisted takes the place of Rules for calls that have no rule in any tier:
+	// the tier's default rate governs them, and they are counted by themselves
+	// under this name. It is the ID of no rule.
+	Unlisted string
 	// Cost gives the units that a call costs; without it, 1.
 	Cost func(req proto.Message) int64
 
@@ -67,13 +71,17 @@ type Route struct {
 	Render func(e *Envelope, req, resp proto.Message)
 }
 
-// RuleFor gives the rule that governs a request; req nil is one that could not
-// be decoded.
+// RuleFor gives the rule that governs a request, or the name under which it is
+// counted if it has none; req nil is one that could not be decoded.
 func (r *Route) RuleFor(req proto.Message) string {
-	if r.Rule == nil || req == nil {
+	switch {
+	case r.Unlisted != "":
+		return r.Unlisted
+	case r.Rule == nil || req == nil:
 		return r.Rules[0]
+	default:
+		return r.Rule(req)
 	}
-	return r.Rule(req)
 }
 
 // CostOf gives the units of a request, at least 1.

@@ -75,10 +75,7 @@ func TestTable(t *testing.T) {
 		require.Equal(t, r.method(), route.Method)
 		require.NotZero(t, route.Policy, route.Method)
 		require.NotNil(t, route.Render, route.Method)
-		require.NotEmpty(t, route.Rules, route.Method)
-		for _, id := range route.Rules {
-			checkRule(t, r, route, id)
-		}
+		checkRules(t, r, route)
 		checkFields(t, r, route)
 	}
 	for method := range table {
@@ -86,6 +83,39 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s has an entry and no HTTP rule", method)
 		}
 	}
+}
+
+// checkRules makes sure that a route either is on rules or says that it is on
+// none.
+func checkRules(t *testing.T, r rule, route *routes.Route) {
+	t.Helper()
+	if route.Unlisted == "" {
+		require.NotEmpty(t, route.Rules, route.Method)
+		for _, id := range route.Rules {
+			require.NotEmpty(t, id, route.Method)
+			checkRule(t, r, route, id)
+		}
+		return
+	}
+	require.Empty(t, route.Rules, "%s has rules and is unlisted", route.Method)
+	require.Nil(t, route.Rule, route.Method)
+	require.Nil(t, route.Cost, "%s: the default rate counts calls", route.Method)
+	require.Equal(t, route.Unlisted, route.RuleFor(nil))
+	_, ok := tier.LookupCall(route.Unlisted)
+	require.False(t, ok, "%s: %s is the ID of a rule", route.Method, route.Unlisted)
+	for _, call := range tier.Catalogue() {
+		for _, b := range r.bindings() {
+			for _, path := range call.Paths {
+				require.False(t, sameCall(b, call.Method, path), "%s: %s %s has the rule %s", route.Method, b[0], b[1], call.ID)
+			}
+		}
+	}
+}
+
+// sameCall compares a binding with a method and path, whatever their
+// parameters are called.
+func sameCall(b [2]string, method, path string) bool {
+	return b[0] == method && parameter.ReplaceAllString(b[1], "{}") == parameter.ReplaceAllString(path, "{}")
 }
 
 // checkRule looks for the rule among those of tiers, and for the call that it
@@ -102,7 +132,7 @@ func checkRule(t *testing.T, r rule, route *routes.Route, id string) {
 	}
 	for _, b := range r.bindings() {
 		for _, path := range call.Paths {
-			if b[0] == call.Method && parameter.ReplaceAllString(b[1], "{}") == parameter.ReplaceAllString(path, "{}") {
+			if sameCall(b, call.Method, path) {
 				return
 			}
 		}
@@ -134,13 +164,17 @@ func checkFields(t *testing.T, r rule, route *routes.Route) {
 	}
 }
 
-// TestRulesAreUsedOnce makes sure that no two calls share a rule by accident.
+// TestRulesAreUsedOnce makes sure that no two calls share a rule, or a name
+// under which they are counted, by accident.
 func TestRulesAreUsedOnce(t *testing.T) {
 	t.Parallel()
 	used := make(map[string][]string)
 	for method, r := range routes.All() {
 		for _, id := range r.Rules {
 			used[id] = append(used[id], method)
+		}
+		if r.Unlisted != "" {
+			used[r.Unlisted] = append(used[r.Unlisted], method)
 		}
 	}
 	for id, methods := range used {

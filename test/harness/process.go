@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -61,7 +62,7 @@ func serveChild(cfg run.Config) error {
 	if err := s.Start(context.Background()); err != nil {
 		return err
 	}
-	fmt.Println("ready", s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr()) //nolint:forbidigo // what the parent waits for
+	fmt.Println("ready", cmp.Or(s.HTTPAddr(), "-"), s.GRPCAddr(), s.OpsAddr()) //nolint:forbidigo // what the parent waits for
 	<-signals
 	return s.Stop(context.Background())
 }

@@ -50,8 +50,10 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 		target string
 		addr   *string
 	}{
-		{run.TargetLimiter, &s.limiter}, {run.TargetAccount, &cfg.AccountAddr},
-		{run.TargetPresence, &cfg.PresenceAddr}, {run.TargetMessaging, &cfg.MessagingAddr},
+		{run.TargetLimiter, &s.limiter},
+		{run.TargetAccount, &cfg.AccountAddr},
+		{run.TargetPresence, &cfg.PresenceAddr},
+		{run.TargetMessaging, &cfg.MessagingAddr},
 	} {
 		*part.addr = s.start(t, part.target).GRPCAddr()
 	}
@@ -82,7 +84,7 @@ func (s *Split) Limiter(t testing.TB) {
 func (s *Split) LimiterProcess(t testing.TB) *Process {
 	t.Helper()
 	return s.process(t, run.TargetLimiter, func(t testing.TB, addrs []string) *Server {
-		return connect(t, "", addrs[len(addrs)-2], addrs[len(addrs)-1])
+		return connect(t, addrs[0], addrs[1], addrs[2])
 	})
 }
 

@@ -287,12 +287,14 @@ func (c *Client) Reserve(ctx context.Context, req *limiterv1.ReserveRequest, opt
 		resp, err := p.api.Reserve(routed(pctx), req, opts...)
 		cancel()
 		if err == nil {
+			p.late.Store(0)
 			return resp, nil
 		}
-		if e := errs.From(err); !away(e) {
+		e := errs.From(err)
+		if !away(e) {
 			return nil, e
 		}
-		p.lost()
+		p.failed(e)
 	}
 	app, ok := c.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
@@ -21,6 +22,10 @@ const (
 	queueLength = 8192
 	// probeEvery is how often an unreachable owner is tried.
 	probeEvery = 100 * time.Millisecond
+	// maxLate is how many requests in a row an owner may leave unanswered before
+	// it is taken for unreachable. A pause of its processor makes a few late;
+	// deciding without it for longer than the pause would admit too much.
+	maxLate = 3
 )
 
 // peer is one limiter as a caller sees it.
@@ -32,14 +37,16 @@ type peer struct {
 	met    *metrics
 	// direct says that the limiter is in this process.
 	direct bool
-	// patience is how long a batch may take before the owner counts as
-	// unreachable. Whoever waited for it has waited this long; all that come
-	// after do not wait at all until the owner answers again.
+	// patience is how long a batch may take; whoever waited for it has waited
+	// this long and decides alone. Once the owner counts as unreachable nobody
+	// waits at all until it answers again.
 	patience time.Duration
 
 	queue chan *pending
-	// down is set while the limiter is taken for unreachable.
+	// down is set while the limiter is taken for unreachable, late counts the
+	// requests since its last answer that ran out of time.
 	down   atomic.Bool
+	late   atomic.Int32
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -145,15 +152,25 @@ func (p *peer) send(ctx context.Context, req *limiterv1.BatchCheckRequest, batch
 	defer cancel()
 	resp, err := p.api.BatchCheck(ctx, req)
 	if err != nil || len(resp.GetResults()) != len(batch) {
-		p.lost()
+		p.failed(errs.From(err))
 		for _, x := range batch {
 			x.answer <- nil
 		}
 		return
 	}
+	p.late.Store(0)
 	for i, x := range batch {
 		x.answer <- resp.GetResults()[i]
 	}
+}
+
+// failed notes that a request was not answered: at once if the owner is not
+// there, after a few if it is only late.
+func (p *peer) failed(err *errs.Error) {
+	if err != nil && err.Reason == errs.ReasonDeadline && p.late.Add(1) < maxLate {
+		return
+	}
+	p.lost()
 }
 
 // lost marks the owner unreachable and frees those that wait for it.
@@ -184,6 +201,7 @@ func (p *peer) probe(ctx context.Context) {
 		_, err := p.api.BatchCheck(pctx, &limiterv1.BatchCheckRequest{})
 		cancel()
 		if err == nil {
+			p.late.Store(0)
 			p.down.Store(false)
 			p.met.down.Dec()
 		}

@@ -84,6 +84,10 @@ type Option func(*Service)
 // limiter to its promise by its own record.
 func WithRecorder(r Recorder) Option { return func(s *Service) { s.recorder = r } }
 
+// WithClock has the limiter decide by another clock than the system's: one
+// that gives nanoseconds and never goes back.
+func WithClock(clock func() int64) Option { return func(s *Service) { s.deps.Clock = clock } }
+
 // Service is the limiter.
 type Service struct {
 	limiterv1.UnimplementedLimiterServiceServer
@@ -118,15 +122,16 @@ func New(cfg Config, deps Deps, opts ...Option) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	s := &Service{cfg: cfg, deps: deps, buckets: windows.New(deps.Clock), budgets: newBudgets()}
+	s := &Service{cfg: cfg, deps: deps, budgets: newBudgets()}
+	for _, o := range opts {
+		o(s)
+	}
+	s.buckets = windows.New(s.deps.Clock)
 	m, err := newMetrics(deps.Registerer, s.decided, s.budgets.backlog)
 	if err != nil {
 		return nil, err
 	}
 	s.metrics = m
-	for _, o := range opts {
-		o(s)
-	}
 	return s, nil
 }
 

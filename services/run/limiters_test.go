@@ -42,9 +42,8 @@ func TestLimitersFindEachOther(t *testing.T) {
 			cfg.Targets, cfg.Data = []string{TargetPresence}, dir
 			cfg.AccountAddr = "127.0.0.1:1"
 		}
-		s, err := New(cfg, nil, logger, io.Discard)
+		s, err := New(cfg, nil, logger, io.Discard, WithLimiterPatience(time.Minute))
 		require.NoError(t, err)
-		s.limiters.patience = time.Minute // a busy machine must not look like a dead limiter
 		require.NoError(t, s.Start(ctx))
 		t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 		conn, err := s.Conn(TargetLimiter)

@@ -69,6 +69,13 @@ func WithLimiterOptions(opts ...limiter.Option) Option {
 	return func(s *Server) { s.limiterOptions = append(s.limiterOptions, opts...) }
 }
 
+// WithLimiterPatience sets how long a limiter may take to answer before its
+// callers decide by themselves. On a busy machine a pause must not look like a
+// dead limiter.
+func WithLimiterPatience(d time.Duration) Option {
+	return func(s *Server) { s.limiters.patience = d }
+}
+
 // New puts a process together and starts nothing. out gets what a person at a
 // terminal is told; embedded may be nil.
 func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts ...Option) (*Server, error) {

@@ -16,7 +16,7 @@ func testGetToken(t *testing.T, f *fixture) {
 	grant := func(id, secret, more string) string {
 		return `{"grant_type":"client_credentials","client_id":"` + id + `","client_secret":"` + secret + `"` + more + `}`
 	}
-	const appWant = `{"access_token":"<text>","expires_in":%d,"application":"<uuid>"}`
+	const appWant = `{"access_token":"<text>","expires_in":%d,"application":"ITS-UUID"}`
 	f.answers("POST", "/token", grant(f.ClientID, f.ClientSecret, ""), fmt.Sprintf(appWant, 5184000))
 	f.answers("POST", "/token", grant(f.ClientID, f.ClientSecret, `,"ttl":"1024000"`), fmt.Sprintf(appWant, 1024000))
 	f.answers("POST", "/token", grant(f.ClientID, f.ClientSecret, `,"ttl":0`), fmt.Sprintf(appWant, 2147483647))
@@ -141,7 +141,14 @@ func testListUsers(t *testing.T, f *fixture) {
 		f.entity("carla")+`],`+times+`,"count":1}`)
 	f.answers("GET", "/users", "", `{"action":"get","path":"/users","uri":"BASE/users","entities":[`+
 		f.entity("amelia")+`,`+f.entity("bruno")+`,`+f.entity("carla")+`],`+times+`,"count":3}`)
+	exactly := f.call("GET", "/users?limit=3", "")
+	require.NotContains(t, exactly.Body, "cursor", "there is no page after the last user")
+	require.Len(t, exactly.Body["entities"], 3)
 	require.Equal(t, 200, f.call("GET", "/users?limit=1000&_v=1", "").Status, "a larger limit is cut")
+	require.Equal(t, map[string]any{"limit": []any{"1", "2"}, "x": []any{""}}, f.call("GET", "/users?limit=1&x&limit=2", "").Body["params"])
+	f.call("DELETE", "/users/bruno", "")
+	f.answers("GET", "/users?cursor="+cursor, "", `{"action":"get","params":{"cursor":["`+cursor+`"]},"path":"/users","uri":"BASE/users","entities":[`+
+		f.entity("carla")+`],`+times+`,"count":1}`)
 	f.refuses(false,
 		bad{"none", "GET", "/users?limit=0", "", 400, illegal, invalid},
 		bad{"less", "GET", "/users?limit=-1", "", 400, illegal, invalid},
@@ -169,6 +176,10 @@ func testDeleteUsers(t *testing.T, f *fixture) {
 	f.answers("DELETE", "/users?limit=2&cursor="+cursor, "", `{"action":"delete",`+app+`,"params":{"limit":["2"],"cursor":["`+cursor+`"]},"path":"/users","uri":"BASE/users","entities":[`+
 		f.entity("carla")+`],`+times+`}`)
 	f.answers("DELETE", "/users", "", `{"action":"delete",`+app+`,"path":"/users","uri":"BASE/users","entities":[],`+times+`}`)
+	f.Register(t, "new-1", "new-2")
+	all := f.call("DELETE", "/users?limit=2", "")
+	require.NotContains(t, all.Body, "cursor", "nobody is left")
+	require.Len(t, all.Body["entities"], 2)
 	require.Equal(t, 404, f.call("GET", "/users/amelia", "").Status)
 }
 

@@ -19,7 +19,6 @@ func tables() map[string]table {
 // elsewhereNamed are fields of requests that a table does not name, and why.
 var elsewhereNamed = map[string]string{
 	"add_contact.resource":     "client connections say it",
-	"remove_contact.resource":  "client connections say it",
 	"disconnect_user.resource": "stands in a path of its own, among the special cases",
 }
 

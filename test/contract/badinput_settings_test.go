@@ -92,7 +92,7 @@ func relationTables() map[string]table {
 	full := refusal{403, "forbidden_op", "the block list is full: at most 500 users"}
 	return map[string]table{
 		"add_contact": {
-			method: "POST", path: "/users/{owner_username=amelia}/contacts/users/{friend_username=bruno}", who: appOrSelf, stranger: gone,
+			method: "POST", path: "/users/{owner_username=amelia}/contacts/users/{friend_username=bruno}", stranger: gone,
 			inPath: map[string][]value{
 				"friend_username": {{"self", "amelia", unfit}, {"self in capitals", "AMELIA", unfit}, {"in capitals", "BRUNO", taken}},
 				"owner_username":  {{"self", "bruno", unfit}},
@@ -102,6 +102,7 @@ func relationTables() map[string]table {
 		"remove_contact": {
 			method: "DELETE", path: "/users/{owner_username=amelia}/contacts/users/{friend_username=bruno}", who: appOrSelf, stranger: gone,
 			inPath: map[string][]value{"friend_username": {{"no friend", "carla", taken}, {"self", "amelia", taken}}},
+			query:  []param{{"resource", text, taken, []value{{"of nobody", "web_1", taken}, {"empty", "", taken}, {"long", strings.Repeat("x", 2000), taken}}}},
 		},
 		"list_contacts":    {method: "GET", path: "/users/{owner_username=amelia}/contacts/users", who: appOrSelf, stranger: gone},
 		"list_user_blocks": {method: "GET", path: "/users/{owner_username=amelia}/blocks/users", who: appOrSelf, stranger: gone},

@@ -68,6 +68,11 @@ func (f *fixture) try(p probe) {
 	for _, k := range []string{"exception", "timestamp", "duration"} {
 		require.Contains(f.t, got, k, name)
 	}
+	if reason, repeated := got["result"]; repeated {
+		require.Equal(f.t, got["error_description"], reason, name)
+	} else if want.status == http.StatusBadRequest && strings.Contains(p.path, "/presence") {
+		require.Contains(f.t, p.name, "UTF-8", "an error of presence has its reason as result: %s", name)
+	}
 	if got["error"] != want.word || want.text != "" && got["error_description"] != want.text || got["error_description"] == "" {
 		f.t.Errorf("%s\n%s %.200s %.200s: error %q %q, want %q %q", name, p.method, p.path, p.body, got["error"], got["error_description"], want.word, want.text)
 	}

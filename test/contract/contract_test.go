@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/testkit"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 	"github.com/chappe-im/chappe/test/harness"
 )
@@ -67,7 +68,9 @@ type fixture struct {
 	*harness.App
 	server *harness.Server
 	t      *testing.T
-	uuid   map[string]string
+	// appUUID is the app's, uuid has those of users.
+	appUUID string
+	uuid    map[string]string
 }
 
 // oneAddress has all callers share one address: the tests of all apps do.
@@ -82,6 +85,9 @@ func newFixture(t *testing.T, s *harness.Server) *fixture {
 func newFixtureWith(t *testing.T, s *harness.Server, overrides string) *fixture {
 	t.Helper()
 	f := &fixture{App: s.NewApp(t, "enterprise", overrides), server: s, t: t, uuid: make(map[string]string)}
+	known, err := s.Admin().GetApp(t.Context(), &limiterv1.GetAppRequest{Org: f.Org, App: f.Name})
+	require.NoError(t, err)
+	f.appUUID = known.GetApp().GetUuid()
 	f.Register(t, "amelia", "bruno", "carla")
 	for _, u := range []string{"amelia", "bruno", "carla"} {
 		got := f.call("GET", "/users/"+u, "")
@@ -108,7 +114,7 @@ func (f *fixture) as(token, method, path, body string) harness.Response {
 
 // answers makes a call and compares the whole answer. In what is wanted,
 // "<ms>", "<int>", "<uuid>" and "<text>" stand for any value of that kind, and
-// ORG, APP and BASE for the app's.
+// ORG, APP, BASE and ITS-UUID for the app's.
 func (f *fixture) answers(method, path, body, want string) harness.Response {
 	f.t.Helper()
 	got := f.call(method, path, body)
@@ -119,7 +125,7 @@ func (f *fixture) answers(method, path, body, want string) harness.Response {
 func (f *fixture) matches(got harness.Response, want string) {
 	f.t.Helper()
 	require.Equal(f.t, http.StatusOK, got.Status, "%s", got.Raw)
-	want = strings.NewReplacer("ORG", f.Org, "APP", f.Name, "BASE", f.Server.HTTP+"/"+f.Org+"/"+f.Name).Replace(want)
+	want = strings.NewReplacer("ITS-UUID", f.appUUID, "ORG", f.Org, "APP", f.Name, "BASE", f.Server.HTTP+"/"+f.Org+"/"+f.Name).Replace(want)
 	var w any
 	require.NoError(f.t, json.Unmarshal([]byte(want), &w), want)
 	if err := match("", w, map[string]any(got.Body)); err != nil {
@@ -129,7 +135,7 @@ func (f *fixture) matches(got harness.Response, want string) {
 
 // fields of all answers that name the app, and of those that tell times.
 const (
-	app   = `"application":"<uuid>","organization":"ORG","applicationName":"APP"`
+	app   = `"application":"ITS-UUID","organization":"ORG","applicationName":"APP"`
 	times = `"timestamp":"<ms>","duration":"<int>"`
 )
 

@@ -128,6 +128,8 @@ func testSetPresence(t *testing.T, f *fixture) {
 		bad{"too big", "POST", "/users/amelia/presence/web_1/1", `{"ext":"` + strings.Repeat("x", 1025) + `"}`, 400, illegal, "ext is too big"},
 		bad{"unknown user", "POST", "/users/nobody/presence/web_1/1", `{"ext":"x"}`, 404, noResource, notFound},
 		bad{"a number", "POST", "/users/amelia/presence/web_1/1", `{"ext":7}`, 400, illegal, invalid})
+	f.call("POST", "/users/amelia/presence/web_1/101", `{"ext":"last"}`)
+	f.answers("POST", "/users/bruno/presence", `{"usernames":["amelia"]}`, `{"result":[{"uid":"amelia","last_time":"<text>","ext":"last","status":{"android":"0","web_1":"101"}}]}`)
 	got := f.call("POST", "/users/amelia/presence/web_1/busy", `{"ext":"x"}`)
 	require.Equal(t, 400, got.Status, "a status is a number")
 	require.Equal(t, got.Body["error_description"], got.Body["result"])

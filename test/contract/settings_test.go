@@ -85,6 +85,8 @@ func testSetAttributes(t *testing.T, f *fixture) {
 	f.answers("PUT", "/metadata/user/never-registered", `a=1`, data(`{"a":"1"}`))
 	// 2 KB are keys and values together, to the byte.
 	require.Equal(t, 200, f.call("PUT", "/metadata/user/bruno", "k="+strings.Repeat("x", 2047)).Status)
+	f.refused(f.call("PUT", "/metadata/user/bruno", "m="), "one byte more than there is room for", 400, illegal, "user metadata is too large")
+	f.answers("GET", "/metadata/user/bruno", "", data(`{"k":"`+strings.Repeat("x", 2047)+`"}`))
 	f.refuses(false,
 		bad{"one byte more", "PUT", "/metadata/user/carla", "k=" + strings.Repeat("x", 2048), 400, illegal, "user metadata is too large"},
 		bad{"none", "PUT", "/metadata/user/carla", ``, 400, illegal, invalid},

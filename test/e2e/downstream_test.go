@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/msyncclient"
+	"github.com/chappe-im/chappe/services/run"
 	"github.com/chappe-im/chappe/test/harness"
 )
 
@@ -19,7 +20,27 @@ import (
 // cap of 2,000 deliveries a second while another app sends as usual.
 func TestDownstream(t *testing.T) {
 	s := harness.Start(t)
-	const calls, targets, perSecond, rounds = 10, 600, 2000.0, 4
+	paced(t, []*harness.Server{s})
+}
+
+// TestDownstreamOfACluster is the same with two limiters, two messaging
+// services, which share the partitions of the log, and two gateways: they draw
+// on one budget.
+func TestDownstreamOfACluster(t *testing.T) {
+	split := harness.StartSplit(t, run.WithLimiterPatience(time.Minute))
+	split.Limiter(t)
+	split.Messaging(t)
+	gateways := []*harness.Server{split.Server, split.Gateway(t)}
+	awaitLimiters(t, gateways, 2)
+	paced(t, gateways)
+}
+
+// paced sends and receives through all gateways in turn.
+func paced(t *testing.T, gateways []*harness.Server) {
+	t.Helper()
+	s := gateways[0]
+	via := func(i int) *harness.Server { return gateways[i%len(gateways)] }
+	const calls, targets, perSecond, rounds = 10, 600, 2000, 4
 	app := s.NewApp(t, "enterprise", `{"rate_counting":{"per_ip":false},"rules":{
 		"send_message_users":{"limits":[{"count":1000000,"per":"minute","unit":"message","scope":"app"}]},
 		"get_token":{"limits":[{"count":100000,"per":"second","unit":"call","scope":"app"}]}}}`)
@@ -40,7 +61,7 @@ func TestDownstream(t *testing.T) {
 		dialed.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			app.Dial(t, u, msyncclient.Options{KeepDuplicates: true, OnReceived: func(r msyncclient.Received) {
+			app.On(via(i)).Dial(t, u, msyncclient.Options{KeepDuplicates: true, OnReceived: func(r msyncclient.Received) {
 				mu.Lock()
 				defer mu.Unlock()
 				arrivals = append(arrivals, time.Now())
@@ -58,7 +79,7 @@ func TestDownstream(t *testing.T) {
 	for round := range rounds {
 		began := time.Now()
 		for n := range calls {
-			r := app.Call(t, http.MethodPost, "/messages/users", map[string]any{
+			r := app.On(via(n)).Call(t, http.MethodPost, "/messages/users", map[string]any{
 				"to": users, "type": "txt", "body": map[string]string{"msg": fmt.Sprint(n)},
 			}, app.Token)
 			require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
@@ -88,30 +109,20 @@ func TestDownstream(t *testing.T) {
 			texts[i] = nil
 		}
 		slices.SortFunc(arrivals, time.Time.Compare)
-		// A second's budget goes out at once and is being worked off during the
-		// first second; what follows is paced.
+		// A second's budget goes out at once; what follows is paced, so that
+		// the last one's time tells the pace.
+		took := arrivals[len(arrivals)-1].Sub(began)
+		rate = float64(len(arrivals)-perSecond) / took.Seconds()
 		from, _ := slices.BinarySearchFunc(arrivals, began.Add(time.Second), time.Time.Compare)
-		rate = slope(arrivals[from:])
-		t.Logf("round %d: %d deliveries in %s, after the first second %d at %.0f a second; the other app's message took %s",
-			round, len(arrivals), arrivals[len(arrivals)-1].Sub(began), len(arrivals)-from, rate, meanwhile)
+		t.Logf("round %d: %d deliveries in %s, %d after the first second; after the first %d %.0f a second; the other app's message took %s",
+			round, len(arrivals), took, len(arrivals)-from, perSecond, rate, meanwhile)
 		arrivals = nil
 		mu.Unlock()
-		if math.Abs(rate-perSecond) <= 0.05*perSecond && meanwhile < 200*time.Millisecond {
+		if math.Abs(rate-float64(perSecond)) <= 0.05*perSecond && meanwhile < 200*time.Millisecond {
 			return
 		}
 		<-time.After(1500 * time.Millisecond) // the budget of a second is full again
 	}
 	require.InDelta(t, perSecond, rate, 0.05*perSecond)
 	require.Less(t, meanwhile, 200*time.Millisecond)
-}
-
-// slope is the rate per second of events by least squares, which a few late
-// ones do not bend.
-func slope(at []time.Time) float64 {
-	var n, sx, sy, sxx, sxy float64
-	for i, t := range at {
-		x, y := t.Sub(at[0]).Seconds(), float64(i)
-		n, sx, sy, sxx, sxy = n+1, sx+x, sy+y, sxx+x*x, sxy+x*y
-	}
-	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
 }

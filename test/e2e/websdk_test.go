@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,8 @@ import (
 
 // TestWebSDK runs the unmodified official Web SDK under Node against a server.
 // It needs Node and the packages that `npm ci` puts into test/websdk; `make
-// test` sees to both.
+// test` sees to both. Words after -args choose scenario files: `go test
+// ./test/e2e -run WebSDK -args contacts presence`.
 func TestWebSDK(t *testing.T) {
 	dir, err := filepath.Abs("../websdk")
 	require.NoError(t, err)
@@ -24,7 +26,7 @@ func TestWebSDK(t *testing.T) {
 	require.NoError(t, err)
 	s := harness.Start(t)
 	app := s.NewApp(t, "enterprise", harness.NoLimits)
-	cmd := exec.CommandContext(t.Context(), node, "verify.mjs")
+	cmd := exec.CommandContext(t.Context(), node, append([]string{"verify.mjs"}, flag.Args()...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CHAPPE_API="+s.HTTP, "CHAPPE_WS="+s.WS, "CHAPPE_APP="+app.Key(),
 		"CHAPPE_CLIENT_ID="+app.ClientID, "CHAPPE_CLIENT_SECRET="+app.ClientSecret)

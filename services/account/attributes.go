@@ -132,7 +132,10 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
-	if !names.ValidUser(req.GetUsername()) {
+	switch {
+	case req.GetUsername() == "":
+		return nil, errs.NotFound()
+	case !names.ValidUser(req.GetUsername()):
 		return &accountv1.GetUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
@@ -226,7 +229,10 @@ func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.Delet
 	if err != nil {
 		return nil, err
 	}
-	if !names.ValidUser(req.GetUsername()) {
+	switch {
+	case req.GetUsername() == "":
+		return nil, errs.NotFound()
+	case !names.ValidUser(req.GetUsername()):
 		return &accountv1.DeleteUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())

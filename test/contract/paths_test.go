@@ -1,0 +1,109 @@
+package contract
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+// TestOddPaths asks for paths that are almost those of calls. Each is answered
+// with an object, and never as if it were the call.
+func TestOddPaths(t *testing.T) {
+	t.Parallel()
+	f := newFixtureWith(t, harness.Start(t), unlimited(t))
+	before := f.snapshot()
+	for _, c := range []struct {
+		method, path string
+		want         refusal
+	}{
+		{"GET", "/users/", gone},
+		{"GET", "/users//status", gone},
+		{"POST", "/users//deactivate", gone},
+		{"DELETE", "/users/", gone},
+		{"DELETE", "/users//contacts/users/bruno", gone},
+		{"DELETE", "//users", gone},
+		{"GET", "/users/amelia/", gone},
+		{"GET", "/users/amelia/status/", gone},
+		{"GET", "/users/amelia/nothing", gone},
+		{"GET", "/Users/amelia", gone},
+		{"GET", "/users/amelia/STATUS", gone},
+		{"GET", "/users/..", gone},
+		{"GET", "/users/../users", gone},
+		{"DELETE", "/users/%2e%2e", gone},
+		{"DELETE", "/users/%2E%2E%2Fmutes", gone},
+		{"GET", "/users/a%2Fb", gone},
+		{"GET", "/users/amelia%3Fx", gone},
+		{"GET", "/users/amelia%23", gone},
+		{"GET", "/users/amelia;x=1", gone},
+		{"GET", "/users/amelia:status", gone},
+		{"POST", "/users/amelia/presence/", unfit},
+		{"GET", "/mutes/", gone},
+		{"GET", "/metadata/user/", gone},
+		{"DELETE", "/metadata/user/", gone},
+		{"PUT", "/metadata/user/", unfit},
+		{"GET", "/metadata/user", gone},
+		{"GET", "", gone},
+		{"GET", "/", gone},
+		{"GET", "/" + strings.Repeat("x/", 2000), gone},
+		{"PATCH", "/users", refusal{405, "unsupported_service_operation", "Service operation not supported"}},
+		{"TRACE", "/users/amelia", refusal{405, "unsupported_service_operation", "Service operation not supported"}},
+		{"GET", "/token", refusal{405, "unsupported_service_operation", "Service operation not supported"}},
+	} {
+		f.try(probe{name: c.method + " " + c.path, method: c.method, path: c.path, token: f.Token, want: c.want})
+	}
+	require.Equal(t, before, f.snapshot(), "an odd path did something")
+	// A letter may be escaped: it is the same path.
+	f.try(probe{name: "an escaped letter", method: "GET", path: "/users/%61meli%61", token: f.Token})
+}
+
+// TestOddRequests sends what no HTTP library would: the server answers or
+// closes, and serves others as before.
+func TestOddRequests(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, harness.Start(t))
+	host := strings.TrimPrefix(f.Server.HTTP, "http://")
+	path := "/" + f.Org + "/" + f.Name + "/users"
+	for name, c := range map[string]struct {
+		request string
+		status  int
+	}{
+		"two authorizations":             {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nonsense\r\nAuthorization: Bearer %s\r\n\r\n", path, f.Token), 401},
+		"another scheme":                 {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\n\r\n", path, f.Token), 401},
+		"a scheme alone":                 {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n\r\n", path), 401},
+		"a long token":                   {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", path, strings.Repeat("x", 10_000)), 401},
+		"too long a token":               {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", path, strings.Repeat("x", 100_000)), 431},
+		"an odd host":                    {fmt.Sprintf("GET %s HTTP/1.1\r\nHost: \"}\r\nAuthorization: Bearer %s\r\n\r\n", path, f.Token), 400},
+		"a chunked body that breaks off": {fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, f.Token), 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(t.Context(), "tcp", host)
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+			_, err = io.WriteString(conn, c.request)
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			defer func() { _ = resp.Body.Close() }()
+			raw, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, c.status, resp.StatusCode, "%s", raw)
+			if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+				var body map[string]any
+				require.NoError(t, json.Unmarshal(raw, &body), "%s", raw)
+				require.NotEmpty(t, body["error_description"])
+			}
+		})
+	}
+}

@@ -233,3 +233,16 @@ func TestSlowBody(t *testing.T) {
 	require.Contains(t, answer.String(), "HTTP/1.1 408 ")
 	require.Contains(t, answer.String(), `"error":"request_timeout"`)
 }
+
+// TestUserNotFoundIsNamed makes sure that client SDKs tell a missing user from
+// other failures: beside the text they look at the exception.
+func TestUserNotFoundIsNamed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.answer(accountv1.RelationService_RequestContacts_FullMethodName, nil, errs.NotFound())
+	got := r.do(request{method: "POST", path: "/acme/chat/users/amelia/contacts/apply", body: `{"usernames":["nobody"]}`, token: r.userToken("amelia")})
+	got.fails(t, 404, "service_resource_not_found", "Service resource not found")
+	require.Equal(t, "UserNotFoundException", got.body["exception"])
+	got = r.do(request{method: "POST", path: "/acme/chat/users/amelia/nothing"})
+	require.NotEqual(t, "UserNotFoundException", got.body["exception"], "an unknown path is no user")
+}

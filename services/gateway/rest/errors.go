@@ -140,7 +140,13 @@ func (c *call) fail(e *errs.Error) {
 	env.Buf = append(env.Buf[:0], `{"error":`...)
 	env.Buf = dialect.AppendString(env.Buf, orElse(e.Reason, errs.ReasonInternal))
 	env.Buf = append(env.Buf, `,"exception":`...)
-	env.Buf = dialect.AppendString(env.Buf, exceptionOf(e, status))
+	exception := exceptionOf(e, status)
+	if e.Reason == errs.ReasonNotFound && c.message != nil && c.endpoint.route.Self != "" {
+		// What is missing in a call about users is a user. Client SDKs tell it
+		// from other failures by this name, and only by this.
+		exception = "UserNotFoundException"
+	}
+	env.Buf = dialect.AppendString(env.Buf, exception)
 	now := time.Now()
 	env.Buf = append(env.Buf, `,"timestamp":`...)
 	env.Buf = strconv.AppendInt(env.Buf, now.UnixMilli(), 10)

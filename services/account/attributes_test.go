@@ -77,11 +77,15 @@ func TestAttributesMergeAndAreDeleted(t *testing.T) {
 			require.Empty(t, b.attributes(t, "amelia"))
 			require.Equal(t, int64(2), b.capacity(t))
 		}
-		for _, name := range []string{"nobody", "a\x00b", "", "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77"} {
+		for _, name := range []string{"nobody", "a\x00b", "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77"} {
 			require.Empty(t, b.attributes(t, name))
 			_, err = b.attrs.DeleteUserAttributes(t.Context(), &accountv1.DeleteUserAttributesRequest{Org: org, App: app, Username: name})
 			require.NoError(t, err)
 		}
+		_, err = b.attrs.GetUserAttributes(t.Context(), &accountv1.GetUserAttributesRequest{Org: org, App: app})
+		wantMissing.check(t, err)
+		_, err = b.attrs.DeleteUserAttributes(t.Context(), &accountv1.DeleteUserAttributesRequest{Org: org, App: app})
+		wantMissing.check(t, err)
 	})
 }
 

@@ -58,7 +58,7 @@ func TestSixtyFourAddersFillOneListExactly(t *testing.T) {
 		require.Len(t, friends, quota)
 		require.Equal(t, quota, used("amelia"))
 		for _, p := range people {
-			require.Equal(t, used(p), len(b.contacts(t, p)), p)
+			require.Len(t, b.contacts(t, p), used(p), p)
 		}
 		require.Equal(t, quota, parallel(add), "who is a friend is admitted again and counts once")
 		require.Equal(t, quota, used("amelia"))

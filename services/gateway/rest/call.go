@@ -39,9 +39,10 @@ type call struct {
 	failure error
 	resp    proto.Message
 
-	began time.Time
-	env   routes.Envelope
-	body  []byte
+	began  time.Time
+	env    routes.Envelope
+	body   []byte
+	params map[string]string
 }
 
 // Buffers beyond this are not kept for the next call.
@@ -65,7 +66,8 @@ func (p *pool) put(c *call) {
 	if cap(in) > maxKept {
 		in = nil
 	}
-	*c = call{body: in}
+	clear(c.params)
+	*c = call{body: in, params: c.params}
 	c.env.Buf = out
 	p.Put(c)
 }

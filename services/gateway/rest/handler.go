@@ -94,6 +94,7 @@ type Handler struct {
 	addresses *Addresses
 
 	mux       *runtime.ServeMux
+	router    router
 	endpoints []*endpoint
 	calls     pool
 
@@ -146,18 +147,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !utf8.ValidString(r.URL.Path):
 		c.fail(errs.Invalid(errs.MessageInvalidRequest))
 	default:
-		h.mux.ServeHTTP(&c.w, r.WithContext(&callContext{Context: r.Context(), c: c}))
+		h.serve(c, r)
 	}
 }
 
-// serveRouted serves a request whose route is known. r is the mux's copy of
-// the request: what the generated handler should not see is taken out of it.
+// serveRouted serves a request whose route is known. r is a copy of the
+// request: what the generated handler should not see is taken out of it.
 func (h *Handler) serveRouted(e *endpoint, next runtime.HandlerFunc, w http.ResponseWriter, r *http.Request, params map[string]string) {
 	ctx := r.Context()
 	c := callFrom(ctx)
 	if c == nil {
 		if p := probeFrom(ctx); p != nil {
-			p.matched = e
+			p.matched, p.params = e, params
 		}
 		return
 	}

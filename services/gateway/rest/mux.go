@@ -66,19 +66,22 @@ func registrations(h *Handler, conns Conns) []registration {
 type endpoint struct {
 	route   *routes.Route
 	pattern string
-	// segments of the pattern; a parameter is empty.
-	segments []string
-	methods  []string
-	meters   map[string]meters
+	// segments of the pattern; a parameter is empty and has its name in params.
+	segments, params []string
+	methods          []string
+	// next is the generated handler.
+	next   runtime.HandlerFunc
+	meters map[string]meters
 }
 
-func newEndpoint(route *routes.Route, pattern string) *endpoint {
-	e := &endpoint{route: route, pattern: pattern, meters: make(map[string]meters)}
+func newEndpoint(route *routes.Route, pattern string, next runtime.HandlerFunc) *endpoint {
+	e := &endpoint{route: route, pattern: pattern, next: next, meters: make(map[string]meters)}
 	for s := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
+		param := ""
 		if strings.HasPrefix(s, "{") {
-			s = ""
+			s, param = "", strings.Trim(s, "{}")
 		}
-		e.segments = append(e.segments, s)
+		e.segments, e.params = append(e.segments, s), append(e.params, param)
 	}
 	return e
 }
@@ -114,6 +117,7 @@ func (e *endpoint) example() string {
 type probe struct {
 	method, pattern string
 	matched         *endpoint
+	params          map[string]string
 }
 
 type probeKey struct{}
@@ -151,7 +155,7 @@ func (h *Handler) build(ctx context.Context, table routes.Table, conns Conns) er
 			problems = append(problems, fmt.Errorf("%q %s has no entry in the routes table", p.method, p.pattern))
 			return next
 		}
-		e := newEndpoint(route, p.pattern)
+		e := newEndpoint(route, p.pattern, next)
 		h.endpoints = append(h.endpoints, e)
 		return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
 			h.serveRouted(e, next, w, r, params)
@@ -182,6 +186,9 @@ func (h *Handler) build(ctx context.Context, table routes.Table, conns Conns) er
 			if p.matched == e {
 				e.methods = append(e.methods, method)
 				e.meters[method] = h.metrics.metersOf(e.pattern, method)
+				if !h.router.add(method, e) {
+					problems = append(problems, fmt.Errorf("%s has too many segments", e.pattern))
+				}
 			}
 		}
 		if len(e.methods) == 0 {

@@ -248,3 +248,44 @@ func TestMute(t *testing.T) {
 	require.InDelta(t, 0, got["chat"], 0)
 	require.InDelta(t, -1, got["groupchat"], 0)
 }
+
+// TestModified shows which changes of a user move the time of the last change,
+// and that the time of creation stays.
+func TestModified(t *testing.T) {
+	t.Parallel()
+	f := newFixtureWith(t, harness.Start(t), unlimited(t))
+	times := func() (created, modified float64) {
+		e := f.call("GET", "/users/amelia", "").Body["entities"].([]any)[0].(map[string]any)
+		return e["created"].(float64), e["modified"].(float64)
+	}
+	created, _ := times()
+	for _, c := range []struct {
+		method, path, body string
+		moves              bool
+	}{
+		{"PUT", "/users/amelia/password", `{"newpassword":"new"}`, true},
+		{"PUT", "/users/amelia", `{"nickname":"N"}`, true},
+		{"PUT", "/users/amelia", `{"notification_display_style":1}`, true},
+		{"PUT", "/users/amelia", `{"notification_no_disturbing":false}`, true},
+		{"PUT", "/users/amelia", `{"notification_ignore_17":true}`, true},
+		{"POST", "/users/amelia/deactivate", "", true},
+		{"POST", "/users/amelia/activate", "", true},
+		{"POST", "/users/amelia/activate", "", false},
+		{"PUT", "/users/amelia", `{"notification_display_style":7}`, false},
+		{"PUT", "/metadata/user/amelia", `a=b`, false},
+		{"POST", "/users/amelia/contacts/users/bruno", "", false},
+		{"POST", "/mutes", `{"username":"amelia","chat":1}`, false},
+	} {
+		_, before := times()
+		// Times are milliseconds: what follows must not be of the same one.
+		f.eventually(func() bool { return float64(time.Now().UnixMilli()) > before })
+		f.call(c.method, c.path, c.body)
+		then, after := times()
+		require.InDelta(t, created, then, 0)
+		if c.moves {
+			require.Greater(t, after, before, "%s %s %s", c.method, c.path, c.body)
+		} else {
+			require.InDelta(t, before, after, 0, "%s %s %s", c.method, c.path, c.body)
+		}
+	}
+}

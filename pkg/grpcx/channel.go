@@ -23,10 +23,11 @@ import (
 // Channel carries calls between services of one process. It is a registrar for
 // the services and a connection for their callers.
 type Channel struct {
-	in      *Interceptors
 	unary   sync.Map // full method name to unaryMethod
 	streams *inprocgrpc.Channel
 	conn    channelConn
+	// intercept is the interceptors' Unary.
+	intercept grpc.UnaryServerInterceptor
 }
 
 // unaryMethod is a handler and the service it belongs to.
@@ -40,7 +41,7 @@ func NewChannel(in *Interceptors) *Channel {
 	streams := &inprocgrpc.Channel{}
 	streams.WithCloner(cloner{})
 	streams.WithServerStreamInterceptor(in.Stream)
-	c := &Channel{in: in, streams: streams}
+	c := &Channel{streams: streams, intercept: in.Unary}
 	c.conn = channelConn{c: c, streams: grpchan.InterceptClientConn(streams, nil, clientStream)}
 	return c
 }
@@ -81,7 +82,7 @@ func (x channelConn) Invoke(ctx context.Context, method string, req, reply any, 
 		server = metadata.NewIncomingContext(server, md)
 	}
 	m := found.(unaryMethod) //nolint:forcetypeassert // nothing else is stored
-	resp, err := m.handle(m.service, server, func(in any) error { return cloner{}.Copy(in, req) }, x.c.in.Unary)
+	resp, err := m.handle(m.service, server, func(in any) error { return cloner{}.Copy(in, req) }, x.c.intercept)
 	if err != nil {
 		return errs.From(err)
 	}
@@ -98,6 +99,10 @@ type noValues struct{ context.Context }
 
 // Value finds nothing.
 func (noValues) Value(any) any { return nil }
+
+// AfterFunc spares contexts that are made from this one a goroutine each: they
+// cannot see that the library could end them, as its values are hidden.
+func (x noValues) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(x.Context, f) }
 
 // cloner copies messages between caller and service. The library's own looks
 // for older kinds of messages first, which costs more than the copy.

@@ -115,11 +115,18 @@ func (c *call) done(took time.Duration) {
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
+	ctx := context.Background()
+	// Asked without the logger, which would look for the line of code.
+	to := c.h.logger.Handler()
+	if !to.Enabled(ctx, level) {
+		return
+	}
 	app := ""
 	if c.access.App != nil {
 		app = c.access.App.Key
 	}
-	c.h.logger.LogAttrs(context.Background(), level, "http",
+	r := slog.NewRecord(c.began.Add(took), level, "http", 0)
+	r.AddAttrs(
 		slog.String(obs.KeyRequestID, c.id),
 		slog.String("http_method", method),
 		slog.String("route", route),
@@ -129,6 +136,7 @@ func (c *call) done(took time.Duration) {
 		slog.Int64("bytes", c.w.bytes),
 		slog.String("ip", c.h.addresses.ClientIP(c.req)),
 	)
+	_ = to.Handle(ctx, r) // there is nowhere to tell that the log cannot be written
 }
 
 // sampled chooses one call in so many for the access log.

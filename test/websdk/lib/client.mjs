@@ -1,7 +1,7 @@
 // One logged-in SDK client in its own window.
 import { setTimeout as delay } from 'node:timers/promises';
 import { openWindow, storageOf } from './browser.mjs';
-import { EventLog } from './events.mjs';
+import { detach, EventLog } from './events.mjs';
 
 /** How long a close may take to be reported before the window goes anyway, in milliseconds. */
 const CLOSE_GRACE = 3_000;
@@ -47,6 +47,11 @@ export class Client {
   /** The name under which the server knows this device. */
   get resource() {
     return this.#conn.clientResource || JSON.parse(this.#device.storage.localDeviceInfo ?? '{}').deviceId;
+  }
+
+  /** The SDK's REST calls: answers what the method of that name resolves with, or rejects with its error. */
+  async call(method, ...args) {
+    return detach(await this.#conn[method](...args));
   }
 
   get connected() {

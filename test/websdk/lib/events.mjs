@@ -93,7 +93,7 @@ export class EventLog {
  * Values made in the window have that window's prototypes, which strict
  * comparison refuses; a copy has this realm's.
  */
-function detach(value) {
+export function detach(value) {
   try {
     return structuredClone(value);
   } catch {

@@ -43,9 +43,9 @@ export class Rest {
     return this.call('POST', '/users', users);
   }
 
-  /** A user's token without the password. */
-  async userToken(username) {
-    return (await this.call('POST', '/token', { grant_type: 'inherit', username })).access_token;
+  /** A user's token without the password, for `ttl` seconds or for as long as the app's tokens are good. */
+  async userToken(username, ttl) {
+    return (await this.call('POST', '/token', { grant_type: 'inherit', username, ttl })).access_token;
   }
 
   async passwordToken(username, password) {
@@ -68,6 +68,18 @@ export class Rest {
 
   async offlineCount(username) {
     return (await this.call('GET', `/users/${username}/offline_msg_count`)).data[username];
+  }
+
+  addContact(owner, friend) {
+    return this.call('POST', `/users/${owner}/contacts/users/${friend}`);
+  }
+
+  removeContact(owner, friend) {
+    return this.call('DELETE', `/users/${owner}/contacts/users/${friend}`);
+  }
+
+  async contacts(username) {
+    return (await this.call('GET', `/users/${username}/contacts/users`)).data;
   }
 
   disconnect(username, resource) {

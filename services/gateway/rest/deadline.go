@@ -24,17 +24,17 @@ type deadlineContext struct {
 	deadline time.Time
 
 	mu     sync.Mutex
-	real   context.Context
+	begun  context.Context
 	cancel context.CancelFunc
 }
 
 func (d *deadlineContext) waited() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil {
-		d.real, d.cancel = context.WithDeadline(d.parent, d.deadline) //nolint:gosec // end cancels it
+	if d.begun == nil {
+		d.begun, d.cancel = context.WithDeadline(d.parent, d.deadline) //nolint:gosec // end cancels it
 	}
-	return d.real
+	return d.begun
 }
 
 // over is the context of calls that are over.
@@ -48,8 +48,8 @@ var over = func() context.Context {
 func (d *deadlineContext) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil {
-		d.real, d.cancel = over, func() {}
+	if d.begun == nil {
+		d.begun, d.cancel = over, func() {}
 	}
 	d.cancel()
 }
@@ -65,8 +65,8 @@ func (d *deadlineContext) Err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case d.real != nil:
-		return d.real.Err()
+	case d.begun != nil:
+		return d.begun.Err()
 	case d.parent.Err() != nil:
 		return d.parent.Err()
 	case !time.Now().Before(d.deadline):
@@ -80,10 +80,10 @@ func (d *deadlineContext) Err() error {
 // of them takes a goroutine.
 func (d *deadlineContext) Value(key any) any {
 	d.mu.Lock()
-	real := d.real
+	begun := d.begun
 	d.mu.Unlock()
-	if real == nil || real == over {
+	if begun == nil || begun == over {
 		return d.parent.Value(key)
 	}
-	return real.Value(key)
+	return begun.Value(key)
 }

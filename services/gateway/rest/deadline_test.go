@@ -28,7 +28,7 @@ func TestDeadline(t *testing.T) {
 		"the time is up, and nobody waited": func(t *testing.T, parent context.Context, _ context.CancelFunc) {
 			ctx, cancel := withDeadline(parent, time.Second)
 			defer cancel()
-			time.Sleep(time.Second)
+			<-time.After(time.Second) // of the bubble
 			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
 			<-ctx.Done()
 			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)

@@ -54,6 +54,8 @@ func TestConnectKeepsWhatItIsTold(t *testing.T) {
 	r, err = n.conns.ListConnections(t.Context(), &presencev1.ListConnectionsRequest{Org: org, App: "other", Username: "amelia"})
 	require.NoError(t, err)
 	require.Empty(t, r.GetConnections())
+	_, err = n.conns.ListConnections(t.Context(), &presencev1.ListConnectionsRequest{Org: org, App: app, Username: "nobody"})
+	requireReason(t, err, errs.ReasonNotFound, "")
 }
 
 func TestConnectRefusesWhatDoesNotFit(t *testing.T) {

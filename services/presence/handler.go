@@ -23,8 +23,12 @@ func (s *Service) Disconnect(ctx context.Context, r *presencev1.DisconnectReques
 }
 
 // ListConnections implements presencev1.ConnectionServiceServer.
-func (s *Service) ListConnections(_ context.Context, r *presencev1.ListConnectionsRequest) (*presencev1.ListConnectionsResponse, error) {
-	return &presencev1.ListConnectionsResponse{Connections: s.connections(r.GetOrg(), r.GetApp(), r.GetUsername())}, nil
+func (s *Service) ListConnections(ctx context.Context, r *presencev1.ListConnectionsRequest) (*presencev1.ListConnectionsResponse, error) {
+	list, err := s.connections(ctx, r.GetOrg(), r.GetApp(), r.GetUsername())
+	if err != nil {
+		return nil, err
+	}
+	return &presencev1.ListConnectionsResponse{Connections: list}, nil
 }
 
 // GetOnlineStatus implements presencev1.PresenceServiceServer.

@@ -43,11 +43,15 @@ func (s *Service) onlineStatuses(org, app string, usernames []string) ([]bool, e
 	return out, nil
 }
 
-func (s *Service) connections(org, app, username string) []*presencev1.Connection {
-	conns := s.index.conns(names.AppKey(org, app), names.FoldUser(username))
+func (s *Service) connections(ctx context.Context, org, app, username string) ([]*presencev1.Connection, error) {
+	key, user, err := s.knownUser(ctx, org, app, username)
+	if err != nil {
+		return nil, err
+	}
+	conns := s.index.conns(key, user)
 	out := make([]*presencev1.Connection, len(conns))
 	for i, c := range conns {
 		out[i] = c.proto()
 	}
-	return out
+	return out, nil
 }

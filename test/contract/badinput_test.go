@@ -131,7 +131,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		badInput(t, harness.Start(t))
+		badInput(t, harness.Start(t), tables(), unlimited(t))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -139,24 +139,32 @@ func TestBadInput(t *testing.T) {
 		if database == "" {
 			t.Skip("there is no PostgreSQL server")
 		}
-		badInput(t, harness.StartOn(t, database))
+		badInput(t, harness.StartOn(t, database), tables(), unlimited(t))
 	})
 }
 
-func badInput(t *testing.T, server *harness.Server) {
-	overrides := unlimited(t)
+func badInput(t *testing.T, server *harness.Server, all map[string]table, overrides string) {
 	other := server.NewApp(t, "enterprise", oneAddress)
 	strange := map[string]string{"foreign": other.Token, "foreign user": other.UserToken(t, "amelia")}
-	all := tables()
+	// All apps are made first, so that their short tokens run out together.
+	fixtures, tokensOf := make(map[string]*fixture), make(map[string]map[string]string)
+	for id := range all {
+		f := newFixtureWith(t, server, overrides)
+		tokens := maps.Clone(strange)
+		tokens["amelia"], tokens["bruno"] = f.UserToken(t, "amelia"), f.UserToken(t, "bruno")
+		tokens["expired"], tokens["expired user"] = f.short()
+		tokens["corrupt"] = "nonsense"
+		fixtures[id], tokensOf[id] = f, tokens
+	}
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
-			tb := all[id]
-			f := newFixtureWith(t, server, overrides)
-			tokens := maps.Clone(strange)
-			tokens["amelia"], tokens["bruno"] = f.UserToken(t, "amelia"), f.UserToken(t, "bruno")
-			tokens["expired"], tokens["expired user"] = f.expired()
-			tokens["corrupt"] = "nonsense"
+			tb, f, tokens := all[id], fixtures[id], tokensOf[id]
+			f.t = t
+			f.eventually(func() bool {
+				return f.as(tokens["expired"], "GET", "/users/amelia", "").Status == 401 &&
+					f.as(tokens["expired user"], "GET", "/metadata/user/amelia", "").Status == 401
+			})
 			if tb.prepare != nil {
 				tb.prepare(f)
 			}
@@ -220,8 +228,8 @@ func (f *fixture) goods(tb *table, tokens map[string]string) int {
 	return n + 1
 }
 
-// expired gives tokens of the app and of amelia that have run out.
-func (f *fixture) expired() (app, user string) {
+// short gives tokens of the app and of amelia that run out after a second.
+func (f *fixture) short() (app, user string) {
 	f.t.Helper()
 	get := func(body map[string]any) string {
 		body["ttl"] = 1
@@ -229,12 +237,8 @@ func (f *fixture) expired() (app, user string) {
 		require.Equal(f.t, 200, got.Status, "%s", got.Raw)
 		return got.Body["access_token"].(string)
 	}
-	app = get(map[string]any{"grant_type": "client_credentials", "client_id": f.ClientID, "client_secret": f.ClientSecret})
-	user = get(map[string]any{"grant_type": "inherit", "username": "amelia"})
-	f.eventually(func() bool {
-		return f.as(app, "GET", "/users/amelia", "").Status == 401 && f.as(user, "GET", "/metadata/user/amelia", "").Status == 401
-	})
-	return app, user
+	return get(map[string]any{"grant_type": "client_credentials", "client_id": f.ClientID, "client_secret": f.ClientSecret}),
+		get(map[string]any{"grant_type": "inherit", "username": "amelia"})
 }
 
 // areas are the modules of the catalogue whose calls have tables here.

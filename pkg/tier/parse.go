@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,16 +68,37 @@ func Merge(base *Document, overrides []byte) (*Document, error) {
 	if len(bytes.TrimSpace(overrides)) == 0 {
 		return base, nil
 	}
-	over, err := overridesTree(overrides)
-	if err != nil {
-		return nil, err
+	over, own := overridesTree(overrides)
+	if over == nil {
+		return nil, own
 	}
 	tree, err := parseTree(base.JSON())
 	if err != nil {
 		return nil, err
 	}
 	mergeTree(tree, over, documentNode)
-	return fromTree(tree)
+	d, err := fromTree(tree)
+	if err = both(own, err); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// both gives the faults of two errors, each once.
+func both(errs ...error) error {
+	var w walker
+	for _, err := range errs {
+		var faults Faults
+		if err != nil && !errors.As(err, &faults) {
+			return err
+		}
+		for _, f := range faults {
+			if !slices.Contains(w.faults, f) {
+				w.faults = append(w.faults, f)
+			}
+		}
+	}
+	return w.result()
 }
 
 func overridesTree(data []byte) (map[string]any, error) {
@@ -110,16 +132,16 @@ func mergeTree(base, over map[string]any, n *node) {
 func fromTree(tree map[string]any) (*Document, error) {
 	var w walker
 	w.check(documentNode, tree, "")
-	if err := w.result(); err != nil {
-		return nil, err
-	}
-	raw, err := json.Marshal(tree)
+	// What is wrong by itself is left out, so that whoever reads the faults is
+	// told at once what does not fit together in the rest.
+	raw, err := json.Marshal(w.sound(tree))
 	if err != nil {
 		return nil, Faults{{Message: err.Error()}}
 	}
 	d := &Document{}
 	if err := json.Unmarshal(raw, d); err != nil {
-		return nil, Faults{{Message: err.Error()}}
+		w.fault("", "%v", err)
+		return nil, w.result()
 	}
 	w.relations(d)
 	if err := w.result(); err != nil {

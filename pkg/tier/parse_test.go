@@ -129,12 +129,22 @@ var faultCases = map[string]faultCase{
 		edit: func(m tree) {
 			sub(m, "quotas")["groups"] = -1
 			sub(m, "rules")["fly"] = tree{"limits": []any{}}
+			sub(m, "rules")["get_user"] = tree{"limits": []any{limit(-1, "second", "call", "app"), limit(1, "second", "call", "app")}}
+			sub(m, "rules")["list_users"] = tree{"limits": []any{limit(1, "second", "message", "app")}}
+			sub(m, "rules")["delete_user"] = tree{"bucket": "broken"}
+			sub(m, "rules")["get_token"] = tree{"bucket": "nowhere"}
+			sub(m, "shared_buckets")["broken"] = tree{"limits": 5}
 			m["name"] = 7
 			sub(m, "rate_counting")["per_ip"] = "yes"
 		},
 		want: []string{
 			"name: must be a string, not a number", "quotas.groups: must be at least 0, not -1",
-			"rate_counting.per_ip: must be true or false, not a string", "rules.fly: unknown rule",
+			"rate_counting.per_ip: must be true or false, not a string",
+			"rules.fly: unknown rule", "rules.fly.limits: must not be empty",
+			"rules.get_token.bucket: unknown bucket \"nowhere\"",
+			"rules.get_user.limits[0].count: must be at least 0, not -1",
+			"rules.list_users.limits[0]: unit mismatch: the call has no targets, so it cannot be counted in messages",
+			"shared_buckets.broken.limits: must be a list, not a number",
 		},
 	},
 	"unit mismatch": {
@@ -253,6 +263,10 @@ func TestMerge(t *testing.T) {
 		"an unknown quota":   {`{"quotas": {"cats": 1}}`, "quotas.cats: unknown name"},
 		"half a limit":       {`{"rate_counting": {"default": {"count": 1}}}`, "rate_counting.default.per: is missing"},
 		"an unknown bucket":  {`{"rules": {"get_user": {"bucket": "x"}}}`, `rules.get_user.bucket: unknown bucket "x"`},
+		"both kinds at once": {
+			`{"quotas": {"cats": 1}, "rules": {"get_user": {"bucket": "x"}}}`,
+			"quotas.cats: unknown name\nrules.get_user.bucket: unknown bucket \"x\"",
+		},
 		"not even an object": {`3`, "must be a JSON object"},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {

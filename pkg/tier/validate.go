@@ -89,6 +89,7 @@ func (w *walker) object(n *node, v any, path string) {
 			w.fault(at, "unknown name")
 		case n.elem != nil && n.keys != nil && !slices.Contains(n.keys(), key):
 			w.fault(at, "unknown rule")
+			w.check(child, m[key], at)
 		case n.elem != nil && n.keys == nil && !nameRegexp.MatchString(key):
 			w.fault(at, "a name must match %s", namePattern)
 		default:
@@ -183,16 +184,50 @@ func (n *node) article() string {
 	}
 }
 
-// relations checks what concerns several places of a document.
+// broken reports whether a fault was found at a path or below it.
+func (w *walker) broken(path string) bool {
+	return slices.ContainsFunc(w.faults, func(f Fault) bool {
+		rest, ok := strings.CutPrefix(f.Path, path)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// sound gives a tree without the parts that have faults: without single
+// entries of rules and the like, without whole parts otherwise.
+func (w *walker) sound(tree map[string]any) map[string]any {
+	if len(w.faults) == 0 {
+		return tree
+	}
+	out := make(map[string]any, len(tree))
+	for name, v := range tree {
+		part := documentNode.child(name)
+		entries, ok := v.(map[string]any)
+		switch {
+		case !w.broken(name):
+			out[name] = v
+		case ok && part != nil && part.elem != nil:
+			kept := make(map[string]any, len(entries))
+			for key, entry := range entries {
+				if !w.broken(join(name, key)) {
+					kept[key] = entry
+				}
+			}
+			out[name] = kept
+		}
+	}
+	return out
+}
+
+// relations checks what concerns several places of a document. Places that are
+// broken by themselves are not in it.
 func (w *walker) relations(d *Document) {
 	for _, id := range slices.Sorted(maps.Keys(d.Rules)) {
 		rule, path := d.Rules[id], "rules."+id
 		limits, at := rule.Limits, path+".limits"
 		if rule.Bucket != "" {
 			bucket, ok := d.SharedBuckets[rule.Bucket]
-			if !ok {
+			if !ok && !w.broken("shared_buckets."+rule.Bucket) {
 				w.fault(path+".bucket", "unknown bucket %q", rule.Bucket)
-				continue
 			}
 			limits, at = bucket.Limits, path+".bucket"
 		}
@@ -209,11 +244,13 @@ func (w *walker) relations(d *Document) {
 	for _, id := range slices.Sorted(maps.Keys(d.Rules)) {
 		w.duplicates("rules."+id+".limits", d.Rules[id].Limits)
 	}
-	if d.RateCounting.Default.Unit != UnitCall {
-		w.fault("rate_counting.default.unit", "unit mismatch: the default counts calls")
-	}
-	if d.RateCounting.Default.Scope != ScopeApp {
-		w.fault("rate_counting.default.scope", "the default counts per app")
+	if !w.broken("rate_counting") {
+		if d.RateCounting.Default.Unit != UnitCall {
+			w.fault("rate_counting.default.unit", "unit mismatch: the default counts calls")
+		}
+		if d.RateCounting.Default.Scope != ScopeApp {
+			w.fault("rate_counting.default.scope", "the default counts per app")
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Patterns)) {
 		if _, err := regexp.Compile(d.Patterns[name]); err != nil {

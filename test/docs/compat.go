@@ -1,8 +1,15 @@
 package docs
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/chappe-im/chappe/pkg/tier"
 	"github.com/chappe-im/chappe/services/gateway/routes"
@@ -56,4 +63,83 @@ func compatibility() (string, error) {
 	}
 	flush()
 	return strings.TrimSuffix(b.String(), "\n") + "\n", nil
+}
+
+// httpRule is an entry of proto/http.yaml.
+type httpRule struct {
+	Selector string
+	Get      string
+	Post     string
+	Put      string
+	Delete   string
+	Bindings []httpRule `yaml:"additional_bindings"`
+}
+
+// calls gives the method and path of a rule and of its further bindings.
+func (r httpRule) calls() [][2]string {
+	var all [][2]string
+	for _, c := range [][2]string{{"GET", r.Get}, {"POST", r.Post}, {"PUT", r.Put}, {"DELETE", r.Delete}} {
+		if c[1] != "" {
+			all = append(all, c)
+		}
+	}
+	for _, b := range r.Bindings {
+		all = append(all, b.calls()...)
+	}
+	return all
+}
+
+var pathParameter = regexp.MustCompile(`\{[^}]*\}`)
+
+// otherCalls lists the paths that the gateway serves and that no rule is about:
+// those of client SDKs, and other paths of calls that have a rule.
+func otherCalls(root string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(root, "proto", "http.yaml"))
+	if err != nil {
+		return "", err
+	}
+	var doc struct{ HTTP struct{ Rules []httpRule } }
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return "", err
+	}
+	key := func(method, path string) string { return method + " " + pathParameter.ReplaceAllString(path, "{}") }
+	listed := map[string]bool{}
+	for _, c := range tier.Catalogue() {
+		for _, p := range c.Paths {
+			listed[key(c.Method, p)] = true
+		}
+	}
+	var list [][]string
+	all := routes.All()
+	for _, r := range doc.HTTP.Rules {
+		i := strings.LastIndexByte(r.Selector, '.')
+		route := all["/"+r.Selector[:i]+"/"+r.Selector[i+1:]]
+		if route == nil {
+			return "", fmt.Errorf("%s has no route", r.Selector)
+		}
+		for _, c := range r.calls() {
+			if listed[key(c[0], c[1])] {
+				continue
+			}
+			governed := "the default rate, as " + code(route.Unlisted)
+			if route.Unlisted == "" {
+				governed = code(route.RuleFor(nil))
+			}
+			list = append(list, []string{title(r.Selector[i+1:]), code(c[0] + " " + strings.TrimPrefix(c[1], "/{org}/{app}")), governed})
+		}
+	}
+	return table([]string{"call", "path", "governed by"}, list), nil
+}
+
+// title writes the name of an RPC as words: "List connections".
+func title(name string) string {
+	var b strings.Builder
+	for i, c := range name {
+		if i > 0 && unicode.IsUpper(c) {
+			b.WriteByte(' ')
+			c = unicode.ToLower(c)
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }

@@ -22,6 +22,8 @@ func render(section string) (string, error) {
 		return metrics(root)
 	case "compatibility":
 		return compatibility()
+	case "other calls":
+		return otherCalls(root)
 	case "quotas":
 		return quotas()
 	case "sizes":

@@ -259,10 +259,10 @@ func TestMerge(t *testing.T) {
 		}
 	})
 	for name, c := range map[string]struct{ over, want string }{
-		"renaming":           {`{"name": "x"}`, "name: overrides cannot name a tier"},
-		"an unknown quota":   {`{"quotas": {"cats": 1}}`, "quotas.cats: unknown name"},
-		"half a limit":       {`{"rate_counting": {"default": {"count": 1}}}`, "rate_counting.default.per: is missing"},
-		"an unknown bucket":  {`{"rules": {"get_user": {"bucket": "x"}}}`, `rules.get_user.bucket: unknown bucket "x"`},
+		"renaming":          {`{"name": "x"}`, "name: overrides cannot name a tier"},
+		"an unknown quota":  {`{"quotas": {"cats": 1}}`, "quotas.cats: unknown name"},
+		"half a limit":      {`{"rate_counting": {"default": {"count": 1}}}`, "rate_counting.default.per: is missing"},
+		"an unknown bucket": {`{"rules": {"get_user": {"bucket": "x"}}}`, `rules.get_user.bucket: unknown bucket "x"`},
 		"both kinds at once": {
 			`{"quotas": {"cats": 1}, "rules": {"get_user": {"bucket": "x"}}}`,
 			"quotas.cats: unknown name\nrules.get_user.bucket: unknown bucket \"x\"",

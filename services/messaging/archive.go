@@ -97,11 +97,14 @@ func (a *archive) closeStatements() {
 const (
 	// maxGathered bounds the entries of one transaction.
 	maxGathered = 4000
-	// enoughGathered entries are written without waiting for more.
+	// enoughGathered entries, or enoughBatches, are written without waiting for
+	// more: workers wait when maxUnderway batches are not archived.
 	enoughGathered = 2000
-	// gatherFor is how long a transaction waits for more entries. Neither the
-	// answer to a sender nor a push waits for the archive.
-	gatherFor = 5 * time.Millisecond
+	enoughBatches  = maxUnderway * 3 / 4
+	// gatherFor is how long a transaction waits for more entries: the commit
+	// costs more than the rows of a few milliseconds. Neither the answer to a
+	// sender nor a push waits for the archive.
+	gatherFor = 20 * time.Millisecond
 )
 
 func (a *archive) gather(first *batch) []*batch {
@@ -109,7 +112,7 @@ func (a *archive) gather(first *batch) []*batch {
 	wait := time.NewTimer(gatherFor)
 	defer wait.Stop()
 	for n < maxGathered {
-		b, ok := a.receive(n, wait.C)
+		b, ok := a.receive(n >= enoughGathered || len(all) >= enoughBatches, wait.C)
 		if !ok {
 			return all
 		}
@@ -119,10 +122,10 @@ func (a *archive) gather(first *batch) []*batch {
 	return all
 }
 
-// receive takes a further batch: at once when n entries are enough, else
-// waiting for one until enough time has passed.
-func (a *archive) receive(n int, timeout <-chan time.Time) (*batch, bool) {
-	if n >= enoughGathered {
+// receive takes a further batch: at once when there are enough, else waiting
+// for one until enough time has passed.
+func (a *archive) receive(enough bool, timeout <-chan time.Time) (*batch, bool) {
+	if enough {
 		select {
 		case b, ok := <-a.queue:
 			return b, ok
@@ -152,15 +155,20 @@ func (a *archive) submit(ctx context.Context, b *batch) error {
 // write commits batches together. A batch that was fenced off fails alone.
 func (a *archive) write(ctx context.Context, all []*batch) {
 	fenced := map[*batch]bool{}
+	runs := runsOf(all)
 	err := a.db.Write(ctx, func(tx *sql.Tx) error {
 		clear(fenced)
-		for _, b := range all {
-			ok, err := a.moveOn(ctx, tx, b)
+		for _, r := range runs {
+			ok, err := a.moveOn(ctx, tx, r)
 			if err != nil {
 				return err
 			}
-			if !ok {
-				fenced[b] = true
+			for _, b := range r {
+				fenced[b] = !ok
+			}
+		}
+		for _, b := range all {
+			if fenced[b] {
 				continue
 			}
 			for _, c := range b.fresh {
@@ -189,12 +197,29 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 	}
 }
 
-// moveOn moves the partition's place in the log if it is where the batch
-// began. This is what makes the archive hold each message once, whoever else
-// believes to be the partition's worker.
-func (a *archive) moveOn(ctx context.Context, tx *sql.Tx, b *batch) (bool, error) {
+// runsOf puts the batches of a partition that follow on each other together.
+func runsOf(all []*batch) [][]*batch {
+	var runs [][]*batch
+	last := map[int]int{} // place in runs, by partition
+	for _, b := range all {
+		i, ok := last[b.partition]
+		if ok && runs[i][len(runs[i])-1].through == b.from {
+			runs[i] = append(runs[i], b)
+			continue
+		}
+		last[b.partition] = len(runs)
+		runs = append(runs, []*batch{b})
+	}
+	return runs
+}
+
+// moveOn moves the partition's place in the log to the end of a run if it is
+// where the run began. This is what makes the archive hold each message once,
+// whoever else believes to be the partition's worker.
+func (a *archive) moveOn(ctx context.Context, tx *sql.Tx, run []*batch) (bool, error) {
+	first, last := run[0], run[len(run)-1]
 	//nolint:gosec // stream places stay far below 2^63
-	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(b.through), b.partition, int64(b.from))
+	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(last.through), first.partition, int64(first.from))
 	if err != nil {
 		return false, err
 	}

@@ -72,16 +72,49 @@ func Merge(base *Document, overrides []byte) (*Document, error) {
 	if over == nil {
 		return nil, own
 	}
+	if d := overlay(base, overrides); own == nil && d != nil {
+		return d, nil
+	}
+	d, err := mergeTrees(base, over)
+	if err = both(own, err); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func mergeTrees(base *Document, over map[string]any) (*Document, error) {
 	tree, err := parseTree(base.JSON())
 	if err != nil {
 		return nil, err
 	}
 	mergeTree(tree, over, documentNode)
-	d, err := fromTree(tree)
-	if err = both(own, err); err != nil {
-		return nil, err
+	return fromTree(tree)
+}
+
+// overlay is the short way to merge overrides that are valid by themselves: a
+// change of a tier merges those of every app that has it. It gives nil if they
+// do not fit the tier; the long way tells why.
+func overlay(base *Document, overrides []byte) *Document {
+	d := base.Clone()
+	// What the decoder finds it writes to, so nothing may be left of base's.
+	d.RetentionDays, d.RateCounting.PerIPPercent, d.Downstream.Factor =
+		copyOf(d.RetentionDays), copyOf(d.RateCounting.PerIPPercent), copyOf(d.Downstream.Factor)
+	if json.Unmarshal(overrides, d) != nil {
+		return nil
 	}
-	return d, nil
+	var w walker
+	if w.relations(d); w.result() != nil {
+		return nil
+	}
+	return d
+}
+
+func copyOf(n *int64) *int64 {
+	if n == nil {
+		return nil
+	}
+	c := *n
+	return &c
 }
 
 // both gives the faults of two errors, each once.

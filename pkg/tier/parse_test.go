@@ -284,6 +284,49 @@ func TestMerge(t *testing.T) {
 	})
 }
 
+// The short way of merging gives what the long way gives, and leaves the tier
+// alone.
+func FuzzMerge(f *testing.F) {
+	for _, over := range []string{
+		`{}`, `{"quotas": {"groups": 7, "registered_users": null}}`, `{"retention_days": null}`, `{"retention_days": 5}`,
+		`{"rate_counting": {"per_ip": false, "per_ip_except": ["get_user"], "per_ip_percent": 5}}`,
+		`{"rate_counting": {"default": {"count": 1, "per": "minute", "unit": "call", "scope": "app"}}}`,
+		`{"rules": {"get_user": {"bucket": "push_settings"}, "send_message": {"limits": [{"count": 2, "per": "second", "unit": "message", "scope": "app"}]}}}`,
+		`{"shared_buckets": {"push_settings": {"limits": [{"count": 2, "per": "second", "unit": "call", "scope": "user"}]}}}`,
+		`{"downstream": {"factor": null, "apply_to": ["client"], "rules": [], "max_backlog_seconds": 3}}`, `{"downstream": {"factor": 1, "base": 2}}`,
+		`{"sizes": {"upload_bytes": 1}, "patterns": {"chatroom_attribute_key": "^a$"}, "title": "x"}`,
+		`{"rules": {"get_user": {"bucket": "nowhere"}}}`, `{"Quotas": {"groups": 1}}`,
+	} {
+		f.Add([]byte(over))
+	}
+	seeds, err := Seeds()
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, over []byte) {
+		base := seeds[len(over)%len(seeds)]
+		before := string(base.JSON())
+		tree, err := overridesTree(over)
+		if err != nil {
+			return
+		}
+		long, err := mergeTrees(base, tree)
+		short := overlay(base, over)
+		require.Equal(t, err == nil, short != nil, "%v", err)
+		if err == nil {
+			require.Equal(t, string(long.JSON()), string(short.JSON()))
+		}
+		require.Equal(t, before, string(base.JSON()))
+	})
+}
+
+func BenchmarkMerge(b *testing.B) {
+	base := seed(b, "free")
+	for b.Loop() {
+		if _, err := Merge(base, []byte(`{"rules": {"get_user": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "app"}]}}}`)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	seeds, err := Seeds()
 	require.NoError(f, err)

@@ -41,6 +41,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 	if len(args) == 1 {
 		return resp, nil // no name that a user could have
 	}
+	args = rounded(args)
 	in := store.In(2, len(args)-1)
 	for _, read := range []struct {
 		query string
@@ -86,6 +87,19 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 		}
 	}
 	return resp, nil
+}
+
+// maxRounded bounds what rounded fills up: the texts of longer lists are not
+// kept prepared, whatever their length.
+const maxRounded = 128
+
+// rounded repeats the first user behind the app until their number is a power
+// of two, so that databases see few texts and keep them prepared.
+func rounded(args []any) []any {
+	for n := len(args) - 1; n < maxRounded && n&(n-1) != 0; n++ {
+		args = append(args, args[1])
+	}
+	return args
 }
 
 // each calls f with every row of a query.

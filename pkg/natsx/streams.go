@@ -91,13 +91,19 @@ func (c *Conn) PublishAsync(subject string, data []byte, msgID string) (PubAckFu
 
 // Await waits for a future's commit.
 func Await(ctx context.Context, f PubAckFuture) error {
+	_, err := AwaitPlace(ctx, f)
+	return err
+}
+
+// AwaitPlace is Await that tells the message's place in its stream.
+func AwaitPlace(ctx context.Context, f PubAckFuture) (place uint64, err error) {
 	select {
-	case <-f.Ok():
-		return nil
+	case ack := <-f.Ok():
+		return ack.Sequence, nil
 	case err := <-f.Err():
-		return errs.Unavailable("message log", err)
+		return 0, errs.Unavailable("message log", err)
 	case <-ctx.Done():
-		return errs.Unavailable("message log", ctx.Err())
+		return 0, errs.Unavailable("message log", ctx.Err())
 	}
 }
 

@@ -47,11 +47,12 @@ var errFenced = errors.New("another worker has taken the partition over")
 // puts whatever is waiting into one transaction: the fewer commits, the
 // cheaper each message.
 type archive struct {
-	db      *store.DB
-	metrics *metrics
-	queue   chan *batch
-	advance *sql.Stmt
-	insert  [len(insertSizes)]*sql.Stmt
+	db       *store.DB
+	metrics  *metrics
+	settling *settling
+	queue    chan *batch
+	advance  *sql.Stmt
+	insert   [len(insertSizes)]*sql.Stmt
 }
 
 // insertSizes are how many rows one INSERT takes; each statement is prepared
@@ -60,8 +61,8 @@ var insertSizes = [...]int{64, 32, 16, 8, 4, 2, 1}
 
 const insertColumns = 8
 
-func newArchive(db *store.DB, m *metrics) *archive {
-	return &archive{db: db, metrics: m, queue: make(chan *batch, 256)}
+func newArchive(db *store.DB, m *metrics, s *settling) *archive {
+	return &archive{db: db, metrics: m, settling: s, queue: make(chan *batch, 256)}
 }
 
 // prepare makes the statements; the schema must be there.
@@ -105,14 +106,17 @@ const (
 	// costs more than the rows of a few milliseconds. Neither the answer to a
 	// sender nor a push waits for the archive.
 	gatherFor = 20 * time.Millisecond
+	// hurriedFor is gatherFor while somebody waits to read.
+	hurriedFor = 2 * time.Millisecond
 )
 
 func (a *archive) gather(first *batch) []*batch {
 	all, n := []*batch{first}, len(first.entries)
+	began := time.Now()
 	wait := time.NewTimer(gatherFor)
 	defer wait.Stop()
 	for n < maxGathered {
-		b, ok := a.receive(n >= enoughGathered || len(all) >= enoughBatches, wait.C)
+		b, ok := a.receive(n >= enoughGathered || len(all) >= enoughBatches, began, wait)
 		if !ok {
 			return all
 		}
@@ -124,7 +128,7 @@ func (a *archive) gather(first *batch) []*batch {
 
 // receive takes a further batch: at once when there are enough, else waiting
 // for one until enough time has passed.
-func (a *archive) receive(enough bool, timeout <-chan time.Time) (*batch, bool) {
+func (a *archive) receive(enough bool, began time.Time, wait *time.Timer) (*batch, bool) {
 	if enough {
 		select {
 		case b, ok := <-a.queue:
@@ -133,11 +137,15 @@ func (a *archive) receive(enough bool, timeout <-chan time.Time) (*batch, bool) 
 			return nil, false
 		}
 	}
-	select {
-	case b, ok := <-a.queue:
-		return b, ok
-	case <-timeout:
-		return nil, false
+	for {
+		select {
+		case b, ok := <-a.queue:
+			return b, ok
+		case <-a.settling.hurry:
+			wait.Reset(hurriedFor - time.Since(began))
+		case <-wait.C:
+			return nil, false
+		}
 	}
 }
 
@@ -188,6 +196,7 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 			b.done <- errFenced
 		default:
 			n += len(b.entries)
+			a.settling.archived(b.partition, b.through)
 			b.done <- nil
 		}
 	}

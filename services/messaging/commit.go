@@ -50,7 +50,11 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		p := bus.Partition(d.app, conversationOf(d.record, t.to), s.cfg.Partitions)
 		byPartition[p] = append(byPartition[p], i)
 	}
-	var pending []natsx.PubAckFuture
+	type acknowledgement struct {
+		partition int
+		future    natsx.PubAckFuture
+	}
+	var pending []acknowledgement
 	for p, places := range byPartition {
 		if len(places) == 0 {
 			continue
@@ -59,13 +63,24 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		if err != nil {
 			return err
 		}
-		pending = append(pending, f)
+		pending = append(pending, acknowledgement{p, f})
 	}
-	for _, f := range pending {
-		if err := natsx.Await(ctx, f); err != nil {
+	for _, a := range pending {
+		if err := s.acknowledged(ctx, a.partition, a.future); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// acknowledged waits until a record is committed, and notes that readers who
+// come later are to find it.
+func (s *Service) acknowledged(ctx context.Context, partition int, f natsx.PubAckFuture) error {
+	place, err := natsx.AwaitPlace(ctx, f)
+	if err != nil {
+		return err
+	}
+	s.settling.acknowledged(partition, place)
 	return nil
 }
 
@@ -80,7 +95,7 @@ func (s *Service) commitOne(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	return natsx.Await(ctx, f)
+	return s.acknowledged(ctx, p, f)
 }
 
 // publishRecord publishes the record of one partition's targets.

@@ -17,6 +17,7 @@ func (s *Service) offlineCount(ctx context.Context, org, name, user string) (int
 	if err != nil || online {
 		return 0, err
 	}
+	s.settling.wait(ctx)
 	return s.devices.offlineCount(ctx, app.Number, names.FoldUser(user))
 }
 
@@ -30,6 +31,7 @@ func (s *Service) offlineHolds(ctx context.Context, org, name, user, message str
 	if err != nil || online {
 		return false, err
 	}
+	s.settling.wait(ctx)
 	return s.devices.offlineHolds(ctx, app.Number, names.FoldUser(user), id)
 }
 

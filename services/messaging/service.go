@@ -116,6 +116,7 @@ type Service struct {
 	// pushUsers are users with their push settings, forgotten like recipients.
 	pushUsers *lru.Cache[recipientKey, pushSettings]
 	archive   *archive
+	settling  *settling
 	devices   *deviceStore
 
 	ids    *idgen.Generator
@@ -145,13 +146,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	m := newMetrics(deps.Registerer)
+	settling := newSettling(deps.DB, cfg.Partitions)
 	return &Service{
 		cfg:        cfg,
 		deps:       deps,
 		metrics:    m,
 		recipients: recipients,
 		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m),
+		archive:    newArchive(deps.DB, m, settling),
+		settling:   settling,
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
 		orders:     make([]sync.Mutex, cfg.Partitions),
 	}, nil

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ func metrics(root string) (string, error) {
 		return "", errors.New("no metric found")
 	}
 	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+	rows = slices.CompactFunc(rows, slices.Equal) // one name, registered once for each value of a label
 	return table([]string{"metric", "labels", "meaning"}, rows), nil
 }
 
@@ -51,15 +53,16 @@ func metrics(root string) (string, error) {
 func metricsOf(file *ast.File) [][]string {
 	var rows [][]string
 	helpers := map[string]helper{}
+	consts := constants(file)
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.AssignStmt:
-			if h, ok := helperOf(n); ok {
+			if h, ok := helperOf(n, consts); ok {
 				helpers[h.name] = h
 				return false
 			}
 		case *ast.CallExpr:
-			row := metric(n, nil)
+			row := metric(n, consts)
 			if f, ok := n.Fun.(*ast.Ident); ok && row == nil {
 				if h, ok := helpers[f.Name]; ok {
 					row = metric(h.call, h.arguments(n))
@@ -74,14 +77,35 @@ func metricsOf(file *ast.File) [][]string {
 	return rows
 }
 
+// constants gives the texts of the constants that a file declares.
+func constants(file *ast.File) map[string]string {
+	consts := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if d, ok := n.(*ast.GenDecl); ok && d.Tok == token.CONST {
+			for _, spec := range d.Specs {
+				v, ok := spec.(*ast.ValueSpec)
+				if !ok {
+					continue
+				}
+				for i, e := range v.Values[:min(len(v.Values), len(v.Names))] {
+					consts[v.Names[i].Name] = text(e, nil)
+				}
+			}
+		}
+		return true
+	})
+	return consts
+}
+
 // helper is a local function that makes metrics of one kind.
 type helper struct {
 	name   string
 	params []string
 	call   *ast.CallExpr
+	consts map[string]string
 }
 
-func helperOf(n *ast.AssignStmt) (helper, bool) {
+func helperOf(n *ast.AssignStmt, consts map[string]string) (helper, bool) {
 	if len(n.Lhs) != 1 || len(n.Rhs) != 1 {
 		return helper{}, false
 	}
@@ -93,14 +117,14 @@ func helperOf(n *ast.AssignStmt) (helper, bool) {
 	if !ok {
 		return helper{}, false
 	}
-	h := helper{name: name.Name}
+	h := helper{name: name.Name, consts: consts}
 	for _, field := range f.Type.Params.List {
 		for _, p := range field.Names {
 			h.params = append(h.params, p.Name)
 		}
 	}
 	ast.Inspect(f.Body, func(n ast.Node) bool {
-		if c, ok := n.(*ast.CallExpr); ok && h.call == nil && metric(c, nil) != nil {
+		if c, ok := n.(*ast.CallExpr); ok && h.call == nil && metric(c, consts) != nil {
 			h.call = c
 		}
 		return true
@@ -108,9 +132,10 @@ func helperOf(n *ast.AssignStmt) (helper, bool) {
 	return h, h.call != nil
 }
 
-// arguments gives the texts of a call by the parameters' names.
+// arguments gives the texts of a call by the parameters' names, among those of
+// the file's constants.
 func (h helper) arguments(call *ast.CallExpr) map[string]string {
-	args := map[string]string{}
+	args := maps.Clone(h.consts)
 	for i, e := range call.Args[:min(len(call.Args), len(h.params))] {
 		args[h.params[i]] = text(e, nil)
 	}
@@ -127,6 +152,7 @@ func metric(call *ast.CallExpr, args map[string]string) []string {
 		return nil
 	}
 	var name, help string
+	var labels []string
 	for _, e := range opts.Elts {
 		kv, ok := e.(*ast.KeyValueExpr)
 		if !ok {
@@ -141,12 +167,13 @@ func metric(call *ast.CallExpr, args map[string]string) []string {
 			name = text(kv.Value, args)
 		case "Help":
 			help = text(kv.Value, args)
+		case "ConstLabels":
+			labels = append(labels, labelNames(kv.Value, args)...)
 		}
 	}
 	if !strings.HasPrefix(name, "chappe_") {
 		return nil
 	}
-	var labels []string
 	if len(call.Args) > 1 {
 		if list, ok := call.Args[1].(*ast.CompositeLit); ok {
 			for _, e := range list.Elts {
@@ -155,6 +182,21 @@ func metric(call *ast.CallExpr, args map[string]string) []string {
 		}
 	}
 	return []string{code(name), strings.Join(labels, ", "), help}
+}
+
+// labelNames gives the names of constant labels, a map from name to value.
+func labelNames(e ast.Expr, args map[string]string) []string {
+	m, ok := e.(*ast.CompositeLit)
+	if !ok {
+		return nil
+	}
+	var names []string
+	for _, e := range m.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			names = append(names, code(text(kv.Key, args)))
+		}
+	}
+	return names
 }
 
 // text gives the value of a string literal, of a parameter, or of several

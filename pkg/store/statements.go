@@ -138,6 +138,20 @@ func (c *keepingConn) QueryContext(ctx context.Context, query string, args []dri
 	return &keptRows{driverRows: rows, c: c, query: query, s: s}, nil
 }
 
+// PrepareContext gives a handle to a statement that is kept, or a statement of
+// the caller's own.
+func (c *keepingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if !keepable(query) {
+		return c.driverConn.PrepareContext(ctx, query)
+	}
+	s, err := c.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	c.release(query, s, nil)
+	return &handle{c: c, query: query}, nil
+}
+
 // Close closes the connection and its statements.
 func (c *keepingConn) Close() error {
 	c.kept.Purge()
@@ -151,7 +165,7 @@ func (c *keepingConn) statement(ctx context.Context, query string) (*keptStmt, e
 		known.busy = true
 		return known, nil
 	}
-	p, err := c.PrepareContext(ctx, query)
+	p, err := c.driverConn.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +181,48 @@ func (c *keepingConn) statement(ctx context.Context, query string) (*keptStmt, e
 		c.kept.Add(query, s)
 	}
 	return s, nil
+}
+
+// handle runs a kept statement under its text.
+type handle struct {
+	c     *keepingConn
+	query string
+}
+
+var _ driverStmt = (*handle)(nil)
+
+// Close leaves the statement to the connection.
+func (h *handle) Close() error { return nil }
+
+// NumInput is not known.
+func (h *handle) NumInput() int { return -1 }
+
+// ExecContext runs the statement without rows.
+func (h *handle) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return h.c.ExecContext(ctx, h.query, args)
+}
+
+// QueryContext runs the statement with rows.
+func (h *handle) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return h.c.QueryContext(ctx, h.query, args)
+}
+
+// Exec is ExecContext for those who have no context; nobody here.
+func (h *handle) Exec(args []driver.Value) (driver.Result, error) {
+	return h.ExecContext(context.Background(), named(args))
+}
+
+// Query is QueryContext for those who have no context; nobody here.
+func (h *handle) Query(args []driver.Value) (driver.Rows, error) {
+	return h.QueryContext(context.Background(), named(args))
+}
+
+func named(args []driver.Value) []driver.NamedValue {
+	out := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		out[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return out
 }
 
 // release ends the use of a statement. One that failed is not trusted again.

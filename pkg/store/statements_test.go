@@ -70,6 +70,45 @@ func TestStatementsComeAgain(t *testing.T) {
 	})
 }
 
+// TestPreparedStatements uses statements that somebody prepared, twice the same
+// in one transaction.
+func TestPreparedStatements(t *testing.T) {
+	testkit.EachDatabase(t, "kept", nil, func(t *testing.T, db *store.DB) {
+		table(t, db, 2)
+		ctx := t.Context()
+		kept, err := db.Prepare(ctx, `UPDATE person SET name = $1 WHERE id = $2`)
+		require.NoError(t, err)
+		_, err = db.Prepare(ctx, `UPDATE nobody SET name = $1`)
+		require.Error(t, err)
+		for range 3 {
+			require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
+				first, err := tx.PrepareContext(ctx, `SELECT name FROM person WHERE id = $1`)
+				if err != nil {
+					return err
+				}
+				second, err := tx.PrepareContext(ctx, `SELECT name FROM person WHERE id = $1`)
+				if err != nil {
+					return err
+				}
+				var a, b string
+				require.NoError(t, first.QueryRowContext(ctx, 1).Scan(&a))
+				require.NoError(t, first.Close())
+				require.NoError(t, second.QueryRowContext(ctx, 2).Scan(&b))
+				require.Equal(t, "n1n2", a+b)
+				r, err := tx.StmtContext(ctx, kept).ExecContext(ctx, "n1", 1)
+				require.NoError(t, err)
+				n, err := r.RowsAffected()
+				require.EqualValues(t, 1, n)
+				return err
+			}))
+		}
+		require.NoError(t, kept.Close())
+		name, err := nameOf(ctx, db.Read(), 1)
+		require.NoError(t, err)
+		require.Equal(t, "n1", name)
+	})
+}
+
 // TestStatementWithinItself runs a statement while its own rows are open.
 func TestStatementWithinItself(t *testing.T) {
 	t.Parallel()

@@ -107,9 +107,26 @@ func (s *Service) commit(ctx context.Context, app *catalog.App, f func(tx *sql.T
 	// Also after an error: a commit may have taken place all the same.
 	for _, user := range ev.users {
 		s.cache.forget(cacheKey{app.Key, user})
+		if s.told != nil {
+			s.told(app.Key, user)
+		}
 	}
 	if err == nil {
-		s.outbox.Kick()
+		s.tell(ctx)
 	}
 	return err
+}
+
+// tellWithin bounds how long a change waits until others have been told of it.
+const tellWithin = 50 * time.Millisecond
+
+// tell has the outbox published before the caller is answered, so that the
+// call that follows, at whatever service, goes by the change. If that takes
+// long the change stands all the same, and others hear of it later.
+func (s *Service) tell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tellWithin)
+	defer cancel()
+	if s.outbox.Flush(ctx) != nil {
+		s.outbox.Kick()
+	}
 }

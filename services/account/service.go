@@ -55,6 +55,10 @@ type Deps struct {
 	Apps       Apps
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Changed, if set, is told of every user that something was changed of
+	// before the change is answered, for services of the same process: they need
+	// not wait for its event.
+	Changed func(appKey, user string)
 	// Now is the clock; nil is the real one.
 	Now func() time.Time
 }
@@ -68,6 +72,7 @@ type Service struct {
 	accountv1.UnimplementedMuteServiceServer
 
 	cfg       Config
+	told      func(appKey, user string)
 	db        *store.DB
 	nats      *natsx.Conn
 	apps      Apps
@@ -106,7 +111,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("user cache: %w", err)
 	}
 	return &Service{
-		cfg: cfg, db: deps.DB, nats: deps.NATS, apps: deps.Apps, logger: deps.Logger, now: deps.Now,
+		cfg: cfg, told: deps.Changed, db: deps.DB, nats: deps.NATS, apps: deps.Apps, logger: deps.Logger, now: deps.Now,
 		passwords: pw, cache: known, ids: ids,
 		outbox: outbox.NewRelay(outbox.Config{
 			Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,

@@ -66,10 +66,19 @@ func (c *recipientCache) onEvent(m *natsx.Msg) {
 		c.forgetAll()
 		return
 	}
+	c.forget(recipientKey{e.GetApp(), e.GetUser()})
+}
+
+func (c *recipientCache) forget(key recipientKey) {
 	c.generation.Add(1)
-	key := recipientKey{e.GetApp(), e.GetUser()}
 	c.cache.Remove(key)
 	c.changed(key)
+}
+
+// UserChanged has what is known of a user asked for anew, without waiting for
+// the event that says so.
+func (s *Service) UserChanged(appKey, user string) {
+	s.recipients.forget(recipientKey{appKey, user})
 }
 
 func (c *recipientCache) forgetAll() {
@@ -106,7 +115,9 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 		slices.Sort(blocked)
 		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat(), fetched: now}
 		out[places[i]] = got
-		if keep {
+		// Who does not exist is asked for each time: a send to a new user may
+		// follow on the user's registration closer than its event.
+		if keep && got.exists {
 			c.cache.Add(recipientKey{app, missing[i]}, got)
 		}
 	}

@@ -46,6 +46,11 @@ func (s *Server) startAccount(ctx context.Context) (stopper, error) {
 	cfg.Replicas = s.cfg.LogReplicas
 	svc, err := account.New(cfg, account.Deps{
 		DB: db, NATS: conn, Apps: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now,
+		Changed: func(app, user string) {
+			if told := s.userChanged.Load(); told != nil {
+				(*told)(app, user)
+			}
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -117,6 +122,8 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	if err != nil {
 		return nil, err
 	}
+	told := svc.UserChanged
+	s.userChanged.Store(&told)
 	svc.Register(s.services)
 	return svc, svc.Start(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,9 @@ type Server struct {
 	catalog  *catalog.Catalog
 	front    *gateway.Gateway
 	conns    map[string]grpc.ClientConnInterface
+
+	// userChanged is told of changed users by the accounts of this process.
+	userChanged atomic.Pointer[func(app, user string)]
 
 	limiters       limiters
 	limiterOptions []limiter.Option

@@ -5,6 +5,7 @@ package auth
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,8 @@ type Principal struct {
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
+	// KeyID tells which of the app's keys signed, see KeyHolds.
+	KeyID uint32
 }
 
 // IsApp reports whether the caller is the app itself.
@@ -101,7 +104,7 @@ func (v *Verifier) VerifyFor(a *catalog.App, rawToken string) (Principal, error)
 	if !claims.ExpiresAt.IsZero() && !now.Before(claims.ExpiresAt) {
 		return Principal{}, token.Error(token.ErrExpired)
 	}
-	p := Principal{AppKey: a.Key, Kind: App, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt}
+	p := Principal{AppKey: a.Key, Kind: App, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt, KeyID: claims.KeyID}
 	if claims.Kind == token.User {
 		p.Kind, p.User = User, claims.User
 	}
@@ -110,6 +113,13 @@ func (v *Verifier) VerifyFor(a *catalog.App, rawToken string) (Principal, error)
 		return Principal{}, token.Error(token.ErrExpired)
 	}
 	return p, nil
+}
+
+// KeyHolds reports whether a key still signs for an app. When it does not, all
+// tokens that it signed are void.
+func (v *Verifier) KeyHolds(org, app string, keyID uint32) bool {
+	a, ok := v.apps.App(org, app)
+	return ok && slices.ContainsFunc(a.Keys, func(k token.Key) bool { return k.ID == keyID })
 }
 
 // Missing is the error of a call without a token.

@@ -209,6 +209,11 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 		c.shutdown(closeNormal, "token expired")
 		return
 	}
+	if !s.deps.Auth.KeyHolds(c.org, c.app, c.keyID) {
+		s.metrics.kicks.WithLabelValues("token_void").Inc()
+		c.shutdown(closeNormal, "token is void")
+		return
+	}
 	if at := c.queuesAt.Load(); at != 0 && now >= at && c.queuesAt.CompareAndSwap(at, 0) {
 		c.timeouts(now)
 	}

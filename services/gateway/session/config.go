@@ -201,6 +201,9 @@ func (c *Config) queueLimits() queueLimits {
 // Authenticator checks tokens; *auth.Verifier does. Errors are *errs.Error.
 type Authenticator interface {
 	Verify(ctx context.Context, org, app, token string) (auth.Principal, error)
+	// KeyHolds reports whether the key of that ID still signs for the app: if
+	// not, all tokens that it signed are void.
+	KeyHolds(org, app string, keyID uint32) bool
 }
 
 // Bus brings the pushes; *natsx.Conn does.

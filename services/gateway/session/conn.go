@@ -29,6 +29,7 @@ type conn struct {
 
 	// Set by the login.
 	org, app, appKey      string
+	keyID                 uint32 // of the key that signed the login's token
 	user, resource        string
 	sessionID, deviceUUID string
 	os, version           string

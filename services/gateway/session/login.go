@@ -111,7 +111,7 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	if who.Kind != auth.User || who.User != name {
 		return &loginRefusal{msyncv1.Status_FAIL, reasonWrongToken, "wrong_token"}
 	}
-	c.user = who.User
+	c.user, c.keyID = who.User, who.KeyID
 	if !who.ExpiresAt.IsZero() {
 		c.expires = who.ExpiresAt.UnixMilli()
 	}

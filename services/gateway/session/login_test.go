@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,17 @@ func TestTokenEnds(t *testing.T) {
 	require.Equal(t, ends.UnixMilli(), auth.ExpiresIn)
 	_ = r.ended(ann)
 	require.False(t, time.Now().Before(ends.Truncate(time.Millisecond)), "the protocol counts in milliseconds")
+}
+
+func TestLostKeyEndsConnections(t *testing.T) {
+	t.Parallel()
+	var void atomic.Bool
+	r := startWith(t, tokens{void: &void}, nil)
+	ann, bob := r.dial("ann", msyncclient.Options{}), r.dial("bob", msyncclient.Options{})
+	r.synced(ann)
+	void.Store(true)
+	_, _ = r.ended(ann), r.ended(bob)
+	require.Eventually(t, func() bool { return r.onlineCount() == 0 }, 5*time.Second, 5*time.Millisecond)
 }
 
 func TestSilenceEndsConnections(t *testing.T) {

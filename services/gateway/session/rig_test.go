@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,7 +277,13 @@ func (b *backend) onlineCount() int {
 }
 
 // tokens knows "token-<user>" as the token of a user, and a few odd ones.
-type tokens struct{ expires time.Time }
+type tokens struct {
+	expires time.Time
+	// void: the key that signed all tokens is gone.
+	void *atomic.Bool
+}
+
+func (a tokens) KeyHolds(string, string, uint32) bool { return a.void == nil || !a.void.Load() }
 
 func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principal, error) {
 	if org != "acme" || app != "shop" {

@@ -63,6 +63,14 @@ func UserEventSubject(app, user string) string {
 // UserEventFilter matches the UserEvents of all users of all apps.
 const UserEventFilter = "ev.user.*.*"
 
+// RosterEventSubject carries busv1.RosterEvent for a user.
+func RosterEventSubject(app, user string) string {
+	return "ev.roster." + names.Token(app) + "." + names.Token(user)
+}
+
+// RosterEventFilter matches the RosterEvents for all users of all apps.
+const RosterEventFilter = "ev.roster.*.*"
+
 // PresenceEventSubject carries busv1.PresenceEvent of a user.
 func PresenceEventSubject(app, user string) string {
 	return "ev.presence." + names.Token(app) + "." + names.Token(user)

@@ -63,8 +63,8 @@ func (s *Service) AddContact(ctx context.Context, req *accountv1.AddContactReque
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "", "").
-			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource())
+			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "").
+			rosterCopy(owner, friend, msyncv1.RosterBody_ACCEPT, req.GetResource())
 		return nil
 	})
 	if err != nil {
@@ -143,8 +143,8 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_REMOVE, "", "").
-			roster(owner, friend, msyncv1.RosterBody_REMOVE, "", req.GetResource())
+			roster(friend, owner, msyncv1.RosterBody_REMOVE, "").
+			rosterCopy(owner, friend, msyncv1.RosterBody_REMOVE, req.GetResource())
 		return nil
 	})
 	if err != nil {

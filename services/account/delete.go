@@ -108,7 +108,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		return nil, err
 	}
 	for _, f := range friends {
-		ev.roster(f, id, msyncv1.RosterBody_REMOVE, "", "")
+		ev.roster(f, id, msyncv1.RosterBody_REMOVE, "")
 	}
 	blockers, err := queryStrings(ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"time"
 
@@ -50,9 +51,32 @@ func (e *events) disconnected(user string, why busv1.Disconnect_Reason) {
 	})
 }
 
-// roster shows the devices of user `to`, except one, what happened between
-// them and `from`.
-func (e *events) roster(to, from string, op msyncv1.RosterBody_Operation, reason, exceptResource string) *events {
+// roster tells user `to` what `from` did about the two of them. It reaches
+// every device of theirs, those that are not connected at their next login.
+func (e *events) roster(to, from string, op msyncv1.RosterBody_Operation, reason string) *events {
+	id := "roster-" + rand.Text()
+	data, err := proto.Marshal(&busv1.RosterEvent{
+		Id: id, App: e.app.Key, From: from, To: to, Timestamp: e.s.now().UnixMilli(), Body: e.rosterBody(to, from, op, reason),
+	})
+	if err != nil {
+		e.err = err
+		return e
+	}
+	e.messages = append(e.messages, outbox.Message{Subject: bus.RosterEventSubject(e.app.Key, to), Data: data, ID: id})
+	return e
+}
+
+// rosterCopy shows the devices of user `to` that are connected, except one,
+// what the user did on that one: the others learn it from the user's contacts
+// when they log in.
+func (e *events) rosterCopy(to, from string, op msyncv1.RosterBody_Operation, exceptResource string) {
+	e.add(bus.UserSubject(e.app.Key, to), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
+		Ns: int32(msyncv1.Meta_ROSTER), Id: e.s.ids.Next(), From: from, Timestamp: e.s.now().UnixMilli(),
+		Payload: e.rosterBody(to, from, op, ""), ExceptResource: exceptResource,
+	}}})
+}
+
+func (e *events) rosterBody(to, from string, op msyncv1.RosterBody_Operation, reason string) []byte {
 	body := &msyncv1.RosterBody{
 		Operation: op.Enum(), From: e.jid(from), To: []*msyncv1.JID{e.jid(to)},
 		Status: &msyncv1.RosterBody_Status{ErrorCode: msyncv1.RosterBody_Status_OK.Enum()},
@@ -60,15 +84,11 @@ func (e *events) roster(to, from string, op msyncv1.RosterBody_Operation, reason
 	if reason != "" {
 		body.Reason = &reason
 	}
-	payload, err := proto.Marshal(body)
+	data, err := proto.Marshal(body)
 	if err != nil {
 		e.err = err
-		return e
 	}
-	return e.add(bus.UserSubject(e.app.Key, to), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
-		Ns: int32(msyncv1.Meta_ROSTER), Id: e.s.ids.Next(), From: from, Timestamp: e.s.now().UnixMilli(),
-		Payload: payload, ExceptResource: exceptResource,
-	}}})
+	return data
 }
 
 func (e *events) jid(user string) *msyncv1.JID {

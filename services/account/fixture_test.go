@@ -242,6 +242,12 @@ func (b *bench) pushes(t testing.TB, user string) <-chan *busv1.Push {
 	return listen(t, b, bus.UserSubject(appKey, user), func() *busv1.Push { return &busv1.Push{} })
 }
 
+// rosters listens to what a user is to be told of contacts.
+func (b *bench) rosters(t testing.TB, user string) <-chan *busv1.RosterEvent {
+	t.Helper()
+	return listen(t, b, bus.RosterEventSubject(appKey, user), func() *busv1.RosterEvent { return &busv1.RosterEvent{} })
+}
+
 // events listens to the UserEvents of all users.
 func (b *bench) events(t testing.TB) <-chan *busv1.UserEvent {
 	t.Helper()
@@ -290,7 +296,22 @@ func change(t testing.TB, ch <-chan *busv1.UserEvent, wanted string) {
 	}
 }
 
-// roster reads a contact notice.
+// told reads a contact event.
+func told(t testing.TB, e *busv1.RosterEvent) (from, op, reason string) {
+	t.Helper()
+	require.Equal(t, appKey, e.GetApp())
+	require.NotEmpty(t, e.GetId())
+	require.GreaterOrEqual(t, e.GetTimestamp(), start.UnixMilli())
+	body := &msyncv1.RosterBody{}
+	require.NoError(t, proto.Unmarshal(e.GetBody(), body))
+	require.Equal(t, e.GetFrom(), body.GetFrom().GetName())
+	require.Len(t, body.GetTo(), 1)
+	require.Equal(t, e.GetTo(), body.GetTo()[0].GetName())
+	return e.GetFrom(), body.GetOperation().String(), body.GetReason()
+}
+
+// roster reads a contact notice, which is a copy for the other devices of who
+// did it.
 func roster(t testing.TB, p *busv1.Push) (from, op, reason string) {
 	t.Helper()
 	n := p.GetNotice()

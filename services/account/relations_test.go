@@ -50,14 +50,14 @@ func TestFriendshipIsMutual(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		b.register(t, "amelia", "bruno", "carla")
-		amelia, bruno, events := b.pushes(t, "amelia"), b.pushes(t, "bruno"), b.events(t)
+		amelia, bruno, copies, events := b.pushes(t, "amelia"), b.rosters(t, "bruno"), b.pushes(t, "bruno"), b.events(t)
 		resp, err := b.relations.AddContact(t.Context(), &accountv1.AddContactRequest{
 			Org: org, App: app, OwnerUsername: "Amelia", FriendUsername: "BRUNO", Resource: "web_1",
 		})
 		require.NoError(t, err)
 		require.Equal(t, b.get(t, "amelia").GetUuid(), resp.GetOwnerUuid())
 		require.Equal(t, "bruno", resp.GetFriend().GetUsername())
-		from, op, _ := roster(t, next(t, bruno))
+		from, op, _ := told(t, next(t, bruno))
 		require.Equal(t, "amelia ACCEPT", from+" "+op)
 		own := next(t, amelia)
 		from, op, _ = roster(t, own)
@@ -83,8 +83,9 @@ func TestFriendshipIsMutual(t *testing.T) {
 		}
 		require.Equal(t, []string{"carla"}, b.contacts(t, "amelia"))
 		require.Empty(t, b.contacts(t, "bruno"))
-		from, op, _ = roster(t, next(t, bruno))
+		from, op, _ = roster(t, next(t, copies))
 		require.Equal(t, "amelia REMOVE", from+" "+op)
+		require.Empty(t, bruno)
 	})
 }
 
@@ -265,7 +266,7 @@ func TestContactRequests(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		b.register(t, "amelia", "bruno", "carla", "dario")
-		amelia, bruno, carla := b.pushes(t, "amelia"), b.pushes(t, "bruno"), b.pushes(t, "carla")
+		amelia, bruno, carla, copies := b.rosters(t, "amelia"), b.rosters(t, "bruno"), b.rosters(t, "carla"), b.pushes(t, "bruno")
 		ask := func(owner, reason string, names ...string) error {
 			_, err := b.relations.RequestContacts(t.Context(), &accountv1.RequestContactsRequest{
 				Org: org, App: app, OwnerUsername: owner, Usernames: names, Reason: reason,
@@ -287,17 +288,17 @@ func TestContactRequests(t *testing.T) {
 		wantMissing.check(t, decline("amelia", "bruno"))
 
 		require.NoError(t, ask("amelia", "from the choir", "Bruno", "carla", "bruno"))
-		for _, ch := range []<-chan *busv1.Push{bruno, carla} {
-			from, op, reason := roster(t, next(t, ch))
+		for _, ch := range []<-chan *busv1.RosterEvent{bruno, carla} {
+			from, op, reason := told(t, next(t, ch))
 			require.Equal(t, "amelia ADD from the choir", from+" "+op+" "+reason)
 		}
 		require.Empty(t, b.contacts(t, "amelia"))
 		wantMissing.check(t, accept("amelia", "bruno")) // the asker cannot
 
 		require.NoError(t, accept("bruno", "amelia"))
-		from, op, _ := roster(t, next(t, amelia))
+		from, op, _ := told(t, next(t, amelia))
 		require.Equal(t, "bruno REMOTE_ACCEPT", from+" "+op)
-		own := next(t, bruno)
+		own := next(t, copies)
 		from, op, _ = roster(t, own)
 		require.Equal(t, "amelia ACCEPT", from+" "+op)
 		require.Equal(t, "web_2", own.GetNotice().GetExceptResource())
@@ -305,18 +306,18 @@ func TestContactRequests(t *testing.T) {
 		require.NoError(t, accept("bruno", "amelia")) // twice
 
 		require.NoError(t, decline("carla", "amelia"))
-		from, op, _ = roster(t, next(t, amelia))
+		from, op, _ = told(t, next(t, amelia))
 		require.Equal(t, "carla REMOTE_DECLINE", from+" "+op)
 		wantMissing.check(t, accept("carla", "amelia"))
 
 		// Neither friends nor those who blocked the asker are asked.
 		b.block(t, "dario", "amelia")
-		dario := b.pushes(t, "dario")
+		dario := b.rosters(t, "dario")
 		require.NoError(t, ask("amelia", "", "bruno", "dario"))
 		wantMissing.check(t, accept("dario", "amelia"))
 		require.NoError(t, ask("carla", "marker", "dario", "bruno"))
-		for _, ch := range []<-chan *busv1.Push{bruno, dario} {
-			from, op, reason := roster(t, next(t, ch))
+		for _, ch := range []<-chan *busv1.RosterEvent{bruno, dario} {
+			from, op, reason := told(t, next(t, ch))
 			require.Equal(t, "carla ADD marker", from+" "+op+" "+reason)
 		}
 

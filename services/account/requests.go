@@ -58,7 +58,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 				return err
 			}
 			if open {
-				ev.roster(id, asker, msyncv1.RosterBody_ADD, req.GetReason(), "")
+				ev.roster(id, asker, msyncv1.RosterBody_ADD, req.GetReason())
 			}
 		}
 		return nil
@@ -133,8 +133,8 @@ func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContac
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_REMOTE_ACCEPT, "", "").
-			roster(owner, friend, msyncv1.RosterBody_ACCEPT, "", req.GetResource())
+			roster(friend, owner, msyncv1.RosterBody_REMOTE_ACCEPT, "").
+			rosterCopy(owner, friend, msyncv1.RosterBody_ACCEPT, req.GetResource())
 		return nil
 	})
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *Service) DeclineContact(ctx context.Context, req *accountv1.DeclineCont
 			return err
 		}
 		ev.
-			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "", "")
+			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "")
 		return nil
 	})
 	if err != nil {

@@ -134,7 +134,7 @@ func TestDeleteUserLeavesNothing(t *testing.T) {
 		token, err := b.password(t, "amelia", "secret")
 		require.NoError(t, err)
 		revoked := b.revocations(t)
-		pushes, friend, events := b.pushes(t, "amelia"), b.pushes(t, "bruno"), b.events(t)
+		pushes, friend, events := b.pushes(t, "amelia"), b.rosters(t, "bruno"), b.events(t)
 
 		resp, err := b.users.DeleteUser(t.Context(), &accountv1.DeleteUserRequest{Org: org, App: app, Username: "Amelia"})
 		require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestDeleteUserLeavesNothing(t *testing.T) {
 
 		// Her devices, tokens and friends learn of it.
 		require.Equal(t, busv1.Disconnect_REASON_REMOVED, next(t, pushes).GetDisconnect().GetReason())
-		from, op, _ := roster(t, next(t, friend))
+		from, op, _ := told(t, next(t, friend))
 		require.Equal(t, "amelia REMOVE", from+" "+op)
 		change(t, events, "amelia CHANGE_DELETED")
 		change(t, events, "bruno CHANGE_BLOCKS")

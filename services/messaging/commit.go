@@ -118,7 +118,11 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFutu
 		t.id = s.ids.Next()
 		data = appendTarget(data, t.id, t.to)
 	}
-	return s.deps.NATS.PublishAsync(subject, data, strconv.FormatInt(d.targets[places[0]].id, 10))
+	once := d.record.GetEvent()
+	if once == "" {
+		once = strconv.FormatInt(d.targets[places[0]].id, 10)
+	}
+	return s.deps.NATS.PublishAsync(subject, data, once)
 }
 
 func conversationOf(r *busv1.LogRecord, to string) string {

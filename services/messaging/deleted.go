@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
@@ -19,28 +18,11 @@ const (
 	// deletionConsumer is the service's place in the stream of domain events:
 	// a deletion that happens while no instance runs is dealt with later.
 	deletionConsumer = "messaging-users"
-	// deletionRetry is the pause before the stream is tried again.
-	deletionRetry = time.Second
 	// deletionTimeout bounds the work for one deleted user.
 	deletionTimeout = 20 * time.Second
 )
 
-// followDeletions forgets the devices of users who are deleted, until ctx ends.
-func (s *Service) followDeletions(ctx context.Context) {
-	for ctx.Err() == nil {
-		// The stream is the account service's and may not be there yet.
-		c, err := s.deps.NATS.WorkConsumer(ctx, bus.EventStream, deletionConsumer, bus.UserEventFilter)
-		if err == nil {
-			err = natsx.Follow(ctx, c, s.onDeletion)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		s.deps.Logger.Debug("user events cannot be followed yet", obs.KeyError, err)
-		sleep(ctx, deletionRetry)
-	}
-}
-
+// onDeletion forgets the devices of a user who is deleted.
 func (s *Service) onDeletion(ctx context.Context, m natsx.StreamMsg) error {
 	var e busv1.UserEvent
 	if proto.Unmarshal(m.Data(), &e) != nil || e.GetChange() != busv1.UserEvent_CHANGE_DELETED {

@@ -127,10 +127,10 @@ type storing struct {
 
 func itemOf(r *busv1.LogRecord, e *entry) *busv1.SpillItem {
 	item := &busv1.SpillItem{To: e.to, Push: e.push}
-	// What a device sent, receipts too, goes to its user as well, even when the
-	// user's devices are not to show it: without it each of them would see a gap
-	// in the conversation and read the archive for nothing.
-	if (r.GetSyncSender() || r.GetFromResource() != "") && r.GetFrom() != e.to && r.GetFrom() != names.AdminUser {
+	// What a device did, receipts and contact events too, goes to its user as
+	// well, even when the user's devices are not to show it: without it each of
+	// them would see a gap in the conversation and read the archive for nothing.
+	if (r.GetSyncSender() || r.GetFromResource() != "" || r.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER) && r.GetFrom() != e.to && r.GetFrom() != names.AdminUser {
 		item.CopyTo = r.GetFrom()
 	}
 	return item

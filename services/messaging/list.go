@@ -14,7 +14,8 @@ import (
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
 
-// listMessages reads a page of a conversation, oldest first.
+// listMessages reads a page of a conversation, oldest first, without contact
+// events.
 func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessagesRequest) (*messagingv1.ListMessagesResponse, error) {
 	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
@@ -34,8 +35,8 @@ func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessage
 	if c == nil {
 		return nil, errs.NotFound()
 	}
-	rows, err := s.deps.DB.Read().QueryContext(ctx, `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 ORDER BY seq LIMIT $4`,
-		app.Number, c.id, req.GetAfterSeq(), limit)
+	rows, err := s.deps.DB.Read().QueryContext(ctx, `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 AND type <> $4 ORDER BY seq LIMIT $5`,
+		app.Number, c.id, req.GetAfterSeq(), int(busv1.EntryType_ENTRY_TYPE_ROSTER), limit)
 	if err != nil {
 		return nil, store.Translate(err)
 	}

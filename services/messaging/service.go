@@ -228,7 +228,8 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.done.Go(func() { s.owner.run(run) })
 	s.done.Go(func() { s.backlogs.run(run) })
-	s.done.Go(func() { s.followDeletions(run) })
+	s.done.Go(func() { s.follow(run, deletionConsumer, bus.UserEventFilter, s.onDeletion) })
+	s.done.Go(func() { s.follow(run, rosterConsumer, bus.RosterEventFilter, s.onRoster) })
 	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
 	return nil
 }
@@ -260,7 +261,7 @@ func (s *Service) Stop(ctx context.Context) error {
 func (s *Service) ensureStreams(ctx context.Context, p int) error {
 	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.LogStream(p), Subjects: []string{bus.LogFilter(p)}, MaxAge: s.cfg.LogAge,
-		DuplicateWindow: 2 * time.Minute, Replicas: s.cfg.Replicas,
+		DuplicateWindow: logWindow, Replicas: s.cfg.Replicas,
 	}); err != nil {
 		return err
 	}

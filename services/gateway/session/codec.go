@@ -95,10 +95,18 @@ func domainOf(kind busv1.Kind) string {
 	return domainUser
 }
 
-// encodeMeta encodes a delivery as a field `metas` of a page. The body comes
+// encodeMeta encodes a delivery as a field `metas` of a page.
+func encodeMeta(appKey string, d *busv1.Delivery) []byte {
+	if d.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER {
+		return encodeEvent(appKey, int32(msyncv1.Meta_ROSTER), uint64(d.GetId()), d.GetFrom(), d.GetTo(), d.GetTimestamp(), d.GetBody()) //nolint:gosec // IDs are positive
+	}
+	return encodeMessage(appKey, d)
+}
+
+// encodeMessage encodes what is in the form of a message. The body comes
 // without its fields `from` and `to`, from which devices take who wrote to whom,
 // and the meta's own extensions ready made: both are joined in as they are.
-func encodeMeta(appKey string, d *busv1.Delivery) []byte {
+func encodeMessage(appKey string, d *busv1.Delivery) []byte {
 	toDomain := domainOf(d.GetKind())
 	from := sizeJID(appKey, d.GetFrom(), domainUser, d.GetFromResource())
 	to := sizeJID(appKey, d.GetTo(), toDomain, "")

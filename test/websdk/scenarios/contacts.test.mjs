@@ -88,6 +88,96 @@ scenario('what a back end changes, clients hear of', async (world) => {
   await b.events.waitFor('onContactDeleted', (e) => e.from === anna.name);
 });
 
+/** Logs `user` in on `device` and out again. */
+async function visit(world, user, device) {
+  await (await world.connect(user, { device })).close();
+  await world.untilOffline(user);
+}
+
+/** Fails unless `client` was told exactly `wanted` of `name` up to a text that `peer` sends now. */
+async function told(world, client, peer, name, wanted) {
+  await world.conversation(client, peer);
+  assert.deepEqual(client.events.all(name).map(facts), wanted);
+}
+
+scenario('a request waits for the next login, on every device, once', async (world) => {
+  const [anna, bruno] = await world.users(2);
+  const [phone, desk] = [world.device(), world.device()];
+  await visit(world, bruno, phone);
+  await visit(world, bruno, desk);
+  const asker = await world.connect(anna);
+  await asker.call('addContact', bruno.name, 'from the choir – „Grüße“');
+  const invitation = ['subscribe', anna.name, bruno.name, 'from the choir – „Grüße“'];
+
+  for (const device of [phone, desk]) {
+    const client = await world.connect(bruno, { device });
+    await client.events.waitFor('onContactInvited');
+    await told(world, client, anna, 'onContactInvited', [invitation]);
+    await client.close();
+    await world.untilOffline(bruno);
+  }
+  const again = await world.connect(bruno, { device: phone });
+  await told(world, again, anna, 'onContactInvited', []);
+  assert.deepEqual((await again.call('getContacts')).data, []);
+  await again.call('acceptContactInvite', anna.name);
+  await asker.events.waitFor('onContactAgreed', (e) => e.from === bruno.name);
+  await told(world, asker, bruno, 'onContactAgreed', [['subscribed', bruno.name, anna.name, '']]);
+});
+
+scenario('a request waits for the first login of a user, and is no message', async (world) => {
+  const [anna, bruno] = await world.users(2);
+  await (await world.connect(anna)).call('addContact', bruno.name, 'hello');
+  await world.rest.text(anna.name, bruno.name, 'a message');
+  await world.until(() => world.rest.offlineCount(bruno.name), 1);
+  const client = await world.connect(bruno);
+  await client.events.waitFor('onContactInvited', (e) => e.from === anna.name && e.status === 'hello');
+  assert.deepEqual((await world.conversation(client, anna)).map((m) => m.msg), ['a message']);
+  assert.equal(client.events.all('onContactInvited').length, 1);
+});
+
+scenario('the answer waits for the asker, and so does the end of a friendship', async (world) => {
+  const [anna, bruno, carla] = await world.users(3);
+  const device = world.device();
+  const asker = await world.connect(anna, { device });
+  await asker.call('addContact', bruno.name, 'please');
+  await asker.call('addContact', carla.name, 'please');
+  await asker.close();
+  await world.untilOffline(anna);
+
+  const [b, c] = [await world.connect(bruno), await world.connect(carla)];
+  await b.events.waitFor('onContactInvited');
+  await c.events.waitFor('onContactInvited');
+  await b.call('acceptContactInvite', anna.name);
+  await c.call('declineContactInvite', anna.name);
+  const back = await world.connect(anna, { device });
+  await back.events.waitFor('onContactAgreed');
+  await back.events.waitFor('onContactRefuse');
+  await told(world, back, bruno, 'onContactAgreed', [['subscribed', bruno.name, anna.name, '']]);
+  await told(world, back, carla, 'onContactRefuse', [['unsubscribed', carla.name, anna.name, '']]);
+  assert.deepEqual((await back.call('getContacts')).data, [bruno.name]);
+  await back.close();
+  await world.untilOffline(anna);
+
+  await b.call('deleteContact', anna.name);
+  const third = await world.connect(anna, { device });
+  await third.events.waitFor('onContactDeleted');
+  await told(world, third, bruno, 'onContactDeleted', [['unsubscribed', bruno.name, anna.name, '']]);
+  for (const name of ['onContactAgreed', 'onContactRefuse']) assert.deepEqual(third.events.all(name), [], name);
+});
+
+scenario('contact events come in order, with the messages between them', async (world) => {
+  const [anna, bruno] = await world.users(2);
+  const asker = await world.connect(anna);
+  const reasons = ['one', 'two', 'three'];
+  for (const reason of reasons) {
+    await asker.call('addContact', bruno.name, reason);
+    await world.rest.text(anna.name, bruno.name, `after ${reason}`);
+  }
+  const client = await world.connect(bruno);
+  assert.deepEqual((await world.conversation(client, anna)).map((m) => m.msg), reasons.map((r) => `after ${r}`));
+  assert.deepEqual(client.events.all('onContactInvited').map((e) => e.status), reasons);
+});
+
 scenario('remarks are read back with the friends, all at once and in pages', async (world) => {
   const [anna, ...friends] = await world.users(6);
   for (const friend of friends) await world.rest.addContact(anna.name, friend.name);

@@ -104,6 +104,10 @@ const (
 	EntryType_ENTRY_TYPE_CHANNEL_ACK  EntryType = 22
 	EntryType_ENTRY_TYPE_RECALL       EntryType = 23
 	EntryType_ENTRY_TYPE_EDIT         EntryType = 24
+	// What happened between two users, in `body` as a serialized
+	// chappe.msync.v1.RosterBody. No message: it is not counted, listed or
+	// announced to push providers.
+	EntryType_ENTRY_TYPE_ROSTER EntryType = 30
 )
 
 // Enum value maps for EntryType.
@@ -124,6 +128,7 @@ var (
 		22: "ENTRY_TYPE_CHANNEL_ACK",
 		23: "ENTRY_TYPE_RECALL",
 		24: "ENTRY_TYPE_EDIT",
+		30: "ENTRY_TYPE_ROSTER",
 	}
 	EntryType_value = map[string]int32{
 		"ENTRY_TYPE_UNSPECIFIED":  0,
@@ -141,6 +146,7 @@ var (
 		"ENTRY_TYPE_CHANNEL_ACK":  22,
 		"ENTRY_TYPE_RECALL":       23,
 		"ENTRY_TYPE_EDIT":         24,
+		"ENTRY_TYPE_ROSTER":       30,
 	}
 )
 
@@ -353,7 +359,7 @@ func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Status.Descriptor instead.
 func (PresenceEvent_Status) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type PresenceEvent_Reason int32
@@ -412,7 +418,7 @@ func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Reason.Descriptor instead.
 func (PresenceEvent_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9, 1}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 1}
 }
 
 // LogRecord is one message of the JetStream log: one content for one or more
@@ -431,7 +437,8 @@ type LogRecord struct {
 	// Unix milliseconds shown to recipients.
 	Timestamp int64 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	// Serialized chappe.msync.v1.MessageBody without its fields `from` and `to`,
-	// which gateways write from this record's own.
+	// which gateways write from this record's own; of other types what their
+	// comment says.
 	Body []byte `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
 	// Serialized chappe.msync.v1.Meta holding only `ext`; may be empty.
 	MetaExt []byte `protobuf:"bytes,8,opt,name=meta_ext,json=metaExt,proto3" json:"meta_ext,omitempty"`
@@ -440,8 +447,11 @@ type LogRecord struct {
 	// The sender's own devices, except from_resource, get a copy.
 	SyncSender bool `protobuf:"varint,10,opt,name=sync_sender,json=syncSender,proto3" json:"sync_sender,omitempty"`
 	// Counts against the app's downstream budget and is paced by it.
-	Paced         bool         `protobuf:"varint,11,opt,name=paced,proto3" json:"paced,omitempty"`
-	Targets       []*LogTarget `protobuf:"bytes,12,rep,name=targets,proto3" json:"targets,omitempty"`
+	Paced   bool         `protobuf:"varint,11,opt,name=paced,proto3" json:"paced,omitempty"`
+	Targets []*LogTarget `protobuf:"bytes,12,rep,name=targets,proto3" json:"targets,omitempty"`
+	// ID of the domain event that this record was made of, which makes no other;
+	// empty for what somebody sent.
+	Event         string `protobuf:"bytes,13,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +568,13 @@ func (x *LogRecord) GetTargets() []*LogTarget {
 		return x.Targets
 	}
 	return nil
+}
+
+func (x *LogRecord) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
 }
 
 // LogTarget is one recipient of a LogRecord.
@@ -1032,7 +1049,7 @@ func (x *Disconnect) GetExceptConnection() string {
 }
 
 // Notice is an event shown at once to connected devices and never stored: a
-// contact request, a presence change, a change of a group.
+// presence change, or to a user's other devices what one of them did.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Namespace of the client protocol: chappe.msync.v1.Meta.NameSpace.
@@ -1192,6 +1209,98 @@ func (x *UserEvent) GetTimestamp() int64 {
 	return 0
 }
 
+// RosterEvent is something that a user did which another is to be shown: asked
+// for friendship, agreed, declined, removed. Published on
+// ev.roster.<app>.<to>.
+type RosterEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique; an event that is published twice has the same.
+	Id  string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	App string `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// User who did it.
+	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// User who is to be shown it.
+	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	// Unix milliseconds.
+	Timestamp int64 `protobuf:"varint,5,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// Serialized chappe.msync.v1.RosterBody.
+	Body          []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterEvent) Reset() {
+	*x = RosterEvent{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterEvent) ProtoMessage() {}
+
+func (x *RosterEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterEvent.ProtoReflect.Descriptor instead.
+func (*RosterEvent) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RosterEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RosterEvent) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RosterEvent) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RosterEvent) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *RosterEvent) GetTimestamp() int64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *RosterEvent) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 // PresenceEvent tells that a device of a user came online or went offline.
 // Published on ev.presence.<app>.<user>.
 type PresenceEvent struct {
@@ -1219,7 +1328,7 @@ type PresenceEvent struct {
 
 func (x *PresenceEvent) Reset() {
 	*x = PresenceEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1340,7 @@ func (x *PresenceEvent) String() string {
 func (*PresenceEvent) ProtoMessage() {}
 
 func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1353,7 @@ func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
 func (*PresenceEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PresenceEvent) GetApp() string {
@@ -1342,7 +1451,7 @@ var File_chappe_bus_v1_bus_proto protoreflect.FileDescriptor
 
 const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\n" +
-	"\x17chappe/bus/v1/bus.proto\x12\rchappe.bus.v1\"\x86\x03\n" +
+	"\x17chappe/bus/v1/bus.proto\x12\rchappe.bus.v1\"\x9c\x03\n" +
 	"\tLogRecord\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\x12,\n" +
@@ -1358,7 +1467,8 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	" \x01(\bR\n" +
 	"syncSender\x12\x14\n" +
 	"\x05paced\x18\v \x01(\bR\x05paced\x122\n" +
-	"\atargets\x18\f \x03(\v2\x18.chappe.bus.v1.LogTargetR\atargets\"+\n" +
+	"\atargets\x18\f \x03(\v2\x18.chappe.bus.v1.LogTargetR\atargets\x12\x14\n" +
+	"\x05event\x18\r \x01(\tR\x05event\"+\n" +
 	"\tLogTarget\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"7\n" +
@@ -1428,7 +1538,14 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\fCHANGE_MUTES\x10\b\x12\x18\n" +
 	"\x14CHANGE_PUSH_SETTINGS\x10\t\x12\x15\n" +
 	"\x11CHANGE_ATTRIBUTES\x10\n" +
-	"\"\xdc\x04\n" +
+	"\"\x85\x01\n" +
+	"\vRosterEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x1c\n" +
+	"\ttimestamp\x18\x05 \x01(\x03R\ttimestamp\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\"\xdc\x04\n" +
 	"\rPresenceEvent\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12;\n" +
@@ -1460,7 +1577,7 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\tKIND_USER\x10\x01\x12\x0e\n" +
 	"\n" +
 	"KIND_GROUP\x10\x02\x12\r\n" +
-	"\tKIND_ROOM\x10\x03*\xe5\x02\n" +
+	"\tKIND_ROOM\x10\x03*\xfc\x02\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENTRY_TYPE_TXT\x10\x01\x12\x12\n" +
@@ -1476,7 +1593,8 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x13ENTRY_TYPE_READ_ACK\x10\x15\x12\x1a\n" +
 	"\x16ENTRY_TYPE_CHANNEL_ACK\x10\x16\x12\x15\n" +
 	"\x11ENTRY_TYPE_RECALL\x10\x17\x12\x13\n" +
-	"\x0fENTRY_TYPE_EDIT\x10\x18B;Z9github.com/chappe-im/chappe/proto/gen/chappe/bus/v1;busv1b\x06proto3"
+	"\x0fENTRY_TYPE_EDIT\x10\x18\x12\x15\n" +
+	"\x11ENTRY_TYPE_ROSTER\x10\x1eB;Z9github.com/chappe-im/chappe/proto/gen/chappe/bus/v1;busv1b\x06proto3"
 
 var (
 	file_chappe_bus_v1_bus_proto_rawDescOnce sync.Once
@@ -1491,7 +1609,7 @@ func file_chappe_bus_v1_bus_proto_rawDescGZIP() []byte {
 }
 
 var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(Kind)(0),                 // 0: chappe.bus.v1.Kind
 	(EntryType)(0),            // 1: chappe.bus.v1.EntryType
@@ -1508,7 +1626,8 @@ var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(*Disconnect)(nil),        // 12: chappe.bus.v1.Disconnect
 	(*Notice)(nil),            // 13: chappe.bus.v1.Notice
 	(*UserEvent)(nil),         // 14: chappe.bus.v1.UserEvent
-	(*PresenceEvent)(nil),     // 15: chappe.bus.v1.PresenceEvent
+	(*RosterEvent)(nil),       // 15: chappe.bus.v1.RosterEvent
+	(*PresenceEvent)(nil),     // 16: chappe.bus.v1.PresenceEvent
 }
 var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	0,  // 0: chappe.bus.v1.LogRecord.kind:type_name -> chappe.bus.v1.Kind
@@ -1547,7 +1666,7 @@ func file_chappe_bus_v1_bus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_bus_v1_bus_proto_rawDesc), len(file_chappe_bus_v1_bus_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

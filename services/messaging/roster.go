@@ -1,0 +1,125 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/obs"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+)
+
+const (
+	// rosterConsumer is the service's place among the contact events.
+	rosterConsumer = "messaging-roster"
+	// rosterTimeout bounds the work for one of them; below the time after which
+	// the stream gives an event out again.
+	rosterTimeout = 20 * time.Second
+	// rosterSkew is how far the clocks of the instances that register a user and
+	// that tell of an event may differ.
+	rosterSkew = 5 * time.Second
+	// logWindow is how long the log recognizes a repetition.
+	logWindow = 2 * time.Minute
+)
+
+// onRoster commits a contact event to the log, as an entry of the two users'
+// conversation. From there it goes the way of messages, so that it reaches each
+// device once, whenever that connects.
+func (s *Service) onRoster(ctx context.Context, m natsx.StreamMsg) error {
+	var e busv1.RosterEvent
+	if err := proto.Unmarshal(m.Data(), &e); err != nil || e.GetId() == "" {
+		s.deps.Logger.Error("contact event is unreadable and left out", obs.KeyError, err)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
+	defer cancel()
+	err := s.commitRoster(ctx, &e)
+	if err != nil && ctx.Err() == nil {
+		s.deps.Logger.Warn("contact event waits", obs.KeyApp, e.GetApp(), obs.KeyUser, e.GetTo(), obs.KeyError, err)
+	}
+	return err
+}
+
+func (s *Service) commitRoster(ctx context.Context, e *busv1.RosterEvent) error {
+	if _, ok := s.deps.Apps.AppByKey(e.GetApp()); !ok {
+		return nil
+	}
+	ok, err := s.stillMeant(ctx, e)
+	if err != nil || !ok {
+		return err
+	}
+	d := draft{
+		app: e.GetApp(),
+		record: &busv1.LogRecord{
+			App: e.GetApp(), Kind: busv1.Kind_KIND_USER, Type: busv1.EntryType_ENTRY_TYPE_ROSTER,
+			From: e.GetFrom(), Timestamp: e.GetTimestamp(), Body: e.GetBody(), Event: e.GetId(),
+		},
+		targets: []draftTarget{{to: e.GetTo()}},
+	}
+	// The log itself recognizes what comes again at once. Half its window is
+	// left to clocks that differ.
+	if age := s.deps.Now().Sub(time.UnixMilli(e.GetTimestamp())); age < -logWindow/2 || age > logWindow/2 {
+		if there, err := s.inLog(ctx, &d); err != nil || there {
+			return err
+		}
+	}
+	return s.commit(ctx, &d)
+}
+
+// stillMeant reports whether the user whom an event is for is still there: not
+// deleted since, nor another one by now who took the ID.
+func (s *Service) stillMeant(ctx context.Context, e *busv1.RosterEvent) (bool, error) {
+	org, app, _ := names.SplitAppKey(e.GetApp())
+	resp, err := s.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: e.GetTo()})
+	if errs.Is(err, errs.ReasonNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return resp.GetUser().GetCreated() <= e.GetTimestamp()+rosterSkew.Milliseconds(), nil
+}
+
+// inLog looks for the record of an event that may have been committed too long
+// ago for the log to recognize it. Unless
+// set otherwise, the log is kept as long as the events are.
+func (s *Service) inLog(ctx context.Context, d *draft) (bool, error) {
+	conversation := conversationOf(d.record, d.targets[0].to)
+	p := bus.Partition(d.app, conversation, s.cfg.Partitions)
+	stream, subject := bus.LogStream(p), bus.LogSubject(p, d.record.GetKind(), d.app, conversation)
+	held, err := s.deps.NATS.StreamSubjects(ctx, stream, subject)
+	if err != nil || len(held) == 0 {
+		return false, err
+	}
+	reader, err := s.deps.NATS.ReadStream(ctx, stream, 1, subscribeBuffer, subject)
+	if err != nil {
+		return false, err
+	}
+	defer reader.Stop()
+	var batch []natsx.StreamMsg
+	for {
+		if batch, err = reader.Next(ctx, batch[:0], subscribeBuffer); err != nil {
+			return false, err
+		}
+		for _, m := range batch {
+			var r busv1.LogRecord
+			if proto.Unmarshal(m.Data(), &r) == nil && r.GetEvent() == d.record.GetEvent() {
+				return true, nil
+			}
+			meta, err := m.Metadata()
+			if err != nil {
+				return false, errs.Internal(errors.New("message of the log has no place"))
+			}
+			if meta.NumPending == 0 {
+				return false, nil
+			}
+		}
+	}
+}

@@ -51,15 +51,18 @@ type Config struct {
 
 // Figures are all rounds of all measurements.
 type Figures struct {
-	Echo     []*measure.Result `json:"echo"`
-	Publish  []*measure.Result `json:"publish"`
-	Send     []*measure.Result `json:"send"`
-	Online   []*measure.Result `json:"send_online"`
-	Frames   []*measure.Result `json:"frames"`
-	Exchange []*measure.Result `json:"frames_exchange"`
-	Fanout   []*measure.Result `json:"fanout"`
-	Single   []*measure.Result `json:"fanout_single"`
-	Idle     *measure.Result   `json:"idle"`
+	Echo    []*measure.Result `json:"echo"`
+	Publish []*measure.Result `json:"publish"`
+	Send    []*measure.Result `json:"send"`
+	Online  []*measure.Result `json:"send_online"`
+	// AdmissionPercent is the part of the server's time for sends that goes
+	// into asking the limiter.
+	AdmissionPercent float64           `json:"admission_percent"`
+	Frames           []*measure.Result `json:"frames"`
+	Exchange         []*measure.Result `json:"frames_exchange"`
+	Fanout           []*measure.Result `json:"fanout"`
+	Single           []*measure.Result `json:"fanout_single"`
+	Idle             *measure.Result   `json:"idle"`
 	// ReadEcho took turns with the reads.
 	ReadEcho   []*measure.Result `json:"read_echo"`
 	User       []*measure.Result `json:"read_user"`
@@ -252,8 +255,17 @@ func (s *suite) sends(ctx context.Context) (err error) {
 		s.show(r)
 		s.fig.Send = append(s.fig.Send, r)
 	}
-	if err := s.profile(ctx, srv, "send", func() error { _, err := offline.Run(ctx); return err }); err != nil {
+	raw, err := s.record(ctx, srv, func() error { _, err := offline.Run(ctx); return err })
+	if err != nil {
 		return err
+	}
+	if s.fig.AdmissionPercent, err = shareOf(raw, admission); err != nil {
+		return err
+	}
+	if s.cfg.ProfileDir != "" {
+		if err := s.keep("send.cpu.pprof", raw); err != nil {
+			return err
+		}
 	}
 	cfg.Online = true
 	online, err := measure.NewSend(ctx, cfg)

@@ -1,10 +1,12 @@
 package suite
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/bench/internal/check"
@@ -24,17 +26,18 @@ func good() *Figures {
 		Echo:    []*measure.Result{result(100, 30, 0), result(100, 30, 0), result(100, 40, 0)},
 		Publish: []*measure.Result{result(50, 60, 0), result(60, 60, 0), result(70, 60, 0)},
 		// Shares of the publish echo: 0.7, 0.5, 0.9.
-		Send:       []*measure.Result{result(35, 90, 0), result(30, 90, 0), result(63, 90, 0)},
-		Frames:     []*measure.Result{result(0, 10, 0)},
-		Fanout:     []*measure.Result{result(0, 15, 0)},
-		Single:     []*measure.Result{result(0, 0, 10), result(0, 0, 40), result(0, 0, 20)},
-		ReadEcho:   []*measure.Result{result(100, 50, 0), result(200, 50, 0)},
-		User:       []*measure.Result{result(80, 60, 0), result(160, 60, 0)},
-		Attributes: []*measure.Result{result(75, 60, 0), result(150, 60, 0)},
-		Status:     []*measure.Result{result(90, 60, 0), result(180, 60, 0)},
-		Token:      []*measure.Result{result(400, 900, 0)},
-		Presence:   []*measure.Result{result(9000, 40, 0)},
-		Idle:       result(0, 0, 0), IdleMiB: 80, ReadySeconds: []float64{1, 5, 2},
+		Send:             []*measure.Result{result(35, 90, 0), result(30, 90, 0), result(63, 90, 0)},
+		AdmissionPercent: 2,
+		Frames:           []*measure.Result{result(0, 10, 0)},
+		Fanout:           []*measure.Result{result(0, 15, 0)},
+		Single:           []*measure.Result{result(0, 0, 10), result(0, 0, 40), result(0, 0, 20)},
+		ReadEcho:         []*measure.Result{result(100, 50, 0), result(200, 50, 0)},
+		User:             []*measure.Result{result(80, 60, 0), result(160, 60, 0)},
+		Attributes:       []*measure.Result{result(75, 60, 0), result(150, 60, 0)},
+		Status:           []*measure.Result{result(90, 60, 0), result(180, 60, 0)},
+		Token:            []*measure.Result{result(400, 900, 0)},
+		Presence:         []*measure.Result{result(9000, 40, 0)},
+		Idle:             result(0, 0, 0), IdleMiB: 80, ReadySeconds: []float64{1, 5, 2},
 	}
 }
 
@@ -58,6 +61,7 @@ func TestVerdicts(t *testing.T) {
 	for _, r := range bad.ReadEcho {
 		r.PerSecond *= 2
 	}
+	bad.AdmissionPercent = 5.1
 	bad.Token[0].PerSecond = 299
 	bad.Presence[0].Latency.P99 = 51
 	bad.Single = nil
@@ -72,7 +76,7 @@ func TestVerdicts(t *testing.T) {
 func TestLeftOutIsNotJudged(t *testing.T) {
 	t.Parallel()
 	f := good()
-	require.Len(t, f.Verdicts(), 12)
+	require.Len(t, f.Verdicts(), 13)
 	f.Send, f.Idle = nil, nil
 	require.Len(t, f.Verdicts(), 9)
 	require.Empty(t, (&Figures{}).Verdicts())
@@ -107,4 +111,31 @@ func TestReport(t *testing.T) {
 	require.NoError(t, f.WriteMarkdown(&b, cfg, env))
 	require.Contains(t, b.String(), "**missed**")
 	require.Contains(t, b.String(), "**failed**")
+}
+
+func TestShareOf(t *testing.T) {
+	t.Parallel()
+	function := func(id uint64, name string) *profile.Location {
+		return &profile.Location{ID: id, Line: []profile.Line{{Function: &profile.Function{ID: id, Name: name}}}}
+	}
+	serve, admit, check := function(1, "net/http.serve"), function(2, "example.org/x/"+admission), function(3, "limiter.Check")
+	p := &profile.Profile{
+		SampleType: []*profile.ValueType{{Type: "samples", Unit: "count"}, {Type: "cpu", Unit: "nanoseconds"}},
+		Location:   []*profile.Location{serve, admit, check},
+		Sample: []*profile.Sample{
+			{Location: []*profile.Location{serve}, Value: []int64{1, 60}},
+			{Location: []*profile.Location{check, admit, serve}, Value: []int64{1, 30}},
+			{Location: []*profile.Location{admit, serve}, Value: []int64{1, 10}},
+		},
+	}
+	for _, l := range p.Location {
+		p.Function = append(p.Function, l.Line[0].Function)
+	}
+	var b bytes.Buffer
+	require.NoError(t, p.Write(&b))
+	share, err := shareOf(b.Bytes(), admission)
+	require.NoError(t, err)
+	require.InDelta(t, 40, share, 1e-9)
+	_, err = shareOf([]byte("nonsense"), admission)
+	require.Error(t, err)
 }

@@ -22,6 +22,7 @@ type Verdict struct {
 const (
 	minSendShare      = 0.60
 	maxSendCPU        = 3.5
+	maxAdmission      = 5
 	maxDeliveryCPU    = 1.5
 	maxLastDeliveryMS = 30
 	maxKiBPerIdle     = 16
@@ -76,7 +77,8 @@ func (f *Figures) Verdicts() []Verdict {
 	if len(f.Send) > 0 {
 		v = append(v,
 			Verdict{What: "rate of durable REST sends, of the rate of the echo with one JetStream publish", Value: ratios(f.Send, f.Publish, rate), Bound: minSendShare, Unit: ratioUnit, AtLeast: true},
-			Verdict{What: "server CPU of a REST send, of that of the plain echo", Value: ratios(f.Send, f.Echo, cpu), Bound: maxSendCPU, Unit: ratioUnit})
+			Verdict{What: "server CPU of a REST send, of that of the plain echo", Value: ratios(f.Send, f.Echo, cpu), Bound: maxSendCPU, Unit: ratioUnit},
+			Verdict{What: "admission, of the server CPU of a REST send, by a profile", Value: f.AdmissionPercent, Bound: maxAdmission, Unit: "%"})
 	}
 	for _, read := range []struct {
 		of      string

@@ -34,5 +34,5 @@ func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	if format == "text" {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
-	return slog.New(newLines(w, opts))
+	return slog.New(slog.NewJSONHandler(w, opts))
 }

@@ -46,7 +46,7 @@ func (x *conn) Invoke(ctx context.Context, method string, req, reply any, opts .
 			return err
 		}
 	}
-	ctx, cancel := withDeadline(ctx, x.h.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
 	defer cancel()
 	if err := c.admit(ctx, route.RuleFor(m), route.CostOf(m)); err != nil {
 		return err

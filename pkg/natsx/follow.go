@@ -10,8 +10,27 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 )
 
-// followPause is the time before a message comes again.
-const followPause = time.Second
+const (
+	// followPause is the time before a message comes again.
+	followPause = time.Second
+	// followWait is how long the stream waits for word of a message before it
+	// gives it out again: what a killed process was at holds the next one up for
+	// so long. followSign is how often Follow sends word.
+	followWait = 3 * time.Second
+	followSign = followWait / 3
+)
+
+// FollowConsumer makes or opens the consumer with which Follow takes one
+// subject of a stream, one message after the other.
+func (c *Conn) FollowConsumer(ctx context.Context, stream, name, subject string) (Consumer, error) {
+	cons, err := c.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 1, AckWait: followWait,
+	})
+	if err != nil {
+		return nil, errs.Unavailable("consumer "+name, err)
+	}
+	return cons, nil
+}
 
 // Follow calls handle with the messages of a consumer, one after the other,
 // until ctx ends or the consumer fails for good. A message whose handling
@@ -36,10 +55,33 @@ func Follow(ctx context.Context, c Consumer, handle func(context.Context, Stream
 		case err != nil:
 			return errs.Unavailable("consumer", err)
 		}
-		if err := handle(ctx, m); err != nil {
+		if err := handleWith(ctx, m, handle); err != nil {
 			_ = m.NakWithDelay(followPause)
 			continue
 		}
 		_ = m.Ack()
 	}
+}
+
+// handleWith handles a message and meanwhile tells the stream that somebody is
+// at it.
+func handleWith(ctx context.Context, m StreamMsg, handle func(context.Context, StreamMsg) error) error {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(followSign)
+		defer t.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-t.C:
+				_ = m.InProgress()
+			}
+		}
+	}()
+	err := handle(ctx, m)
+	close(done)
+	<-ended
+	return err
 }

@@ -18,7 +18,7 @@ const followRetry = time.Second
 func (s *Service) follow(ctx context.Context, consumer, filter string, handle func(context.Context, natsx.StreamMsg) error) {
 	for ctx.Err() == nil {
 		// The stream is the account service's and may not be there yet.
-		c, err := s.deps.NATS.WorkConsumer(ctx, bus.EventStream, consumer, filter)
+		c, err := s.deps.NATS.FollowConsumer(ctx, bus.EventStream, consumer, filter)
 		if err == nil {
 			err = natsx.Follow(ctx, c, handle)
 		}

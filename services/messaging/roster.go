@@ -19,8 +19,7 @@ import (
 const (
 	// rosterConsumer is the service's place among the contact events.
 	rosterConsumer = "messaging-roster"
-	// rosterTimeout bounds the work for one of them; below the time after which
-	// the stream gives an event out again.
+	// rosterTimeout bounds one attempt at one of them.
 	rosterTimeout = 20 * time.Second
 	// rosterSkew is how far the clocks of the instances that register a user and
 	// that tell of an event may differ.

@@ -78,6 +78,21 @@ func TestEncodedMetaIsWhatTheSchemaSays(t *testing.T) {
 	}
 }
 
+func TestContactEventsAreNoMessages(t *testing.T) {
+	t.Parallel()
+	d := &busv1.Delivery{
+		Id: 1 << 60, Kind: busv1.Kind_KIND_USER, Type: busv1.EntryType_ENTRY_TYPE_ROSTER, From: "ann", To: "bob",
+		Timestamp: 1_700_000_000_000, Body: []byte("a RosterBody"),
+	}
+	frame := appendPage(nil, []entry{{1, encodeMeta("a#b", d)}}, 99, queueJID("a#b", "ann", domainUser), 1234)
+	dl := decode(t, frame, msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))
+	require.Len(t, dl.GetMetas(), 1)
+	require.True(t, proto.Equal(&msyncv1.Meta{
+		Id: proto.Uint64(1 << 60), From: jidOf("ann"), To: jidOf("bob"), Timestamp: proto.Uint64(1_700_000_000_000),
+		Ns: msyncv1.Meta_ROSTER.Enum(), Payload: d.GetBody(),
+	}, dl.GetMetas()[0]), "%v", dl)
+}
+
 func TestSmallFrames(t *testing.T) {
 	t.Parallel()
 	queue := queueJID("a#b", "bob", domainUser)

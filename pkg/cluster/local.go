@@ -54,7 +54,7 @@ func newLocal(clock func() int64, shares func() int) *local {
 // check decides on a valid check of a known app.
 func (l *local) check(app *catalog.App, req *limiterv1.CheckRequest) *limiterv1.CheckResponse {
 	full := app.Tier.Rule(req.GetRule())
-	v, _ := l.buckets.Check(app.Number, l.share(full), windows.Call{
+	v, _ := l.buckets.Check(app.Number, l.share(full), &windows.Call{
 		Rule: req.GetRule(), IP: req.GetIp(), User: req.GetUser(), Cost: req.GetCost(),
 	})
 	resp := &limiterv1.CheckResponse{

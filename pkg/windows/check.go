@@ -39,7 +39,7 @@ const maxCharged = 8
 
 // Check asks every window of a call and charges all of them or none. It
 // returns the verdict of the tightest and the time of the decision.
-func (b *Buckets) Check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64) {
+func (b *Buckets) Check(app int64, rule *tier.Rule, c *Call) (rate.Verdict, int64) {
 	bucket, hash := bucketOf(rule, c.Rule)
 	s, hash := b.find(app, hash)
 	s.mu.Lock()
@@ -69,7 +69,7 @@ func (b *Buckets) Check(app int64, rule *tier.Rule, c Call) (rate.Verdict, int64
 
 // check is Check for a rule with several windows, or with windows for each
 // user or address.
-func (g *group) check(now int64, rule *tier.Rule, c Call, perIP bool) rate.Verdict {
+func (g *group) check(now int64, rule *tier.Rule, c *Call, perIP bool) rate.Verdict {
 	// What was found by user and by address, for the second pass.
 	var logs [maxCharged]*rate.Log
 	tightest := rate.Verdict{OK: true, Remaining: tier.Unlimited}

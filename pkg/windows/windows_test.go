@@ -47,7 +47,7 @@ func TestCheckChargesAllOrNothing(t *testing.T) {
 	var clk clock
 	b := New(clk.read)
 	check := func(user string) bool {
-		v, _ := b.Check(1, rule, Call{Rule: "list_conversations", User: user, Cost: 1})
+		v, _ := b.Check(1, rule, &Call{Rule: "list_conversations", User: user, Cost: 1})
 		return v.OK
 	}
 	require.True(t, check("amy"))
@@ -69,12 +69,12 @@ func TestSharedBucket(t *testing.T) {
 	c := seedTier(t, "basic", `{"shared_buckets": {"register_users": {"limits": [{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
 	b := New(new(clock).read)
 	for i, id := range []string{"register_user", "register_users_batch", "register_user"} {
-		v, _ := b.Check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		v, _ := b.Check(1, c.Rule(id), &Call{Rule: id, Cost: 1})
 		require.True(t, v.OK)
 		require.Equal(t, int64(2-i), v.Remaining)
 	}
 	for _, id := range []string{"register_user", "register_users_batch"} {
-		v, _ := b.Check(1, c.Rule(id), Call{Rule: id, Cost: 1})
+		v, _ := b.Check(1, c.Rule(id), &Call{Rule: id, Cost: 1})
 		require.False(t, v.OK)
 	}
 	uses := b.Usage(1, "register_user", c.Rule("register_user"))
@@ -86,7 +86,7 @@ func TestMessagesAreAdmittedWhole(t *testing.T) {
 	c := seedTier(t, "basic", "")
 	b := New(new(clock).read)
 	send := func(cost int64) (bool, bool, int64) {
-		v, _ := b.Check(1, c.Rule("send_message_chatgroups"), Call{Rule: "send_message_chatgroups", Cost: cost})
+		v, _ := b.Check(1, c.Rule("send_message_chatgroups"), &Call{Rule: "send_message_chatgroups", Cost: cost})
 		return v.OK, v.TooCostly, v.Remaining
 	}
 	ok, _, left := send(15)
@@ -112,7 +112,7 @@ func TestPerIP(t *testing.T) {
 	b := New(clk.read)
 	admitted := func(c *tier.Compiled, rule, ip string) (n int64) {
 		for {
-			v, _ := b.Check(1, c.Rule(rule), Call{Rule: rule, IP: ip, Cost: 1})
+			v, _ := b.Check(1, c.Rule(rule), &Call{Rule: rule, IP: ip, Cost: 1})
 			if !v.OK {
 				return n
 			}
@@ -145,7 +145,7 @@ func TestTierChangesKeepWhatIsUsed(t *testing.T) {
 	b := New(clk.read)
 	admitted := func(rule *tier.Rule) (n int) {
 		for {
-			v, _ := b.Check(1, rule, Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
+			v, _ := b.Check(1, rule, &Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
 			if !v.OK {
 				return n
 			}
@@ -168,7 +168,7 @@ func TestIdleKeysAreForgotten(t *testing.T) {
 	exists := func(int64) bool { return true }
 	for i := range 1000 {
 		clk.Add(second / 50)
-		v, _ := b.Check(int64(i%10), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+		v, _ := b.Check(int64(i%10), rule, &Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
 		require.True(t, v.OK)
 	}
 	require.Equal(t, 10, b.Size())
@@ -192,7 +192,7 @@ func TestIdleUsersOfABusyApp(t *testing.T) {
 	const perSecond = 50
 	for i := range 600 * perSecond {
 		clk.Add(second / perSecond)
-		v, _ := b.Check(1, rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
+		v, _ := b.Check(1, rule, &Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
 		require.True(t, v.OK)
 		if i%perSecond == 0 {
 			b.Sweep(clk.read(), func(int64) bool { return true })
@@ -216,7 +216,7 @@ func TestForgettingIsExact(t *testing.T) {
 	for range 5000 {
 		clk.Add(r.Int64N(9 * second))
 		b.Sweep(clk.read(), func(int64) bool { return true })
-		if v, at := b.Check(1, rule, Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
+		if v, at := b.Check(1, rule, &Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
 			log = append(log, at)
 		}
 	}
@@ -237,7 +237,7 @@ func TestConcurrentChecksNeverExceed(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			for range 500 {
-				v, at := b.Check(1, rule, Call{Rule: "get_user", IP: fmt.Sprint("192.0.2.", w), Cost: 1})
+				v, at := b.Check(1, rule, &Call{Rule: "get_user", IP: fmt.Sprint("192.0.2.", w), Cost: 1})
 				if v.OK {
 					mu.Lock()
 					log = append(log, at)
@@ -265,7 +265,7 @@ func TestMemoryOfIdleKeys(t *testing.T) {
 	before := heap()
 	const keys = 250_000
 	for i := range keys {
-		_, _ = b.Check(int64(i%1000), rule, Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
+		_, _ = b.Check(int64(i%1000), rule, &Call{Rule: "list_conversations", User: fmt.Sprint("user", i), Cost: 1})
 	}
 	used := int64(heap()) - int64(before)
 	t.Logf("%d keys: %d MiB, %d bytes each", keys, used>>20, used/keys)
@@ -340,7 +340,7 @@ func BenchmarkCheck(b *testing.B) {
 				} else {
 					call.IP, call.User = ids[k], ids[k]
 				}
-				_, _ = x.Check(app, rule, call)
+				_, _ = x.Check(app, rule, &call)
 			}
 			for i := range keys {
 				if c.id != nil {

@@ -1,10 +1,10 @@
 package limiter
 
 import (
-	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/rate"
 	"github.com/chappe-im/chappe/pkg/windows"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 // Why a check is refused.
@@ -24,54 +24,48 @@ const (
 // maxNameBytes bounds the strings of a check.
 const maxNameBytes = 256
 
-// Call is what asks to be admitted.
-type Call struct {
-	Org, App string
-	windows.Call
-}
-
-// Decision is what becomes of a call. The verdict is that of the tightest
-// window.
-type Decision struct {
-	rate.Verdict
-	Reason string
-}
-
-// Check decides on a call and, if it is admitted, charges all its windows. The
-// error is illegal_argument or an unknown app.
-func (s *Service) check(c Call) (Decision, error) {
+// check decides on a call, charges all its windows if it is admitted, and fills
+// in the answer. The error is illegal_argument or an unknown app.
+func (s *Service) check(req *limiterv1.CheckRequest, resp *limiterv1.CheckResponse) error {
+	c := windows.Call{Rule: req.GetRule(), IP: req.GetIp(), User: req.GetUser(), Cost: req.GetCost()}
 	if c.Cost < 1 {
-		return Decision{}, errs.Invalid("cost must be at least 1")
+		return errs.Invalid("cost must be at least 1")
 	}
 	if c.Rule == "" || len(c.Rule) > maxNameBytes || len(c.IP) > maxNameBytes || len(c.User) > maxNameBytes {
-		return Decision{}, errs.Invalid("rule must be set, and rule, ip and user must not be longer than 256 bytes")
+		return errs.Invalid("rule must be set, and rule, ip and user must not be longer than 256 bytes")
 	}
-	app, ok := s.deps.Catalog.App(c.Org, c.App)
+	app, ok := s.deps.Catalog.App(req.GetOrg(), req.GetApp())
 	if !ok {
-		return Decision{}, errs.AppNotFound(c.Org, c.App)
+		return errs.AppNotFound(req.GetOrg(), req.GetApp())
 	}
-	return s.decide(app, c), nil
-}
-
-func (s *Service) decide(app *catalog.App, c Call) Decision {
 	rule := app.Tier.Rule(c.Rule)
 	if rule.Backlogged {
-		if d, late := s.budgets.late(app.Number, s.deps.Clock(), app.Tier.Downstream()); late {
+		if v, late := s.budgets.late(app.Number, s.deps.Clock, app.Tier.Downstream()); late {
 			s.buckets.Throttle(app.Number, c.Rule, rule)
 			s.metrics.backlog.Inc()
-			return d
+			fill(resp, &v)
+			resp.Reason = ReasonBacklog
+			return nil
 		}
 	}
-	v, at := s.buckets.Check(app.Number, rule, c.Call)
+	v, at := s.buckets.Check(app.Number, rule, &c)
+	fill(resp, &v)
 	switch {
 	case v.OK:
 		if s.recorder != nil {
 			s.recorder(app.Key, c.Rule, c.Cost, at)
 		}
-		return Decision{Verdict: v}
 	case v.TooCostly:
-		return Decision{Verdict: v, Reason: ReasonTooCostly}
+		resp.Reason = ReasonTooCostly
 	default:
-		return Decision{Verdict: v, Reason: ReasonRate}
+		resp.Reason = ReasonRate
 	}
+	return nil
+}
+
+// fill writes the verdict of the tightest window.
+func fill(resp *limiterv1.CheckResponse, v *rate.Verdict) {
+	resp.Allowed = v.OK
+	resp.Limit, resp.Remaining = v.Limit, v.Remaining
+	resp.RetryAfterMs, resp.ResetAfterMs = rate.CeilMillis(v.RetryAfter), rate.CeilMillis(v.ResetAfter)
 }

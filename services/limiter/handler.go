@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/rate"
-	"github.com/chappe-im/chappe/pkg/windows"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
@@ -28,11 +26,11 @@ func (s *Service) Check(ctx context.Context, req *limiterv1.CheckRequest) (*limi
 	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
 		return o.Check(ctx, req)
 	}
-	d, err := s.check(call(req))
-	if err != nil {
+	resp := &limiterv1.CheckResponse{}
+	if err := s.check(req, resp); err != nil {
 		return nil, err
 	}
-	return d.proto(), nil
+	return resp, nil
 }
 
 // BatchCheck implements limiter.v1. It decides itself: who sends batches knows
@@ -47,15 +45,12 @@ func (s *Service) BatchCheck(_ context.Context, req *limiterv1.BatchCheckRequest
 	resp := &limiterv1.BatchCheckResponse{Results: make([]*limiterv1.CheckResponse, len(checks))}
 	for i, c := range checks {
 		resp.Results[i] = &block[i]
-		d, err := s.check(call(c))
-		if err != nil {
+		if err := s.check(c, &block[i]); err != nil {
 			block[i].Reason = ReasonInvalid
 			if errs.Is(err, errs.ReasonAppNotFound) {
 				block[i].Reason = ReasonUnknownApp
 			}
-			continue
 		}
-		d.fill(&block[i])
 	}
 	return resp, nil
 }
@@ -109,21 +104,4 @@ func (s *Service) GetUsage(ctx context.Context, req *limiterv1.GetUsageRequest) 
 		resp.Quotas = append(resp.Quotas, &limiterv1.QuotaUsage{Quota: q.Quota, Limit: q.Limit, Used: q.Used, Owner: q.Owner})
 	}
 	return resp, nil
-}
-
-func call(c *limiterv1.CheckRequest) Call {
-	return Call{c.GetOrg(), c.GetApp(), windows.Call{Rule: c.GetRule(), IP: c.GetIp(), User: c.GetUser(), Cost: c.GetCost()}}
-}
-
-func (d Decision) proto() *limiterv1.CheckResponse {
-	resp := &limiterv1.CheckResponse{}
-	d.fill(resp)
-	return resp
-}
-
-func (d Decision) fill(resp *limiterv1.CheckResponse) {
-	resp.Allowed = d.OK
-	resp.Limit, resp.Remaining = d.Limit, d.Remaining
-	resp.RetryAfterMs, resp.ResetAfterMs = rate.CeilMillis(d.RetryAfter), rate.CeilMillis(d.ResetAfter)
-	resp.Reason = d.Reason
 }

@@ -121,21 +121,18 @@ func (b *budgets) report(app int64, clock func() int64, reporter string, deliver
 
 // late reports whether an app's backlog is so long that sends are refused, and
 // the refusal.
-func (b *budgets) late(app, now int64, down tier.CompiledDownstream) (Decision, bool) {
+func (b *budgets) late(app int64, clock func() int64, down tier.CompiledDownstream) (rate.Verdict, bool) {
 	if b.reporting.Load() == 0 {
-		return Decision{}, false
+		return rate.Verdict{}, false
 	}
-	backlog := b.waiting(app, now)
+	backlog := b.waiting(app, clock())
 	most := down.PerSecond * int64(down.MaxBacklog/time.Second)
 	if backlog <= most {
-		return Decision{}, false
+		return rate.Verdict{}, false
 	}
 	// A second's budget leaves the backlog in a second.
 	wait := time.Duration(1+(backlog-most)/down.PerSecond) * time.Second
-	return Decision{
-		Verdict: rate.Verdict{Limit: down.PerSecond, RetryAfter: int64(wait), ResetAfter: int64(wait)},
-		Reason:  ReasonBacklog,
-	}, true
+	return rate.Verdict{Limit: down.PerSecond, RetryAfter: int64(wait), ResetAfter: int64(wait)}, true
 }
 
 // waiting sums the reports that still hold.

@@ -7,7 +7,9 @@
 // out through the transactional outbox, so that a change and its event never
 // part; a call that voids tokens waits until the event is published, as far as
 // NATS allows. UserEvents are kept by the stream bus.EventStream, which this
-// service makes, for services that were away.
+// service makes, for services that were away. RosterEvents, what a user did that
+// another is to be shown, are taken from there by the messaging service, which
+// delivers them like messages.
 //
 // # Tokens
 //

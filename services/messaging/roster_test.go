@@ -70,6 +70,10 @@ func TestContactEventsWaitLikeMessagesAndAreNone(t *testing.T) {
 	r := newRosterRig(t)
 	ctx := t.Context()
 	pushed, own := r.listen("acme#shop", "omar"), r.listen("acme#shop", "lena")
+	feed, err := r.send.Subscribe(ctx, &messagingv1.SubscribeRequest{Org: "acme", App: "shop"})
+	require.NoError(t, err)
+	begun, err := feed.Recv()
+	require.NoError(t, err)
 	at := time.Now()
 	r.roster("e1", "lena", "omar", at)
 	for _, ch := range []chan *natsx.Msg{pushed, own} { // lena's devices see no gap
@@ -88,7 +92,17 @@ func TestContactEventsWaitLikeMessagesAndAreNone(t *testing.T) {
 	second := next(t, pushed)
 	require.Equal(t, "e2 3", string(second.GetBody())+" "+strconv.FormatInt(second.GetSeq(), 10))
 
-	// Neither lists nor counts know of them.
+	// Neither lists, subscribers nor counts know of them.
+	for range 2 {
+		m, err := feed.Recv()
+		require.NoError(t, err)
+		require.Equal(t, sent.GetResults()[0].GetMessageId(), m.GetMessage().GetId())
+		// A cursor from before leads past them too.
+		feed, err = r.send.Subscribe(ctx, &messagingv1.SubscribeRequest{Org: "acme", App: "shop", Cursor: begun.GetCursor()})
+		require.NoError(t, err)
+		_, err = feed.Recv()
+		require.NoError(t, err)
+	}
 	messages := r.archived("lena~omar", 1)
 	require.Equal(t, sent.GetResults()[0].GetMessageId(), messages[0].GetId())
 	count, err := r.send.GetOfflineMessageCount(ctx, &messagingv1.GetOfflineMessageCountRequest{Org: "acme", App: "shop", Username: "omar"})

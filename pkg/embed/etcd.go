@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 type Etcd struct {
 	server *etcdembed.Etcd
 	client *clientv3.Client
+	unlock func()
 }
 
 // StartEtcd starts a server with its data under dir and returns when it
@@ -29,8 +29,9 @@ type Etcd struct {
 func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 	cfg := etcdembed.NewConfig()
 	cfg.Dir = filepath.Join(dir, "etcd")
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("etcd data directory: %w", err)
+	unlock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
 	}
 	cfg.Name = "chappe"
 	loopback := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
@@ -48,9 +49,10 @@ func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 	cfg.ElectionMs = 250
 	server, err := etcdembed.StartEtcd(cfg)
 	if err != nil {
+		unlock()
 		return nil, fmt.Errorf("start embedded etcd in %s: %w", cfg.Dir, err)
 	}
-	e := &Etcd{server: server}
+	e := &Etcd{server: server, unlock: unlock}
 	select {
 	case <-server.Server.ReadyNotify():
 	case err := <-server.Err():
@@ -79,4 +81,5 @@ func (e *Etcd) Stop() {
 		_ = e.client.Close()
 	}
 	e.server.Close()
+	e.unlock()
 }

@@ -15,6 +15,7 @@ import (
 // NATS is a running embedded NATS server with JetStream.
 type NATS struct {
 	server *server.Server
+	unlock func()
 }
 
 // NATSConfig sets up the embedded server.
@@ -54,17 +55,24 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 			}
 		}
 	}
+	unlock, err := lockDir(opts.StoreDir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS: %w", err)
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
+		unlock()
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	s.SetLoggerV2(natsLogger{cfg.Logger}, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(20 * time.Second) {
 		s.Shutdown()
+		s.WaitForShutdown()
+		unlock()
 		return nil, errors.New("embedded NATS did not get ready in 20 s")
 	}
-	return &NATS{server: s}, nil
+	return &NATS{server: s, unlock: unlock}, nil
 }
 
 // Server is what an in-process connection is made to.
@@ -77,6 +85,7 @@ func (n *NATS) URL() string { return n.server.ClientURL() }
 func (n *NATS) Stop() {
 	n.server.Shutdown()
 	n.server.WaitForShutdown()
+	n.unlock()
 }
 
 // natsLogger passes the server's warnings and errors on; its notices are of

@@ -26,7 +26,7 @@ const (
 func (s *Service) followDeletions(ctx context.Context) {
 	for ctx.Err() == nil {
 		// The stream is the account service's and may not be there yet.
-		c, err := s.deps.NATS.WorkConsumer(ctx, bus.EventStream, deletionConsumer, bus.UserEventFilter)
+		c, err := s.deps.NATS.FollowConsumer(ctx, bus.EventStream, deletionConsumer, bus.UserEventFilter)
 		if err == nil {
 			err = natsx.Follow(ctx, c, func(ctx context.Context, m natsx.StreamMsg) error {
 				e := deletion(m.Data())

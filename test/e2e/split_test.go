@@ -39,6 +39,16 @@ func TestSeparateServices(t *testing.T) {
 		return r.Status == http.StatusOK && r.Body["data"].(map[string]any)["amelia"] == 1.0
 	}, 10*time.Second, 20*time.Millisecond)
 
+	// A contact event waits for who is away.
+	r = app.Call(t, http.MethodPost, "/users/bruno/contacts/apply", `{"usernames":["amelia"],"reason":"hello"}`, app.Token)
+	require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+	var events []string
+	require.Eventually(t, func() bool {
+		events = append(events, rosterEvents(t, app, "amelia", "web_1")...)
+		return len(events) > 0
+	}, 20*time.Second, 20*time.Millisecond)
+	require.Equal(t, []string{"ADD bruno hello"}, events)
+
 	// An error crosses the services as it is.
 	r = app.Call(t, http.MethodGet, "/users/nobody", nil, app.Token)
 	require.Equal(t, http.StatusNotFound, r.Status)

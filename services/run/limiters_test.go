@@ -3,12 +3,16 @@ package run
 import (
 	"context"
 	"io"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/seal"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
@@ -18,24 +22,47 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // Two processes with a limiter each, and one without, keep one limit.
 func TestLimitersFindEachOther(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "grpc-secret")
+	require.NoError(t, secrets.Create(secret))
+	files := testkit.NewAuthority(t).Issue()
+	for name, access := range map[string]Config{
+		"by a secret":     {GRPCSecretFile: secret},
+		"by certificates": {GRPCTLSCert: files.Cert, GRPCTLSKey: files.Key, GRPCTLSCA: files.CA},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			limitersFindEachOther(t, access)
+		})
+	}
+}
+
+// limitersFindEachOther runs the processes with a configuration of access to
+// gRPC.
+func limitersFindEachOther(t *testing.T, access Config) {
 	logger := testkit.Logger(t)
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	etcd, err := embed.StartEtcd(ctx, dir)
+	natsToken := secrets.New()
+	etcd, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: logger})
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Token: natsToken, Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
+
+	require.NoError(t, seal.Create(filepath.Join(dir, "seal-key")))
 
 	var clients []limiterv1.LimiterServiceClient
 	var admin limiterv1.AdminServiceClient
 	var all []*Server
 	for i := range 3 {
 		cfg := Config{
-			Targets: []string{TargetLimiter}, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Etcd: []string{etcd.Endpoint()}, NATS: nats.URL(),
-			Durability: DurabilityProcess, LogLevel: "info", LogFormat: "text", BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
+			GRPCSecretFile: access.GRPCSecretFile, GRPCTLSCert: access.GRPCTLSCert, GRPCTLSKey: access.GRPCTLSKey, GRPCTLSCA: access.GRPCTLSCA,
+			Targets: []string{TargetLimiter}, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Etcd: []string{etcd.Endpoint()}, NATS: strings.Replace(nats.URL(), "://", "://"+natsToken+"@", 1),
+			SealKeyFile: filepath.Join(dir, "seal-key"),
+			Durability:  DurabilityProcess, LogLevel: "info", LogFormat: "text", BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
 			Partitions: 1, LogAge: time.Hour, LogReplicas: 1,
 		}
 		if i == 2 {

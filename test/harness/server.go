@@ -16,6 +16,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/services/run"
@@ -25,15 +26,15 @@ import (
 type embedded struct{}
 
 func (embedded) Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error) {
-	e, err := embed.StartEtcd(ctx, dir)
+	e, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir})
 	if err != nil {
 		return nil, nil, err
 	}
 	return etcdx.Wrap(e.Client(), ""), e.Stop, nil
 }
 
-func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
-	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, SyncAlways: syncAlways, Logger: logger})
+func (embedded) NATS(dir, listen, token string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
+	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, Token: token, SyncAlways: syncAlways, Logger: logger})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,11 +90,15 @@ func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
 	defer cancel()
 	require.NoError(t, s.Start(ctx))
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
-	return connect(t, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
+	return connect(t, cfg, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
 }
 
-func connect(t testing.TB, http, grpcAddr, ops string) *Server {
-	conn, err := grpcx.Dial(grpcAddr, nil)
+// connect reaches a server that runs with a configuration.
+func connect(t testing.TB, cfg run.Config, http, grpcAddr, ops string) *Server {
+	t.Helper()
+	secret, err := secrets.Read(run.GRPCSecretPath(cfg.Data, cfg.GRPCSecretFile))
+	require.NoError(t, err)
+	conn, err := grpcx.Dial(grpcAddr, grpcx.SecretAccess(secret))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return &Server{HTTP: "http://" + http, WS: "ws://" + http + "/ws", GRPC: grpcAddr, Ops: "http://" + ops, conn: conn}

@@ -145,8 +145,13 @@ type rig struct {
 	ahead atomic.Int64
 	push  bool
 	conn  *natsx.Conn
-	send  messagingv1.MessagingServiceClient
-	sync  messagingv1.SyncServiceClient
+	// natsURL is where the service finds NATS; empty connects it to nats.
+	natsURL string
+	// second says that another service is alive beside this one.
+	second  bool
+	metrics *prometheus.Registry
+	send    messagingv1.MessagingServiceClient
+	sync    messagingv1.SyncServiceClient
 }
 
 func newRig(t testing.TB, pace int64) *rig {
@@ -156,12 +161,23 @@ func newRig(t testing.TB, pace int64) *rig {
 
 func newRigOn(t testing.TB, pace int64, db *store.DB) *rig {
 	t.Helper()
+	r := newIdleRig(t, pace, db)
+	r.nats = testkit.NATSServer(t)
+	r.conn = testkit.Connect(t, r.nats)
+	r.start()
+	t.Cleanup(r.stop)
+	return r
+}
+
+// newIdleRig is a rig without NATS and whose service has not started.
+func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
+	t.Helper()
 	seeds, err := tier.Seeds()
 	require.NoError(t, err)
 	compiled, err := tier.Compile(seeds[len(seeds)-1])
 	require.NoError(t, err)
 	r := &rig{
-		t: t, nats: testkit.NATSServer(t), etcd: testkit.Etcd(t), db: db,
+		t: t, etcd: testkit.Etcd(t), db: db,
 		users: &users{blocked: map[string][]string{}, muted: map[string]int64{}},
 		pacer: &pacer{rate: pace, began: time.Now(), by: map[string]*rate.Pacer{}, last: map[string]int64{}},
 		apps:  apps{},
@@ -169,10 +185,15 @@ func newRigOn(t testing.TB, pace int64, db *store.DB) *rig {
 	for i, name := range []string{"shop", "other", "free"} {
 		r.apps["acme#"+name] = &catalog.App{Org: "acme", Name: name, Key: "acme#" + name, Number: int64(i + 1), Tier: compiled}
 	}
-	r.conn = testkit.Connect(t, r.nats)
-	r.start()
-	t.Cleanup(r.stop)
 	return r
+}
+
+// beside is a further service on the same NATS, etcd and database.
+func (r *rig) beside() *rig {
+	return &rig{
+		t: r.t, nats: r.nats, etcd: r.etcd, db: r.db, apps: r.apps, users: r.users, pacer: r.pacer,
+		natsURL: r.natsURL, second: true,
+	}
 }
 
 func (r *rig) start() {
@@ -182,12 +203,22 @@ func (r *rig) start() {
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
-	cfg.TakeOver, cfg.PushEvents = true, r.push
+	cfg.TakeOver, cfg.PushEvents = !r.second, r.push
 	cfg.RetentionEvery = 20 * time.Millisecond
+	var conn *natsx.Conn
+	if r.natsURL == "" {
+		conn = testkit.Connect(r.t, r.nats)
+	} else {
+		var err error
+		conn, err = natsx.Connect(r.t.Context(), natsx.Config{URL: r.natsURL, Logger: logger})
+		require.NoError(r.t, err)
+		r.t.Cleanup(func() { _ = conn.Drain(context.Background()) })
+	}
+	r.metrics = prometheus.NewRegistry()
 	s, err := messaging.New(cfg, messaging.Deps{
-		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
+		DB: r.db, NATS: conn, Etcd: r.etcd, Apps: r.apps,
 		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
-		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(),
+		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: r.metrics,
 		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
 	})
 	require.NoError(r.t, err)

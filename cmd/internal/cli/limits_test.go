@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/tier"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
@@ -15,10 +17,10 @@ import (
 // rate, and an override of it.
 func TestLimitsShowClientSends(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
+	server := serve(t)
 	run := func(stdin string, args ...string) string {
 		t.Helper()
-		out, err := chappe(t, addr, stdin, args...)
+		out, err := chappe(t, server, stdin, args...)
 		require.NoError(t, err, out)
 		return out
 	}
@@ -26,7 +28,9 @@ func TestLimitsShowClientSends(t *testing.T) {
 	run(`{"rules":{"client_send_message":{"limits":[{"count":3,"per":"minute","unit":"message","scope":"user"}]}}}`,
 		"app", "override", "acme/shop", "-f", "-")
 
-	conn, err := grpcx.Dial(addr, nil)
+	secret, err := secrets.Read(filepath.Join(server.data, "grpc-secret"))
+	require.NoError(t, err)
+	conn, err := grpcx.Dial(server.addr, grpcx.SecretAccess(secret))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	limits := limiterv1.NewLimiterServiceClient(conn)

@@ -14,7 +14,7 @@ type embedded struct{}
 
 // Etcd implements run.Embedded.
 func (embedded) Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error) {
-	e, err := embed.StartEtcd(ctx, dir)
+	e, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -22,8 +22,8 @@ func (embedded) Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), er
 }
 
 // NATS implements run.Embedded.
-func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
-	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, SyncAlways: syncAlways, Logger: logger})
+func (embedded) NATS(dir, listen, token string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
+	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, Token: token, SyncAlways: syncAlways, Logger: logger})
 	if err != nil {
 		return nil, nil, err
 	}

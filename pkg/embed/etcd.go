@@ -23,22 +23,37 @@ type Etcd struct {
 	unlock func()
 }
 
-// StartEtcd starts a server with its data under dir and returns when it
-// serves. It listens on loopback ports chosen by the system; the process
-// itself talks to it without any.
-func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
+// EtcdConfig sets up the embedded server.
+type EtcdConfig struct {
+	// Dir holds its data, in the folder "etcd".
+	Dir string
+	// Listen is a TCP address to serve other processes on, without any
+	// authentication, port 0 for any; empty, as in production, opens no listener
+	// at all and serves only this process.
+	Listen string
+}
+
+// StartEtcd starts a server with one member and returns when it serves.
+func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	cfg := etcdembed.NewConfig()
-	cfg.Dir = filepath.Join(dir, "etcd")
+	cfg.Dir = filepath.Join(c.Dir, "etcd")
 	unlock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("embedded etcd: %w", err)
 	}
 	cfg.Name = "chappe"
-	loopback := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenPeerUrls = []url.URL{loopback}
-	cfg.AdvertisePeerUrls = []url.URL{loopback}
-	cfg.ListenClientUrls = []url.URL{loopback}
-	cfg.AdvertiseClientUrls = []url.URL{loopback}
+	// A member must have addresses on paper. It has no peers, so that nobody
+	// ever calls them.
+	nowhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.AdvertisePeerUrls = []url.URL{nowhere}
+	cfg.AdvertiseClientUrls = []url.URL{nowhere}
+	cfg.ListenPeerUrls = []url.URL{}
+	cfg.ListenClientUrls = []url.URL{}
+	if c.Listen != "" {
+		cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: c.Listen}}
+	}
+	// Its REST form would need a listener to call.
+	cfg.EnableGRPCGateway = false
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ZapLoggerBuilder = etcdembed.NewZapLoggerBuilder(zap.NewNop())
 	cfg.AutoCompactionMode = etcdembed.CompactorModePeriodic
@@ -72,8 +87,14 @@ func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 // Client talks to the server within the process. It is closed by Stop.
 func (e *Etcd) Client() *clientv3.Client { return e.client }
 
-// Endpoint is where other processes reach the server.
-func (e *Etcd) Endpoint() string { return e.server.Clients[0].Addr().String() }
+// Endpoint returns where other processes reach the server; empty if it has no
+// listener.
+func (e *Etcd) Endpoint() string {
+	if len(e.server.Clients) == 0 {
+		return ""
+	}
+	return e.server.Clients[0].Addr().String()
+}
 
 // Stop shuts the server down and waits for it.
 func (e *Etcd) Stop() {

@@ -13,7 +13,7 @@ func TestADirectoryHasOneServer(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(dir string) (stop func(), err error){
 		"etcd": func(dir string) (func(), error) {
-			e, err := embed.StartEtcd(t.Context(), dir)
+			e, err := embed.StartEtcd(t.Context(), embed.EtcdConfig{Dir: dir})
 			if err != nil {
 				return nil, err
 			}

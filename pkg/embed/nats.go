@@ -28,17 +28,24 @@ type NATSConfig struct {
 	// Listen is an address to serve other processes on, port 0 for any; empty
 	// serves only this one.
 	Listen string
+	// Token is what every connection has to show, those within the process too.
+	// A server that listens must have one.
+	Token  string
 	Logger *slog.Logger
 }
 
 // StartNATS starts a server and returns when it takes connections.
 func StartNATS(cfg NATSConfig) (*NATS, error) {
+	if cfg.Listen != "" && cfg.Token == "" {
+		return nil, errors.New("embedded NATS: a server that listens must ask for a token")
+	}
 	opts := &server.Options{
 		ServerName:         "chappe",
 		JetStream:          true,
 		StoreDir:           filepath.Join(cfg.Dir, "nats"),
 		SyncAlways:         cfg.SyncAlways,
 		DontListen:         cfg.Listen == "",
+		Authorization:      cfg.Token,
 		NoSigs:             true,
 		MaxPayload:         8 << 20,
 		JetStreamMaxMemory: 1 << 30,
@@ -78,7 +85,8 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 // Server is what an in-process connection is made to.
 func (n *NATS) Server() *server.Server { return n.server }
 
-// URL is where other processes reach the server, if it listens.
+// URL returns where other processes reach the server, if it listens, without
+// the token.
 func (n *NATS) URL() string { return n.server.ClientURL() }
 
 // Stop shuts the server down and waits for it.

@@ -76,7 +76,7 @@ func Etcd(t testing.TB) *etcdx.Client {
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		servers.etcd, err = embed.StartEtcd(ctx, dir)
+		servers.etcd, err = embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir})
 		require.NoError(t, err)
 	}
 	servers.prefixes++

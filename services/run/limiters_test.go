@@ -22,10 +22,10 @@ func TestLimitersFindEachOther(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	etcd, err := embed.StartEtcd(ctx, dir)
+	etcd, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: logger})
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Token: natsToken, Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 

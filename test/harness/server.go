@@ -25,15 +25,15 @@ import (
 type embedded struct{}
 
 func (embedded) Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error) {
-	e, err := embed.StartEtcd(ctx, dir)
+	e, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir})
 	if err != nil {
 		return nil, nil, err
 	}
 	return etcdx.Wrap(e.Client(), ""), e.Stop, nil
 }
 
-func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
-	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, SyncAlways: syncAlways, Logger: logger})
+func (embedded) NATS(dir, listen, token string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error) {
+	n, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: listen, Token: token, SyncAlways: syncAlways, Logger: logger})
 	if err != nil {
 		return nil, nil, err
 	}

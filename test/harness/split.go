@@ -33,10 +33,10 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	etcd, err := embed.StartEtcd(ctx, dir)
+	etcd, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
-	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Logger: testkit.Logger(t)})
+	nats, err := embed.StartNATS(embed.NATSConfig{Dir: dir, Listen: "127.0.0.1:0", Token: natsToken, Logger: testkit.Logger(t)})
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/tier"
 )
 
@@ -39,6 +40,7 @@ type snapshot struct {
 // take no lock.
 type Catalog struct {
 	etcd    *etcdx.Client
+	keys    *seal.Keys
 	logger  *slog.Logger
 	metrics *metrics
 	current atomic.Pointer[snapshot]
@@ -85,8 +87,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 }
 
 // Watch reads all apps and tiers and follows their changes until Stop. When
-// etcd goes away the last view stays in force.
-func Watch(ctx context.Context, etcd *etcdx.Client, logger *slog.Logger, reg prometheus.Registerer) (*Catalog, error) {
+// etcd goes away the last view stays in force. keys open the apps' signing keys.
+func Watch(ctx context.Context, etcd *etcdx.Client, keys *seal.Keys, logger *slog.Logger, reg prometheus.Registerer) (*Catalog, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, err
@@ -96,8 +98,8 @@ func Watch(ctx context.Context, etcd *etcdx.Client, logger *slog.Logger, reg pro
 		return nil, err
 	}
 	c := &Catalog{
-		etcd: etcd, logger: logger, metrics: m,
-		state: newState(seeds, logger, m), subs: make(map[int]chan struct{}),
+		etcd: etcd, keys: keys, logger: logger, metrics: m,
+		state: newState(seeds, keys, logger, m), subs: make(map[int]chan struct{}),
 	}
 	// Tiers first, so that the apps find theirs.
 	tiersAt, err := c.loadTiers(ctx)
@@ -125,6 +127,12 @@ func (c *Catalog) Stop() {
 	c.cancel()
 	c.done.Wait()
 }
+
+// Decode is DecodeRecord with the catalog's keys.
+func (c *Catalog) Decode(data []byte) (*Record, error) { return DecodeRecord(data, c.keys) }
+
+// Encode is Record.Encode with the catalog's keys.
+func (c *Catalog) Encode(r *Record) ([]byte, error) { return r.Encode(c.keys) }
 
 // App finds an app by its names.
 func (c *Catalog) App(org, app string) (*App, bool) {
@@ -231,7 +239,7 @@ func (c *Catalog) applyApps(ctx context.Context, events []etcdx.Event) {
 		if e.Deleted {
 			continue
 		}
-		r, err := DecodeRecord(e.Value)
+		r, err := c.Decode(e.Value)
 		if err != nil {
 			continue
 		}

@@ -37,7 +37,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) watch() {
 	r.t.Helper()
 	r.reg = prometheus.NewRegistry()
-	c, err := catalog.Watch(r.t.Context(), r.etcd, testkit.Logger(r.t), r.reg)
+	c, err := catalog.Watch(r.t.Context(), r.etcd, testkit.SealKeys(r.t), testkit.Logger(r.t), r.reg)
 	require.NoError(r.t, err)
 	r.t.Cleanup(c.Stop)
 	r.Catalog = c
@@ -87,7 +87,7 @@ func record(app, tierName string, number int64) *catalog.Record {
 
 func (r *rig) app(rec *catalog.Record) {
 	r.t.Helper()
-	value, err := rec.Encode()
+	value, err := rec.Encode(testkit.SealKeys(r.t))
 	require.NoError(r.t, err)
 	r.put(catalog.AppKey(rec.Org, rec.App), value)
 }
@@ -178,10 +178,10 @@ func TestLastGoodStays(t *testing.T) {
 	require.True(t, ok)
 
 	t.Log("a record under another's key")
-	misplaced, err := record("other", "basic", 2).Encode()
+	misplaced, err := record("other", "basic", 2).Encode(testkit.SealKeys(t))
 	require.NoError(t, err)
 	r.put(catalog.AppKey("acme", "thief"), misplaced)
-	r.put(catalog.AppKey("acme", "last"), func() []byte { b, _ := record("last", "basic", 3).Encode(); return b }())
+	r.put(catalog.AppKey("acme", "last"), func() []byte { b, _ := record("last", "basic", 3).Encode(testkit.SealKeys(t)); return b }())
 	r.await("the app after it", func(c *catalog.Catalog) bool { _, ok := c.App("acme", "last"); return ok })
 	_, ok = r.App("acme", "other")
 	require.False(t, ok)
@@ -291,7 +291,7 @@ func TestRecordValidation(t *testing.T) {
 			require.NoError(t, rec.Validate())
 			edit(rec)
 			require.Error(t, rec.Validate())
-			_, err := rec.Encode()
+			_, err := rec.Encode(testkit.SealKeys(t))
 			require.Error(t, err)
 		})
 	}
@@ -300,11 +300,11 @@ func TestRecordValidation(t *testing.T) {
 func BenchmarkApp(b *testing.B) {
 	etcd := testkit.Etcd(b)
 	require.NoError(b, catalog.Seed(b.Context(), etcd))
-	value, err := record("shop", "basic", 1).Encode()
+	value, err := record("shop", "basic", 1).Encode(testkit.SealKeys(b))
 	require.NoError(b, err)
 	_, _, err = etcd.Commit(b.Context(), nil, []etcdx.Write{{Key: catalog.AppKey("acme", "shop"), Value: value}})
 	require.NoError(b, err)
-	c, err := catalog.Watch(b.Context(), etcd, testkit.Logger(b), prometheus.NewRegistry())
+	c, err := catalog.Watch(b.Context(), etcd, testkit.SealKeys(b), testkit.Logger(b), prometheus.NewRegistry())
 	require.NoError(b, err)
 	b.Cleanup(c.Stop)
 	b.ReportAllocs()

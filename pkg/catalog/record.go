@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/tier"
 	"github.com/chappe-im/chappe/pkg/token"
 )
@@ -58,10 +59,12 @@ type Record struct {
 	Created int64 `json:"created"`
 }
 
-// RecordKey is a token signing key; the newest comes first and signs.
+// RecordKey is a token signing key; the newest comes first and signs. Stored it
+// is Sealed, read it is Secret.
 type RecordKey struct {
 	ID     uint32 `json:"id"`
-	Secret []byte `json:"secret"`
+	Secret []byte `json:"secret,omitempty"`
+	Sealed []byte `json:"sealed,omitempty"`
 }
 
 // minKeyBytes is the least length of a signing key.
@@ -98,10 +101,13 @@ func (r *Record) Validate() error {
 	return all
 }
 
-// DecodeRecord reads a stored app and checks it.
-func DecodeRecord(data []byte) (*Record, error) {
+// DecodeRecord reads a stored app, opens its keys and checks it.
+func DecodeRecord(data []byte, keys *seal.Keys) (*Record, error) {
 	r := &Record{}
 	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("app record: %w", err)
+	}
+	if err := r.open(keys); err != nil {
 		return nil, fmt.Errorf("app record: %w", err)
 	}
 	if err := r.Validate(); err != nil {
@@ -110,12 +116,12 @@ func DecodeRecord(data []byte) (*Record, error) {
 	return r, nil
 }
 
-// Encode gives the stored form.
-func (r *Record) Encode() ([]byte, error) {
+// Encode returns the stored form, with the keys sealed.
+func (r *Record) Encode(keys *seal.Keys) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(r)
+	return json.Marshal(r.seal(keys))
 }
 
 // HashSecret gives what is stored of a client secret. The secret is random and

@@ -7,6 +7,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/tier"
 )
 
@@ -15,6 +16,7 @@ import (
 type state struct {
 	logger  *slog.Logger
 	metrics *metrics
+	keys    *seal.Keys
 	seeds   []*tier.Compiled
 
 	// tiers also keeps deleted tiers, for the apps that still name them.
@@ -43,9 +45,9 @@ type appState struct {
 	tierless bool
 }
 
-func newState(seeds []*tier.Compiled, logger *slog.Logger, m *metrics) state {
+func newState(seeds []*tier.Compiled, keys *seal.Keys, logger *slog.Logger, m *metrics) state {
 	return state{
-		logger: logger, metrics: m, seeds: seeds,
+		logger: logger, metrics: m, keys: keys, seeds: seeds,
 		tiers: make(map[string]*tierState), apps: make(map[string]*appState),
 	}
 }
@@ -124,7 +126,7 @@ func (s *state) putApp(kv etcdx.KV) {
 	if a != nil && kv.Revision <= a.revision {
 		return
 	}
-	record, err := DecodeRecord(kv.Value)
+	record, err := DecodeRecord(kv.Value, s.keys)
 	if err == nil && AppKey(record.Org, record.App) != kv.Key {
 		err = errMisplaced
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
+	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/names"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
@@ -42,7 +42,9 @@ type Deps struct {
 	// the way to it without a socket.
 	Self     string
 	SelfConn grpc.ClientConnInterface
-	// Dial connects to a limiter; nil takes plaintext gRPC.
+	// Access lets this process in at the limiters.
+	Access grpcx.Access
+	// Dial connects to a limiter; nil takes gRPC with Access.
 	Dial func(addr string) (grpc.ClientConnInterface, func(), error)
 	// Patience is how long an owner may take to answer; 0 is 40 ms.
 	Patience   time.Duration
@@ -111,7 +113,7 @@ func NewClient(ctx context.Context, deps Deps) (*Client, error) {
 		deps.Patience = defaultPatience
 	}
 	if deps.Dial == nil {
-		deps.Dial = dial
+		deps.Dial = func(addr string) (grpc.ClientConnInterface, func(), error) { return dial(addr, deps.Access) }
 	}
 	if deps.Clock == nil {
 		start := time.Now()
@@ -133,16 +135,15 @@ func NewClient(ctx context.Context, deps Deps) (*Client, error) {
 	return c, nil
 }
 
-// dial connects in plaintext. It tries again soon after a failure: an owner
-// that is back should not wait for its callers.
-func dial(addr string) (grpc.ClientConnInterface, func(), error) {
+// dial tries again soon after a failure: an owner that is back should not wait
+// for its callers.
+func dial(addr string, access grpcx.Access) (grpc.ClientConnInterface, func(), error) {
 	b := backoff.DefaultConfig
 	b.BaseDelay, b.MaxDelay = 50*time.Millisecond, 500*time.Millisecond
-	conn, err := grpc.NewClient(addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(addr, append(access.DialOptions(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
-	)
+	)...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to the limiter at %s: %w", addr, err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/pkg/tier"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
@@ -29,6 +30,9 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const patient = 20 * time.Second
+
+// access is what limiters and their callers show each other.
+var access = grpcx.SecretAccess(secrets.NewSet("the secret of the limiters"))
 
 // rig is a list of limiters in etcd and a catalog with apps.
 type rig struct {
@@ -46,13 +50,13 @@ func newRig(t testing.TB, apps ...string) *rig {
 			Org: "acme", App: app, Number: int64(i + 1), UUID: "u", Tier: "basic", ClientID: "c",
 			SecretHash: catalog.HashSecret("s"), Keys: []catalog.RecordKey{{ID: 1, Secret: make([]byte, 32)}},
 			Registration: catalog.RegistrationOpen,
-		}).Encode()
+		}).Encode(testkit.SealKeys(t))
 		require.NoError(t, err)
 		_, _, err = r.etcd.Commit(t.Context(), nil, []etcdx.Write{{Key: catalog.AppKey("acme", app), Value: value}})
 		require.NoError(t, err)
 	}
 	var err error
-	r.catalog, err = catalog.Watch(t.Context(), r.etcd, testkit.Logger(t), prometheus.NewRegistry())
+	r.catalog, err = catalog.Watch(t.Context(), r.etcd, testkit.SealKeys(t), testkit.Logger(t), prometheus.NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(r.catalog.Stop)
 	return r
@@ -127,7 +131,7 @@ func (r *rig) limiter(id string) *limiter {
 		id: id, catalog: r.catalog,
 		windows: newLocal(func() int64 { return int64(time.Since(start)) }, func() int { return 1 }),
 	}
-	l.server = grpcx.NewServer(grpcx.NewInterceptors(testkit.Logger(r.t), prometheus.NewRegistry()), nil)
+	l.server = grpcx.NewServer(grpcx.NewInterceptors(testkit.Logger(r.t), prometheus.NewRegistry()), access)
 	limiterv1.RegisterLimiterServiceServer(l.server, l)
 	limiterv1.RegisterAdminServiceServer(l.server, l)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -146,7 +150,8 @@ func (l *limiter) kill() { l.server.Server.Stop() }
 func (r *rig) client(edit ...func(*Deps)) *Client {
 	r.t.Helper()
 	deps := Deps{
-		Etcd: r.etcd, Apps: r.catalog, Logger: testkit.Logger(r.t), Registerer: prometheus.NewRegistry(),
+		Access: access,
+		Etcd:   r.etcd, Apps: r.catalog, Logger: testkit.Logger(r.t), Registerer: prometheus.NewRegistry(),
 		// A busy machine must not look like a dead owner.
 		Patience: patient,
 	}

@@ -146,10 +146,10 @@ func Intercept(conn grpc.ClientConnInterface, unary ...grpc.UnaryClientIntercept
 	return conn
 }
 
-// clientUnary makes the server's error the *errs.Error it was.
+// clientUnary makes the server's error the *errs.Error it was, see fromServer.
 func clientUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
-		return errs.From(err)
+		return fromServer(err)
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func clientUnary(ctx context.Context, method string, req, reply any, cc *grpc.Cl
 func clientStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
-		return nil, errs.From(err)
+		return nil, fromServer(err)
 	}
 	return s, nil
 }

@@ -77,12 +77,18 @@ func (in *Interceptors) observer(method string) prometheus.Observer {
 
 // Stream wraps streaming handlers.
 func (in *Interceptors) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	method := info.FullMethod
+	if srv == nil {
+		// A service that is not here: its name is the caller's invention and must
+		// not become a label.
+		method = "unknown"
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = errs.Internal(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 		if err != nil {
-			err = in.report(ss.Context(), info.FullMethod, err)
+			err = in.report(ss.Context(), method, err)
 		}
 	}()
 	return handle(srv, ss)

@@ -2,7 +2,6 @@ package grpcx
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -28,17 +26,19 @@ type Server struct {
 	done   chan error
 }
 
-// NewServer makes a server. tlsConfig nil serves plaintext.
-func NewServer(in *Interceptors, tlsConfig *tls.Config) *Server {
+// NewServer makes a server that lets in whom access lets in.
+func NewServer(in *Interceptors, access Access) *Server {
+	g := &gate{access: access, logger: in.logger}
 	opts := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(in.Unary),
-		grpc.ChainStreamInterceptor(in.Stream),
+		grpc.ChainUnaryInterceptor(in.Unary, g.unary),
+		grpc.ChainStreamInterceptor(in.Stream, g.stream),
+		grpc.UnknownServiceHandler(unknown),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
-	if tlsConfig != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(tlsConfig)))
+	if access.server != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(access.server)))
 	}
 	s := &Server{Server: grpc.NewServer(opts...), health: health.NewServer(), done: make(chan error, 1)}
 	healthv1.RegisterHealthServer(s.Server, s.health)
@@ -78,20 +78,14 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 // Dial makes a connection to a service at target ("dns:///chappe-account:9090",
-// "127.0.0.1:9090"); calls spread over all addresses. tlsConfig nil connects in
-// plaintext. Errors of unary calls are *errs.Error.
-func Dial(target string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
-	creds := insecure.NewCredentials()
-	if tlsConfig != nil {
-		creds = credentials.NewTLS(tlsConfig)
-	}
-	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(creds),
-		grpc.WithUnaryInterceptor(clientUnary),
+// "127.0.0.1:9090"); calls spread over all addresses. Errors of calls are
+// *errs.Error.
+func Dial(target string, access Access) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(target, append(access.DialOptions(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", target, err)
 	}

@@ -29,6 +29,9 @@ type Config struct {
 	// URL of the servers, comma-separated; unused with InProcess.
 	URL       string
 	InProcess InProcessServer
+	// Token is what the embedded server asks for, if it does; those of other
+	// servers are part of their URL.
+	Token string
 	// Name shows up in the servers' connection list.
 	Name   string
 	Logger *slog.Logger
@@ -76,6 +79,9 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))
 		url = ""
+	}
+	if cfg.Token != "" {
+		opts = append(opts, nats.Token(cfg.Token))
 	}
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {

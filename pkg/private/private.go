@@ -68,8 +68,9 @@ func Touch(path string) error {
 	return File(path)
 }
 
-// Create writes a new file with mode 0600. Readers see all of it or no file. A
-// file that exists is left alone, and the error is fs.ErrExist.
+// Create writes a new file with mode 0600, which survives a loss of power once
+// Create has returned. Readers see all of it or no file. A file that exists is left
+// alone, and the error is fs.ErrExist.
 func Create(path string, data []byte) error {
 	path = filepath.Clean(path)
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // with mode 0600
@@ -86,7 +87,22 @@ func Create(path string, data []byte) error {
 	}
 	// Unlike a rename, a link does not replace a file that another process has
 	// made in the meantime.
-	return os.Link(f.Name(), path)
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the entries of a directory durable.
+func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no such call
+	}
+	d, err := os.Open(path) //nolint:gosec // the directory of the file that was written
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // ForeignError says that a file or directory which others can read belongs to

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chappe-im/chappe/pkg/private"
 	"github.com/chappe-im/chappe/pkg/secrets"
 )
 
@@ -81,6 +82,14 @@ func Read(path string) (*Keys, error) {
 		}
 	}
 	return NewKeys(raw...)
+}
+
+// Create makes a file with a random key. A file that exists is left alone, and the
+// error is fs.ErrExist.
+func Create(path string) error {
+	var raw [keyBytes]byte
+	_, _ = rand.Read(raw[:]) // never fails: the program ends instead
+	return private.Create(path, []byte(base64.StdEncoding.EncodeToString(raw[:])+"\n"))
 }
 
 // ID names the key that seals; it tells nothing of the key.

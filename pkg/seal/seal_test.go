@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/seal"
-	"github.com/chappe-im/chappe/pkg/secrets"
 )
 
 func raw(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
@@ -74,7 +74,8 @@ func TestRotation(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key")
-	require.NoError(t, secrets.Create(path))
+	require.NoError(t, seal.Create(path))
+	require.ErrorIs(t, seal.Create(path), fs.ErrExist)
 	k, err := seal.Read(path)
 	require.NoError(t, err)
 	text, err := os.ReadFile(path)

@@ -10,7 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -102,7 +102,7 @@ func ReadOrCreate(path string) (Set, error) {
 	return Read(path)
 }
 
-// Create makes a file with a random secret of 32 bytes in base64. A file that
+// Create makes a file with a random secret of 32 bytes in hex. A file that
 // exists is left alone, and the error is fs.ErrExist.
 func Create(path string) error {
 	if _, err := os.Lstat(path); err == nil {
@@ -111,11 +111,12 @@ func Create(path string) error {
 	return private.Create(path, []byte(New()+"\n"))
 }
 
-// New returns a random secret of 32 bytes in base64.
+// New returns a random secret of 32 bytes in hex, which needs no quoting in URLs,
+// shells and headers.
 func New() string {
 	var raw [newBytes]byte
 	_, _ = rand.Read(raw[:]) // never fails: the program ends instead
-	return base64.StdEncoding.EncodeToString(raw[:])
+	return hex.EncodeToString(raw[:])
 }
 
 // Lines returns the lines of a secret file that count. No secret is an error, as

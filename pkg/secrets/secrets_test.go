@@ -74,7 +74,7 @@ func TestReadOrCreate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	first, err := secrets.ReadOrCreate(path)
 	require.NoError(t, err)
-	require.Len(t, first.First(), 44)
+	require.Len(t, first.First(), 64)
 	require.NoError(t, os.Chmod(path, 0o666))
 	again, err := secrets.ReadOrCreate(path)
 	require.NoError(t, err)

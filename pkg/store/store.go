@@ -25,6 +25,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/private"
 )
 
 // Dialect tells the two kinds of database apart where SQL has to.
@@ -80,6 +81,10 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("database directory: %w", err)
 	}
 	path := filepath.Join(dir, cfg.Service+".db")
+	// What SQLite makes beside the file gets the mode of the file.
+	if err := errors.Join(private.Touch(path), private.File(path+"-wal"), private.File(path+"-shm")); err != nil {
+		return nil, fmt.Errorf("database files: %w", err)
+	}
 	sync := "NORMAL"
 	if cfg.SyncFull {
 		sync = "FULL"

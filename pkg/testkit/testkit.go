@@ -4,6 +4,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/seal"
 )
 
 // shared holds what is dear to start: one for each test binary, stopped by
@@ -81,6 +83,14 @@ func Etcd(t testing.TB) *etcdx.Client {
 	}
 	servers.prefixes++
 	return etcdx.Wrap(servers.etcd.Client(), fmt.Sprintf("/test-%d", servers.prefixes))
+}
+
+// SealKeys gives the keys that seal signing keys in etcd, the same for all tests.
+func SealKeys(t testing.TB) *seal.Keys {
+	t.Helper()
+	keys, err := seal.NewKeys(bytes.Repeat([]byte("test key"), 4))
+	require.NoError(t, err)
+	return keys
 }
 
 // NATSServer starts a NATS server of the test's own with JetStream on disk.

@@ -61,7 +61,7 @@ func (s *Service) editApp(ctx context.Context, org, app, actor string,
 		if kv == nil {
 			return nil, errs.AppNotFound(org, app)
 		}
-		record, err := catalog.DecodeRecord(kv.Value)
+		record, err := s.deps.Catalog.Decode(kv.Value)
 		if err != nil {
 			return nil, errs.Internal(fmt.Errorf("%s: %w", key, err))
 		}
@@ -72,7 +72,7 @@ func (s *Service) editApp(ctx context.Context, org, app, actor string,
 		if len(details) == 0 {
 			return s.seen(ctx, record, kv.Revision), nil
 		}
-		value, err := record.Encode()
+		value, err := s.deps.Catalog.Encode(record)
 		if err != nil {
 			return nil, errs.Internal(err)
 		}

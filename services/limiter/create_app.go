@@ -84,7 +84,7 @@ func (s *Service) createApp(ctx context.Context, n NewApp) (*catalog.App, string
 			return nil, "", err
 		}
 		record.Number = last + 1
-		value, err := record.Encode()
+		value, err := s.deps.Catalog.Encode(record)
 		if err != nil {
 			return nil, "", errs.Internal(err)
 		}

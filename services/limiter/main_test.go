@@ -34,7 +34,7 @@ func newRig(t testing.TB, opts ...Option) *rig {
 	require.NoError(t, catalog.Seed(t.Context(), r.etcd))
 	reg := prometheus.NewRegistry()
 	var err error
-	r.catalog, err = catalog.Watch(t.Context(), r.etcd, testkit.Logger(t), reg)
+	r.catalog, err = catalog.Watch(t.Context(), r.etcd, testkit.SealKeys(t), testkit.Logger(t), reg)
 	require.NoError(t, err)
 	t.Cleanup(r.catalog.Stop)
 	r.Service, err = New(DefaultConfig(), Deps{

@@ -105,7 +105,7 @@ func (s *Service) fitsApps(ctx context.Context, doc *tier.Document) error {
 	}
 	var bad []string
 	for _, kv := range kvs {
-		r, err := catalog.DecodeRecord(kv.Value)
+		r, err := s.deps.Catalog.Decode(kv.Value)
 		if err != nil || r.Tier != doc.Name || len(r.Overrides) == 0 {
 			continue
 		}
@@ -144,7 +144,7 @@ func (s *Service) deleteTier(ctx context.Context, name, actor string) error {
 			return err
 		}
 		for _, a := range apps {
-			if r, err := catalog.DecodeRecord(a.Value); err == nil && r.Tier == name {
+			if r, err := s.deps.Catalog.Decode(a.Value); err == nil && r.Tier == name {
 				return errs.New(codes.FailedPrecondition, errs.ReasonIllegalArgument,
 					fmt.Sprintf("the app %s/%s has the tier %s", r.Org, r.App, name))
 			}

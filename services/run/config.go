@@ -65,6 +65,17 @@ type Config struct {
 	PushZone    string
 	NATSListen  string
 
+	// GRPCSecretFile or the GRPCTLS… files let processes and operators in at
+	// gRPC, OpsSecretFile at metrics and profiles; SealKeyFile seals keys in
+	// etcd.
+	GRPCSecretFile string
+	GRPCTLSCert    string
+	GRPCTLSKey     string
+	GRPCTLSCA      string
+	GRPCTLSName    string
+	OpsSecretFile  string
+	SealKeyFile    string
+
 	Advertise     string
 	AccountAddr   string
 	PresenceAddr  string
@@ -85,7 +96,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
 	fs.BoolVar(&c.AccessLog, "access-log", true, "log every REST call")
-	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
+	fs.BoolVar(&c.Demo, "demo", false, "create the app demo/chat, where anybody may register, and tell how to use it")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
@@ -95,7 +106,14 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")
 	fs.BoolVar(&c.PushEvents, "push-events", false, "publish an event for each message to a user who is not connected, for push providers")
 	fs.StringVar(&c.PushZone, "push-zone", "UTC", "time zone of users' do-not-disturb hours, such as Europe/Paris")
-	fs.StringVar(&c.NATSListen, "nats-listen", "", "address on which the embedded NATS serves other processes, such as push workers; empty for none")
+	fs.StringVar(&c.NATSListen, "nats-listen", "", "address on which the embedded NATS serves other processes, such as push workers, who need the token in the file nats-token of the data directory; empty for none")
+	fs.StringVar(&c.GRPCSecretFile, "grpc-secret-file", "", "file with the secret of gRPC, the same for all processes; empty is grpc-secret in the data directory, made at the first start")
+	fs.StringVar(&c.GRPCTLSCert, "grpc-tls-cert", "", "certificate of this process (PEM); with it, gRPC between processes and for operators is mutual TLS and has no secret")
+	fs.StringVar(&c.GRPCTLSKey, "grpc-tls-key", "", "private key of that certificate (PEM)")
+	fs.StringVar(&c.GRPCTLSCA, "grpc-tls-ca", "", "authority that has signed the certificates of all processes and operators (PEM)")
+	fs.StringVar(&c.GRPCTLSName, "grpc-tls-name", "", "name that the certificates of the other processes are made out to; empty is the host that is called")
+	fs.StringVar(&c.OpsSecretFile, "ops-secret-file", "", "file with a secret that metrics and profiles ask for as a bearer token; empty asks nobody and is refused beyond loopback")
+	fs.StringVar(&c.SealKeyFile, "seal-key-file", "", "file with the key (32 bytes in base64) that seals the apps' signing keys in etcd; empty is seal-key in the data directory, made at the first start")
 	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
 	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
 	fs.StringVar(&c.MessagingAddr, "messaging-addr", "dns:///chappe-messaging:9090", "where the messaging service is, if not in this process")
@@ -220,8 +238,24 @@ func (c *Config) Validate() error {
 	if c.DrainTimeout <= 0 {
 		bad("drain-timeout: %s is not positive", c.DrainTimeout)
 	}
+	c.validateAccess(bad)
 	if len(c.Etcd) == 0 && !slices.Contains(c.Targets, TargetAll) {
 		bad("etcd: a process that runs only some targets needs the addresses of etcd")
+	}
+	for i, endpoint := range c.Etcd {
+		if strings.Contains(endpoint, "@") {
+			bad("etcd: endpoint %d: names and passwords in the address are not supported", i+1)
+		}
+	}
+	for i, server := range strings.Split(c.NATS, ",") {
+		// The text of the error would show what stands in the URL, such as a
+		// password.
+		if !strings.Contains(server, "://") {
+			server = "nats://" + strings.TrimSpace(server)
+		}
+		if _, err := url.Parse(strings.TrimSpace(server)); err != nil {
+			bad("nats: server %d is not a URL", i+1)
+		}
 	}
 	if c.NATS == "" && !slices.Contains(c.Targets, TargetAll) {
 		bad("nats: a process that runs only some targets needs the addresses of NATS")

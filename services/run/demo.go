@@ -2,46 +2,76 @@ package run
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/private"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
-// createDemo makes the app demo/chat when there is no app at all, and tells
-// how to use it. Its secret is shown this once.
+// demoCredentials is the file with the demo app's credentials: the body of the
+// call that gets a token for it.
+type demoCredentials struct {
+	GrantType    string `json:"grant_type"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
+// createDemo makes the app demo/chat if there is none, and tells how to use it.
+// What it prints may end up in a log, so that the secret is only in a file.
 func (s *Server) createDemo(ctx context.Context) error {
 	conn, err := s.Conn(TargetLimiter)
 	if err != nil {
 		return err
 	}
 	admin := limiterv1.NewAdminServiceClient(conn)
-	all, err := admin.ListApps(ctx, &limiterv1.ListAppsRequest{})
-	if err != nil {
-		return err
-	}
-	if len(all.GetApps()) > 0 {
-		return nil
-	}
-	made, err := admin.CreateApp(ctx, &limiterv1.CreateAppRequest{Org: "demo", App: "chat", Tier: "advanced", Registration: "open"})
-	if errs.Is(err, errs.ReasonDuplicate) {
-		return nil
+	path := filepath.Join(s.cfg.Data, demoFile)
+	_, err = admin.GetApp(ctx, &limiterv1.GetAppRequest{Org: "demo", App: "chat"})
+	if errs.Is(err, errs.ReasonAppNotFound) {
+		var made *limiterv1.CreateAppResponse
+		made, err = admin.CreateApp(ctx, &limiterv1.CreateAppRequest{Org: "demo", App: "chat", Tier: "advanced", Registration: "open", Actor: "demo"})
+		if err == nil {
+			err = writeDemo(path, made)
+		}
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("demo app: %w", err)
 	}
-	base := "http://" + s.HTTPAddr() + "/demo/chat"
-	_, err = fmt.Fprintf(s.out, `Chappe is ready. It made the app demo/chat (tier advanced, open registration):
+	return s.tellDemo(path)
+}
 
-  client id      %[1]s
-  client secret  %[2]s   (shown only now; "chappe app rotate-secret demo/chat" makes a new one)
+func writeDemo(path string, made *limiterv1.CreateAppResponse) error {
+	raw, err := json.Marshal(demoCredentials{"client_credentials", made.GetApp().GetClientId(), made.GetClientSecret()})
+	if err != nil {
+		return err
+	}
+	// One that is left from an earlier app is void.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return private.Create(path, append(raw, '\n'))
+}
+
+func (s *Server) tellDemo(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		_, err = fmt.Fprintf(s.out, "Chappe is ready. There is an app demo/chat, but no file %s with its credentials;\n"+
+			"chappe app rotate-secret demo/chat gives it a new secret.\n\n", path)
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, `Chappe is ready. The credentials of its app demo/chat (tier advanced, open registration) are in
+%[1]s, which only your user can read.
 
 Register a user, get a token, send a message:
 
-  curl -X POST %[3]s/users -d '{"username":"amelia","password":"s3cret-1"}'
-  TOKEN=$(curl -s -X POST %[3]s/token -d '{"grant_type":"client_credentials","client_id":"%[1]s","client_secret":"%[2]s"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-  curl -X POST %[3]s/messages/users -H "Authorization: Bearer $TOKEN" -d '{"to":["amelia"],"type":"txt","body":{"msg":"hello"}}'
+  curl %[3]s/users -d '{"username":"amelia","password":"s3cret-1"}'
+  TOKEN=$(curl -s %[3]s/token -d %[2]s | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+  curl %[3]s/messages/users -H "Authorization: Bearer $TOKEN" -d '{"to":["amelia"],"type":"txt","body":{"msg":"hello"}}'
 
-`, made.GetApp().GetClientId(), made.GetClientSecret(), base)
+`, path, shellQuote("@"+path), "http://"+s.HTTPAddr()+"/demo/chat")
 	return err
 }

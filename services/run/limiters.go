@@ -52,7 +52,7 @@ func (s *Server) limiterConn() (grpc.ClientConnInterface, error) {
 		return nil, err
 	}
 	deps := cluster.Deps{
-		Etcd: s.etcd, Apps: s.catalog, Shares: func() int { return int(s.limiters.gateways.Load()) },
+		Etcd: s.etcd, Apps: s.catalog, Access: s.access, Shares: func() int { return int(s.limiters.gateways.Load()) },
 		Patience: s.limiters.patience, Logger: s.logger, Registerer: s.registry,
 	}
 	if s.cfg.Runs(TargetLimiter) {

@@ -2,13 +2,18 @@ package run
 
 import (
 	"context"
+	"errors"
 	"io"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/seal"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
@@ -22,6 +27,7 @@ func TestLimitersFindEachOther(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	natsToken := secrets.New()
 	etcd, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
@@ -29,12 +35,15 @@ func TestLimitersFindEachOther(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 
+	require.NoError(t, errors.Join(secrets.Create(filepath.Join(dir, "grpc-secret")), seal.Create(filepath.Join(dir, "seal-key"))))
+
 	var clients []limiterv1.LimiterServiceClient
 	var admin limiterv1.AdminServiceClient
 	var all []*Server
 	for i := range 3 {
 		cfg := Config{
-			Targets: []string{TargetLimiter}, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Etcd: []string{etcd.Endpoint()}, NATS: nats.URL(),
+			Targets: []string{TargetLimiter}, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Etcd: []string{etcd.Endpoint()}, NATS: strings.Replace(nats.URL(), "://", "://"+natsToken+"@", 1),
+			GRPCSecretFile: filepath.Join(dir, "grpc-secret"), SealKeyFile: filepath.Join(dir, "seal-key"),
 			Durability: DurabilityProcess, LogLevel: "info", LogFormat: "text", BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
 			Partitions: 1, LogAge: time.Hour, LogReplicas: 1,
 		}

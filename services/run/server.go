@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/limiter"
@@ -34,8 +34,9 @@ type Embedded interface {
 	// Etcd starts etcd with its data below a directory.
 	Etcd(ctx context.Context, dir string) (*etcdx.Client, func(), error)
 	// NATS starts NATS with its data below a directory; listen is an address
-	// to serve other processes on, or empty.
-	NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error)
+	// to serve other processes on, or empty, token what connections then have to
+	// show.
+	NATS(dir, listen, token string, syncAlways bool, logger *slog.Logger) (natsx.InProcessServer, func(), error)
 }
 
 // Server is a process that is put together.
@@ -53,6 +54,8 @@ type Server struct {
 	ops      *opsServer
 	etcd     *etcdx.Client
 	natsIn   natsx.InProcessServer
+	token    string // of the embedded NATS
+	access   grpcx.Access
 	probe    *natsx.Conn
 	catalog  *catalog.Catalog
 	front    *gateway.Gateway
@@ -97,7 +100,14 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	in := grpcx.NewInterceptors(logger, s.registry)
 	s.channel = grpcx.NewChannel(in)
-	s.grpc = grpcx.NewServer(in, nil)
+	if err := s.makePrivate(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.access, err = s.grpcAccess(); err != nil {
+		return nil, err
+	}
+	s.grpc = grpcx.NewServer(in, s.access)
 	s.services = grpcx.Registrars{s.channel, s.grpc}
 
 	s.group.Add(lifecycle.Part{Name: "ops", Start: s.startOps, Stop: s.stopOps})
@@ -151,7 +161,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if err := s.group.Start(ctx); err != nil {
 		return err
 	}
-	if s.cfg.Demo && s.embeddedEtcd() && s.cfg.Runs(TargetLimiter) {
+	if s.cfg.Demo {
 		if err := s.createDemo(ctx); err != nil {
 			return errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 		}
@@ -210,7 +220,7 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 			TargetAccount: s.cfg.AccountAddr, TargetPresence: s.cfg.PresenceAddr,
 			TargetMessaging: s.cfg.MessagingAddr,
 		}[target]
-		dialed, err := grpcx.Dial(addr, nil)
+		dialed, err := grpcx.Dial(addr, s.access)
 		if err != nil {
 			return nil, err
 		}
@@ -226,8 +236,15 @@ func (s *Server) startOps(ctx context.Context) error {
 	if s.cfg.Ops == "" {
 		return nil
 	}
+	var access secrets.Set
+	if s.cfg.OpsSecretFile != "" {
+		var err error
+		if access, err = s.secret(s.cfg.OpsSecretFile); err != nil {
+			return fmt.Errorf("ops secret: %w", err)
+		}
+	}
 	var err error
-	s.ops, err = startOps(ctx, s.cfg.Ops, s.registry, s.dependencies)
+	s.ops, err = startOps(ctx, s.cfg.Ops, access, s.registry, s.dependencies)
 	return err
 }
 
@@ -261,9 +278,6 @@ func (s *Server) startEtcd(ctx context.Context) error {
 	if s.embedded == nil {
 		return errors.New("this binary carries no etcd: name its endpoints with --etcd")
 	}
-	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
 	c, stop, err := s.embedded.Etcd(ctx, s.cfg.Data)
 	if err != nil {
 		return err
@@ -278,7 +292,11 @@ func (s *Server) startNATS(ctx context.Context) error {
 		if s.embedded == nil {
 			return errors.New("this binary carries no NATS: name its servers with --nats")
 		}
-		in, stop, err := s.embedded.NATS(s.cfg.Data, s.cfg.NATSListen, s.cfg.Durability == DurabilityPower, s.logger)
+		var err error
+		if s.token, err = s.natsToken(); err != nil {
+			return err
+		}
+		in, stop, err := s.embedded.NATS(s.cfg.Data, s.cfg.NATSListen, s.token, s.cfg.Durability == DurabilityPower, s.logger)
 		if err != nil {
 			return err
 		}
@@ -293,7 +311,7 @@ func (s *Server) startNATS(ctx context.Context) error {
 // connectNATS makes a connection for one service; it is closed when the
 // process stops, after the service.
 func (s *Server) connectNATS(ctx context.Context, name string) (*natsx.Conn, error) {
-	c, err := natsx.Connect(ctx, natsx.Config{URL: s.cfg.NATS, InProcess: s.natsIn, Name: "chappe-" + name, Logger: s.logger})
+	c, err := natsx.Connect(ctx, natsx.Config{URL: s.cfg.NATS, InProcess: s.natsIn, Token: s.token, Name: "chappe-" + name, Logger: s.logger})
 	if err != nil {
 		return nil, err
 	}
@@ -306,12 +324,23 @@ func (s *Server) connectNATS(ctx context.Context, name string) (*natsx.Conn, err
 }
 
 func (s *Server) startCatalog(ctx context.Context) error {
+	keys, err := s.sealKeys(ctx)
+	if err != nil {
+		return err
+	}
 	if s.cfg.Runs(TargetLimiter) {
 		if err := catalog.Seed(ctx, s.etcd); err != nil {
 			return err
 		}
+		n, err := catalog.SealAll(ctx, s.etcd, keys)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			s.logger.Info("the signing keys of apps were sealed anew", "apps", n, "key", keys.ID())
+		}
 	}
-	c, err := catalog.Watch(ctx, s.etcd, s.logger, s.registry)
+	c, err := catalog.Watch(ctx, s.etcd, keys, s.logger, s.registry)
 	if err != nil {
 		return err
 	}

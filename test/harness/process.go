@@ -79,7 +79,7 @@ type Process struct {
 func StartProcess(t testing.TB, data string) *Process {
 	t.Helper()
 	return startProcess(t, childEnv+"="+data, func(t testing.TB, addrs []string) *Server {
-		return connect(t, addrs[0], addrs[1], addrs[2])
+		return connect(t, config(data), addrs[0], addrs[1], addrs[2])
 	})
 }
 

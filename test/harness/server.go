@@ -16,6 +16,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/services/run"
@@ -89,11 +90,15 @@ func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
 	defer cancel()
 	require.NoError(t, s.Start(ctx))
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
-	return connect(t, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
+	return connect(t, cfg, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
 }
 
-func connect(t testing.TB, http, grpcAddr, ops string) *Server {
-	conn, err := grpcx.Dial(grpcAddr, nil)
+// connect reaches a server that runs with a configuration.
+func connect(t testing.TB, cfg run.Config, http, grpcAddr, ops string) *Server {
+	t.Helper()
+	secret, err := secrets.Read(run.GRPCSecretPath(cfg.Data, cfg.GRPCSecretFile))
+	require.NoError(t, err)
+	conn, err := grpcx.Dial(grpcAddr, grpcx.SecretAccess(secret))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return &Server{HTTP: "http://" + http, WS: "ws://" + http + "/ws", GRPC: grpcAddr, Ops: "http://" + ops, conn: conn}

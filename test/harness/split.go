@@ -3,13 +3,18 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/seal"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/services/run"
 )
@@ -33,6 +38,7 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
+	natsToken := secrets.New()
 	etcd, err := embed.StartEtcd(ctx, embed.EtcdConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(etcd.Stop)
@@ -42,7 +48,9 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 
 	s := &Split{cfg: config(""), opts: opts}
 	cfg := &s.cfg
-	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, nats.URL()
+	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, strings.Replace(nats.URL(), "://", "://"+natsToken+"@", 1)
+	cfg.GRPCSecretFile, cfg.SealKeyFile = filepath.Join(dir, "grpc-secret"), filepath.Join(dir, "seal-key")
+	require.NoError(t, errors.Join(secrets.Create(cfg.GRPCSecretFile), seal.Create(cfg.SealKeyFile)))
 	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
 		cfg.Database = "sqlite:" + dir
 	}
@@ -84,7 +92,7 @@ func (s *Split) Limiter(t testing.TB) {
 func (s *Split) LimiterProcess(t testing.TB) *Process {
 	t.Helper()
 	return s.process(t, run.TargetLimiter, func(t testing.TB, addrs []string) *Server {
-		return connect(t, addrs[0], addrs[1], addrs[2])
+		return connect(t, s.cfg, addrs[0], addrs[1], addrs[2])
 	})
 }
 
@@ -99,14 +107,14 @@ func (s *Split) Messaging(t testing.TB) {
 func (s *Split) Gateway(t testing.TB) *Server {
 	t.Helper()
 	server := s.start(t, run.TargetGateway)
-	return connect(t, server.HTTPAddr(), s.limiter, server.OpsAddr())
+	return connect(t, s.cfg, server.HTTPAddr(), s.limiter, server.OpsAddr())
 }
 
 // GatewayProcess starts a further gateway as a process of its own.
 func (s *Split) GatewayProcess(t testing.TB) *Process {
 	t.Helper()
 	return s.process(t, run.TargetGateway, func(t testing.TB, addrs []string) *Server {
-		return connect(t, addrs[0], s.limiter, addrs[2])
+		return connect(t, s.cfg, addrs[0], s.limiter, addrs[2])
 	})
 }
 

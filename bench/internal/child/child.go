@@ -135,6 +135,8 @@ type Server struct {
 	*Process
 	// HTTP and Ops are base URLs; GRPC is host:port.
 	HTTP, GRPC, Ops string
+	// SecretFile holds the secret of gRPC.
+	SecretFile string
 	// Ready is the time from the start of the process until it said that it is
 	// ready.
 	Ready time.Duration
@@ -148,7 +150,7 @@ func Chappe(ctx context.Context, dir, data, program string, env []string, more .
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{HTTP: "http://" + addrs[0], GRPC: addrs[1], Ops: "http://" + addrs[2]}
+	s := &Server{HTTP: "http://" + addrs[0], GRPC: addrs[1], Ops: "http://" + addrs[2], SecretFile: filepath.Join(data, "grpc-secret")}
 	began := time.Now()
 	args := append([]string{"serve", "--http", addrs[0], "--grpc", addrs[1], "--ops", addrs[2], "--data", data}, more...)
 	s.Process, _, err = start(dir, "chappe", false, env, program, args...)

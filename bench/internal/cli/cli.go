@@ -2,10 +2,12 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -41,9 +43,17 @@ func (c *common) flags(cmd *cobra.Command) {
 	f.StringVar(&c.target.WS, "ws", "", "address of the websocket endpoint; empty means /ws of the base URL")
 	f.StringVar(&c.target.App, "app", "demo/chat", "app to use, org/app; its tier should not throttle")
 	f.StringVar(&c.target.ClientID, "client-id", "", "client id of the app")
-	f.StringVar(&c.target.ClientSecret, "client-secret", "", "client secret of the app")
+	f.StringVar(&c.target.ClientSecret, "client-secret", "", "client secret of the app; better in the environment as CHAPPE_CLIENT_SECRET, which nobody else can see")
 	f.IntVar(&c.pid, "pid", 0, "process of the server, if it runs on this machine, for its processor time and memory")
 	outputFlag(cmd, &c.output)
+}
+
+// open addresses the app.
+func (c *common) open(ctx context.Context) (*target.Target, error) {
+	if c.target.ClientSecret == "" {
+		c.target.ClientSecret = os.Getenv("CHAPPE_CLIENT_SECRET")
+	}
+	return target.New(ctx, c.target)
 }
 
 func outputFlag(cmd *cobra.Command, p *string) {

@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chappe-im/chappe/bench/internal/measure"
-	"github.com/chappe-im/chappe/bench/internal/target"
 )
 
 func sendCommand() *cobra.Command {
@@ -17,7 +16,7 @@ func sendCommand() *cobra.Command {
 		Short: "REST sends to one user each",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := target.New(cmd.Context(), c.target)
+			t, err := c.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -56,7 +55,7 @@ func fanoutCommand() *cobra.Command {
 		Short: "Sends to many connected users at once",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := target.New(cmd.Context(), c.target)
+			t, err := c.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -95,7 +94,7 @@ func idleCommand() *cobra.Command {
 		Short: "Memory of idle connections",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := target.New(cmd.Context(), c.target)
+			t, err := c.open(cmd.Context())
 			if err != nil {
 				return err
 			}

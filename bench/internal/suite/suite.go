@@ -159,7 +159,7 @@ func (s *suite) chappe(ctx context.Context, data string, env ...string) (*child.
 
 // app makes the app that is used on a server.
 func (s *suite) app(ctx context.Context, srv *child.Server) (*target.Target, target.Config, error) {
-	cfg, err := target.CreateApp(ctx, srv.GRPC, srv.HTTP, "bench", "load")
+	cfg, err := target.CreateApp(ctx, srv.GRPC, srv.SecretFile, srv.HTTP, "bench", "load")
 	if err != nil {
 		return nil, cfg, err
 	}

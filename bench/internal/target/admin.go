@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/tier"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
@@ -57,9 +58,14 @@ func raise(d *tier.Document) *tier.Document {
 }
 
 // CreateApp puts the tier in force and makes an app of it through the
-// administration service at grpcAddr. It returns how to address the app.
-func CreateApp(ctx context.Context, grpcAddr, url, org, app string) (Config, error) {
-	conn, err := grpcx.Dial(grpcAddr, nil)
+// administration service at grpcAddr, whose secret is in secretFile. It returns
+// how to address the app.
+func CreateApp(ctx context.Context, grpcAddr, secretFile, url, org, app string) (Config, error) {
+	secret, err := secrets.Read(secretFile)
+	if err != nil {
+		return Config{}, err
+	}
+	conn, err := grpcx.Dial(grpcAddr, grpcx.SecretAccess(secret))
 	if err != nil {
 		return Config{}, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +41,7 @@ type client struct {
 	server string
 	output string
 	actor  string
+	access access
 
 	conn  *grpc.ClientConn
 	admin limiterv1.AdminServiceClient
@@ -53,6 +55,7 @@ func (c *client) flags(cmd *cobra.Command) {
 		server = defaultServer
 	}
 	cmd.PersistentFlags().StringVar(&c.server, "server", server, "gRPC address of a server (CHAPPE_SERVER)")
+	c.access.flags(cmd.PersistentFlags())
 	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", outputTable, "table or json")
 	cmd.PersistentFlags().StringVar(&c.actor, "actor", "", "who makes the change, for the history (default: the user of the system)")
 }
@@ -63,7 +66,11 @@ func (c *client) run(do func(ctx context.Context, out io.Writer, args []string) 
 		if c.output != outputTable && c.output != outputJSON {
 			return fmt.Errorf("--output must be %s or %s, not %q", outputTable, outputJSON, c.output)
 		}
-		conn, err := grpcx.Dial(c.server, nil)
+		access, err := c.access.load()
+		if err != nil {
+			return err
+		}
+		conn, err := grpcx.Dial(c.server, access)
 		if err != nil {
 			return err
 		}
@@ -84,6 +91,9 @@ func (c *client) run(do func(ctx context.Context, out io.Writer, args []string) 
 func (c *client) explain(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, grpcx.ErrAccess) {
+		return fmt.Errorf("the server at %s does not know this secret: name the data directory of that server with --data, or the file with --grpc-secret-file", c.server)
 	}
 	switch e := errs.From(err); e.Reason {
 	case errs.ReasonUnavailable, errs.ReasonDeadline:

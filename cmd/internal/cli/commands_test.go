@@ -16,34 +16,46 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/services/limiter"
+	"github.com/chappe-im/chappe/services/run"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// serve starts a limiter on a listener and returns its address.
-func serve(t *testing.T) string {
+// remote is a server that the commands talk to.
+type remote struct {
+	addr string
+	// data is its data directory.
+	data string
+}
+
+// serve starts a limiter on a listener.
+func serve(t *testing.T) remote {
 	t.Helper()
 	etcd := testkit.Etcd(t)
 	require.NoError(t, catalog.Seed(t.Context(), etcd))
 	reg, logger := prometheus.NewRegistry(), testkit.Logger(t)
-	cat, err := catalog.Watch(t.Context(), etcd, logger, reg)
+	cat, err := catalog.Watch(t.Context(), etcd, testkit.SealKeys(t), logger, reg)
 	require.NoError(t, err)
 	t.Cleanup(cat.Stop)
 	svc, err := limiter.New(limiter.DefaultConfig(), limiter.Deps{Etcd: etcd, Catalog: cat, Logger: logger, Registerer: reg})
 	require.NoError(t, err)
-	server := grpcx.NewServer(grpcx.NewInterceptors(logger, reg), nil)
+	data := t.TempDir()
+	set, err := secrets.ReadOrCreate(run.GRPCSecretPath(data, ""))
+	require.NoError(t, err)
+	server := grpcx.NewServer(grpcx.NewInterceptors(logger, reg), grpcx.SecretAccess(set))
 	svc.Register(server)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server.Start(lis)
 	t.Cleanup(func() { require.NoError(t, server.Stop(context.Background())) })
-	return lis.Addr().String()
+	return remote{addr: lis.Addr().String(), data: data}
 }
 
 // chappe runs a command line and returns what it printed.
-func chappe(t *testing.T, server, stdin string, args ...string) (string, error) {
+func chappe(t *testing.T, server remote, stdin string, args ...string) (string, error) {
 	t.Helper()
 	root := &cobra.Command{Use: "chappe", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(Commands()...)
@@ -51,7 +63,7 @@ func chappe(t *testing.T, server, stdin string, args ...string) (string, error) 
 	root.SetOut(&out)
 	root.SetErr(&out)
 	root.SetIn(strings.NewReader(stdin))
-	root.SetArgs(append(args, "--server", server))
+	root.SetArgs(append([]string{args[0], "--server", server.addr, "--data", server.data}, args[1:]...))
 	err := root.ExecuteContext(t.Context())
 	return out.String(), err
 }
@@ -192,6 +204,33 @@ func TestCommandsExplainFailures(t *testing.T) {
 	require.NoError(t, err)
 	nobody := lis.Addr().String()
 	require.NoError(t, lis.Close())
-	_, err = chappe(t, nobody, "", "app", "list")
+	_, err = chappe(t, remote{addr: nobody, data: server.data}, "", "app", "list")
 	require.ErrorContains(t, err, "cannot reach the server at "+nobody)
+}
+
+func TestCommandsAreLetInByTheSecret(t *testing.T) {
+	t.Parallel()
+	server, other := serve(t), serve(t)
+	file := filepath.Join(other.data, "grpc-secret")
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for name, c := range map[string]struct {
+		at   remote
+		more []string
+		want string
+	}{
+		"no secret":      {remote{server.addr, t.TempDir()}, nil, "name the server's data directory with --data"},
+		"another's":      {remote{server.addr, other.data}, nil, "does not know this secret"},
+		"another's file": {server, []string{"--grpc-secret-file", file}, "does not know this secret"},
+		"empty file":     {server, []string{"--grpc-secret-file", empty}, "has no secret in it"},
+		"half of TLS":    {server, []string{"--grpc-tls-ca", file}, "all three or none"},
+		"its file":       {remote{other.addr, t.TempDir()}, []string{"--grpc-secret-file", file}, ""},
+	} {
+		_, err := chappe(t, c.at, "", append([]string{"app", "list"}, c.more...)...)
+		if c.want == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorContains(t, err, c.want, name)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/pkg/private"
 	"github.com/chappe-im/chappe/services/run"
 )
 
@@ -48,6 +49,7 @@ func runServer(ctx context.Context, cfg run.Config, embedded run.Embedded) error
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	private.Umask()
 	log := obs.NewBuffered(os.Stderr)
 	defer log.Close()
 	logger := slog.New(log.Handler(obs.NewLogger(log, cfg.LogLevel, cfg.LogFormat).Handler()))

@@ -87,8 +87,8 @@ bench: build ## measure, and write bench/RESULTS.md
 	$(GO) run ./bench/chappe-bench suite --server $(BIN)/chappe --out bench/RESULTS.md
 
 .PHONY: run
-run: build ## build and start the all-in-one server on 127.0.0.1:8080
-	$(BIN)/chappe serve $(ARGS)
+run: build ## build and start the all-in-one server on 127.0.0.1:8080, with a demo app
+	$(BIN)/chappe serve --demo $(ARGS)
 
 .PHONY: clean
 clean: ## remove what the build made, not ./data

@@ -2,7 +2,7 @@
 // events: it prints what it would send. Start the server with
 // --push-events --nats-listen 127.0.0.1:4222, then
 //
-//	go run ./examples/push-worker -nats nats://127.0.0.1:4222
+//	go run ./examples/push-worker -nats nats://127.0.0.1:4222 -token-file data/nats-token
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,17 +32,26 @@ type event struct {
 
 func main() {
 	url := flag.String("nats", nats.DefaultURL, "URL of the NATS servers")
+	tokenFile := flag.String("token-file", "", "file with the token of the NATS servers; empty for none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := work(ctx, *url); err != nil && ctx.Err() == nil {
+	if err := work(ctx, *url, *tokenFile); err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "push-worker:", err)
 		os.Exit(1)
 	}
 }
 
-func work(ctx context.Context, url string) error {
-	nc, err := nats.Connect(url)
+func work(ctx context.Context, url, tokenFile string) error {
+	var opts []nats.Option
+	if tokenFile != "" {
+		token, err := os.ReadFile(tokenFile) //nolint:gosec // the file that the operator names
+		if err != nil {
+			return err
+		}
+		opts = append(opts, nats.Token(strings.TrimSpace(string(token))))
+	}
+	nc, err := nats.Connect(url, opts...)
 	if err != nil {
 		return err
 	}

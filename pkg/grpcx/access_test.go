@@ -2,16 +2,7 @@ package grpcx_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -173,56 +164,6 @@ func TestRefusedProcessSeesAnUnavailableOne(t *testing.T) {
 	require.NoError(t, listApps(t, t.Context(), conn))
 }
 
-// authority makes certificates.
-type authority struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	a.cert, a.key = a.make("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
-	return a
-}
-
-func (a *authority) make(name string, template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(a.t, err)
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	if parent == nil {
-		parent, by = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
-	require.NoError(a.t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(a.t, err)
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(a.t, err)
-	write := func(kind, file string, der []byte) {
-		require.NoError(a.t, os.WriteFile(filepath.Join(a.dir, file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	}
-	write("CERTIFICATE", name+".pem", der)
-	write("PRIVATE KEY", name+".key", raw)
-	return cert, key
-}
-
-// files gives a certificate for names and loopback.
-func (a *authority) files(name string, hosts ...string) grpcx.TLSFiles {
-	a.t.Helper()
-	a.make(name, &x509.Certificate{
-		DNSNames: hosts, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, a.key)
-	return grpcx.TLSFiles{
-		Cert: filepath.Join(a.dir, name+".pem"), Key: filepath.Join(a.dir, name+".key"), CA: filepath.Join(a.dir, "ca.pem"),
-	}
-}
-
 func tlsAccess(t *testing.T, files grpcx.TLSFiles) grpcx.Access {
 	t.Helper()
 	a, err := grpcx.TLSAccess(files)
@@ -232,51 +173,48 @@ func tlsAccess(t *testing.T, files grpcx.TLSFiles) grpcx.Access {
 
 func TestCertificatesAreAskedFor(t *testing.T) {
 	t.Parallel()
-	ours, theirs := newAuthority(t), newAuthority(t)
-	addr, _ := serve(t, tlsAccess(t, ours.files("server", "chappe")))
+	ours, theirs := testkit.NewAuthority(t), testkit.NewAuthority(t)
+	addr, _ := serve(t, tlsAccess(t, ours.Issue("chappe")))
 	dial := func(access grpcx.Access) error {
 		conn, err := grpcx.Dial(addr, access)
 		require.NoError(t, err)
 		defer func() { _ = conn.Close() }()
 		return listApps(t, t.Context(), conn)
 	}
-	client := ours.files("client")
+	client := ours.Issue()
 	require.NoError(t, dial(tlsAccess(t, client)))
 	client.Name = "chappe"
 	require.NoError(t, dial(tlsAccess(t, client)), "the name in the certificate")
 	client.Name = "someone-else"
 	require.Error(t, dial(tlsAccess(t, client)), "another name")
 
-	stranger := theirs.files("stranger")
-	stranger.CA = client.CA // believes the server, but is of another authority
-	require.True(t, errs.Is(dial(tlsAccess(t, stranger)), errs.ReasonUnavailable))
-	require.Error(t, dial(tlsAccess(t, theirs.files("other"))), "a server of another authority is not believed")
+	stranger := theirs.Issue()
+	require.Error(t, dial(tlsAccess(t, stranger)), "a server of another authority is not believed")
+	stranger.CA = client.CA
+	require.True(t, errs.Is(dial(tlsAccess(t, stranger)), errs.ReasonUnavailable), "nor is a client")
 	require.Error(t, dial(grpcx.SecretAccess(secrets.NewSet("any secret, in plaintext"))))
 	require.Error(t, listApps(t, t.Context(), plain(t, addr)))
 
 	t.Log("a certificate that is exchanged while the process runs")
-	cached := ours.files("exchanged")
-	access := tlsAccess(t, cached)
+	exchanged := ours.Issue()
+	access := tlsAccess(t, exchanged)
 	require.NoError(t, dial(access))
-	theirs.dir = ours.dir
-	caPEM, err := os.ReadFile(cached.CA)
-	require.NoError(t, err)
-	theirs.files("exchanged")
-	require.NoError(t, os.WriteFile(cached.CA, caPEM, 0o600))
+	theirs.Replace(exchanged)
 	require.Error(t, dial(access), "the next handshake shows the new one")
+	ours.Replace(exchanged)
+	require.NoError(t, dial(access))
 }
 
 func TestTLSFilesThatDoNotFit(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	good := a.files("good")
-	a.files("other")
+	a := testkit.NewAuthority(t)
+	good, other := a.Issue(), a.Issue()
 	for name, edit := range map[string]func(*grpcx.TLSFiles){
-		"no authority":    func(f *grpcx.TLSFiles) { f.CA = "/none" },
-		"no PEM":          func(f *grpcx.TLSFiles) { f.CA = good.Key },
-		"no certificate":  func(f *grpcx.TLSFiles) { f.Cert = "/none" },
-		"another's key":   func(f *grpcx.TLSFiles) { f.Key = filepath.Join(a.dir, "other.key") },
-		"key for a chain": func(f *grpcx.TLSFiles) { f.Cert = good.Key },
+		"no authority":   func(f *grpcx.TLSFiles) { f.CA = "/nonexistent" },
+		"no PEM":         func(f *grpcx.TLSFiles) { f.CA = good.Key },
+		"no certificate": func(f *grpcx.TLSFiles) { f.Cert = "/nonexistent" },
+		"another's key":  func(f *grpcx.TLSFiles) { f.Key = other.Key },
+		"a key for it":   func(f *grpcx.TLSFiles) { f.Cert = good.Key },
 	} {
 		files := good
 		edit(&files)

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -23,6 +22,24 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // Two processes with a limiter each, and one without, keep one limit.
 func TestLimitersFindEachOther(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "grpc-secret")
+	require.NoError(t, secrets.Create(secret))
+	files := testkit.NewAuthority(t).Issue()
+	for name, access := range map[string]Config{
+		"by a secret":     {GRPCSecretFile: secret},
+		"by certificates": {GRPCTLSCert: files.Cert, GRPCTLSKey: files.Key, GRPCTLSCA: files.CA},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			limitersFindEachOther(t, access)
+		})
+	}
+}
+
+// limitersFindEachOther runs the processes with a configuration of access to
+// gRPC.
+func limitersFindEachOther(t *testing.T, access Config) {
 	logger := testkit.Logger(t)
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -35,16 +52,17 @@ func TestLimitersFindEachOther(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 
-	require.NoError(t, errors.Join(secrets.Create(filepath.Join(dir, "grpc-secret")), seal.Create(filepath.Join(dir, "seal-key"))))
+	require.NoError(t, seal.Create(filepath.Join(dir, "seal-key")))
 
 	var clients []limiterv1.LimiterServiceClient
 	var admin limiterv1.AdminServiceClient
 	var all []*Server
 	for i := range 3 {
 		cfg := Config{
+			GRPCSecretFile: access.GRPCSecretFile, GRPCTLSCert: access.GRPCTLSCert, GRPCTLSKey: access.GRPCTLSKey, GRPCTLSCA: access.GRPCTLSCA,
 			Targets: []string{TargetLimiter}, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Etcd: []string{etcd.Endpoint()}, NATS: strings.Replace(nats.URL(), "://", "://"+natsToken+"@", 1),
-			GRPCSecretFile: filepath.Join(dir, "grpc-secret"), SealKeyFile: filepath.Join(dir, "seal-key"),
-			Durability: DurabilityProcess, LogLevel: "info", LogFormat: "text", BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
+			SealKeyFile: filepath.Join(dir, "seal-key"),
+			Durability:  DurabilityProcess, LogLevel: "info", LogFormat: "text", BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
 			Partitions: 1, LogAge: time.Hour, LogReplicas: 1,
 		}
 		if i == 2 {

@@ -2,6 +2,10 @@
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- define "chappe.secretName" -}}
+{{- .Values.secretName | default (printf "%s-access" (include "chappe.name" .)) -}}
+{{- end -}}
+
 {{- define "chappe.selector" -}}
 app.kubernetes.io/name: chappe
 app.kubernetes.io/instance: {{ .Release.Name }}

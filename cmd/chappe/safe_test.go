@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
@@ -237,6 +238,29 @@ func TestBeyondLoopbackWithSecrets(t *testing.T) {
 	}
 	require.Equal(t, http.StatusOK, get(t, base+"/healthz", ""), "probes have no secret")
 	require.Equal(t, http.StatusOK, get(t, base+"/readyz", ""))
+}
+
+func TestCertificatesTakeThePlaceOfTheSecret(t *testing.T) {
+	t.Parallel()
+	ours, theirs := testkit.NewAuthority(t), testkit.NewAuthority(t)
+	flags := func(f grpcx.TLSFiles) []string {
+		return []string{"--grpc-tls-cert", f.Cert, "--grpc-tls-key", f.Key, "--grpc-tls-ca", f.CA, "--grpc-tls-name", "chappe"}
+	}
+	data := t.TempDir()
+	s := serve(t, data, append(flags(ours.Issue("chappe")), "--grpc", "0.0.0.0:0")...)
+	require.NoFileExists(t, filepath.Join(data, "grpc-secret"))
+	_, port, err := net.SplitHostPort(s.grpc)
+	require.NoError(t, err)
+	s.grpc = "127.0.0.1:" + port
+	s.chappe(append([]string{"app", "list"}, flags(ours.Issue())...)...)
+
+	stranger := theirs.Issue()
+	stranger.CA = ours.Issue().CA
+	out, err := s.try(append([]string{"app", "list"}, flags(stranger)...)...)
+	require.Error(t, err, out)
+	require.NoError(t, os.WriteFile(filepath.Join(data, "grpc-secret"), []byte("a secret that was never asked for\n"), 0o600))
+	out, err = s.try("app", "list")
+	require.Error(t, err, out)
 }
 
 func TestNATSListenerNeedsItsToken(t *testing.T) {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,7 +130,7 @@ func fails(t *testing.T, args ...string) string {
 	defer kill.Stop()
 	err := cmd.Wait()
 	var exit *exec.ExitError
-	require.True(t, errors.As(err, &exit), "it started: %s", out.String())
+	require.ErrorAs(t, err, &exit, "it started: %s", out.String())
 	require.Equal(t, 1, exit.ExitCode(), out.String())
 	return out.String()
 }

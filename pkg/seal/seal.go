@@ -56,7 +56,7 @@ func NewKeys(raw ...[]byte) (*Keys, error) {
 		if err != nil {
 			return nil, err
 		}
-		aead, err := cipher.NewGCM(block)
+		aead, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return nil, err
 		}
@@ -104,12 +104,10 @@ func (k *Keys) GoString() string { return k.String() }
 // Seal encrypts a value for a place.
 func (k *Keys) Seal(place string, value []byte) []byte {
 	first := k.keys[0]
-	out := make([]byte, header+first.aead.NonceSize(), header+first.aead.NonceSize()+len(value)+first.aead.Overhead())
+	out := make([]byte, header, header+len(value)+first.aead.Overhead())
 	out[0] = version1
 	copy(out[1:], first.id[:])
-	nonce := out[header:]
-	_, _ = rand.Read(nonce) // never fails: the program ends instead
-	return first.aead.Seal(out, nonce, value, additional(out[:header], place))
+	return first.aead.Seal(out, nil, value, additional(out[:header], place))
 }
 
 // Open decrypts what was sealed for a place. The error is ErrUnknownKey or
@@ -122,11 +120,7 @@ func (k *Keys) Open(place string, sealed []byte) ([]byte, error) {
 		if [idBytes]byte(sealed[1:header]) != one.id {
 			continue
 		}
-		n := header + one.aead.NonceSize()
-		if len(sealed) < n {
-			return nil, ErrDamaged
-		}
-		value, err := one.aead.Open(nil, sealed[header:n], sealed[n:], additional(sealed[:header], place))
+		value, err := one.aead.Open(nil, nil, sealed[header:], additional(sealed[:header], place))
 		if err != nil {
 			return nil, ErrDamaged
 		}

@@ -46,6 +46,7 @@ func (s *Server) createDemo(ctx context.Context) error {
 }
 
 func writeDemo(path string, made *limiterv1.CreateAppResponse) error {
+	//nolint:gosec // a secret in a file for its owner is what is wanted
 	raw, err := json.Marshal(demoCredentials{"client_credentials", made.GetApp().GetClientId(), made.GetClientSecret()})
 	if err != nil {
 		return err

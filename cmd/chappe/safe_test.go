@@ -65,6 +65,15 @@ func call(t *testing.T, method, url, token, body string, into any) int {
 	return resp.StatusCode
 }
 
+// freeAddr returns a loopback address on which nobody listens at the moment.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = lis.Close() }()
+	return lis.Addr().String()
+}
+
 // credentials are an app's, as the command line prints them.
 type credentials struct {
 	ID     string `json:"client_id"`
@@ -265,10 +274,7 @@ func TestCertificatesTakeThePlaceOfTheSecret(t *testing.T) {
 
 func TestNATSListenerNeedsItsToken(t *testing.T) {
 	t.Parallel()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := lis.Addr().String()
-	require.NoError(t, lis.Close())
+	addr := freeAddr(t)
 	s := serve(t, t.TempDir(), "--nats-listen", addr)
 	connect := func(userinfo string) error {
 		c, err := natsx.Connect(t.Context(), natsx.Config{URL: "nats://" + userinfo + addr, Name: "worker", Logger: testkit.Logger(t)})
@@ -332,10 +338,7 @@ func TestPrintedLinesWork(t *testing.T) {
 // into what other users of the machine see of the process.
 func TestSecretsStayOutOfTheLog(t *testing.T) {
 	t.Parallel()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	nats := lis.Addr().String()
-	require.NoError(t, lis.Close())
+	nats := freeAddr(t)
 	data := t.TempDir()
 	s := serve(t, data, "--demo", "--log-level", "debug", "--nats-listen", nats, "--ops-secret-file", filepath.Join(data, "ops-secret"))
 	app := s.newApp(t, "acme/shop")
@@ -356,7 +359,7 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 	get(t, "http://"+s.ops+"/metrics", s.secret("ops-secret")[:60])
 	const guess = "a guess at the secret of gRPC"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+guess)
-	_, err = limiterv1.NewAdminServiceClient(stranger(t, s.grpc)).ListApps(ctx, &limiterv1.ListAppsRequest{})
+	_, err := limiterv1.NewAdminServiceClient(stranger(t, s.grpc)).ListApps(ctx, &limiterv1.ListAppsRequest{})
 	require.Equal(t, codes.Unauthenticated, status.Code(err))
 	_, err = natsx.Connect(t.Context(), natsx.Config{URL: "nats://guessed-token-of-nats@" + nats, Name: "x", Logger: testkit.Logger(t)})
 	require.Error(t, err)

@@ -27,5 +27,5 @@ func (embedded) NATS(dir, listen, token string, syncAlways bool, logger *slog.Lo
 	if err != nil {
 		return nil, nil, err
 	}
-	return n.Server(), n.Stop, nil
+	return n, n.Stop, nil
 }

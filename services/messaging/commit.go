@@ -50,11 +50,7 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		p := bus.Partition(d.app, conversationOf(d.record, t.to), s.cfg.Partitions)
 		byPartition[p] = append(byPartition[p], i)
 	}
-	type acknowledgement struct {
-		partition int
-		future    natsx.PubAckFuture
-	}
-	var pending []acknowledgement
+	var pending []natsx.PubAckFuture
 	for p, places := range byPartition {
 		if len(places) == 0 {
 			continue
@@ -63,24 +59,13 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		if err != nil {
 			return err
 		}
-		pending = append(pending, acknowledgement{p, f})
+		pending = append(pending, f)
 	}
-	for _, a := range pending {
-		if err := s.acknowledged(ctx, a.partition, a.future); err != nil {
+	for _, f := range pending {
+		if err := natsx.Await(ctx, f); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// acknowledged waits until a record is committed, and notes that readers who
-// come later are to find it.
-func (s *Service) acknowledged(ctx context.Context, partition int, f natsx.PubAckFuture) error {
-	place, err := natsx.AwaitPlace(ctx, f)
-	if err != nil {
-		return err
-	}
-	s.settling.acknowledged(partition, place)
 	return nil
 }
 
@@ -95,7 +80,7 @@ func (s *Service) commitOne(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	return s.acknowledged(ctx, p, f)
+	return natsx.Await(ctx, f)
 }
 
 // publishRecord publishes the record of one partition's targets.

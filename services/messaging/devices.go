@@ -131,6 +131,32 @@ func (d *deviceStore) unread(ctx context.Context, app int64, user, resource stri
 	return out, store.Translate(rows.Err())
 }
 
+// queues reads where a device stands in some conversations, whether or not they
+// hold anything new. Those that the user is not in are left out.
+func (d *deviceStore) queues(ctx context.Context, app int64, user, resource string, conversations []string) ([]*messagingv1.DeviceQueue, error) {
+	out := make([]*messagingv1.DeviceQueue, 0, len(conversations))
+	for _, name := range conversations {
+		q := &messagingv1.DeviceQueue{Conversation: name}
+		var kind int32
+		var last sql.NullInt64
+		err := d.db.Read().QueryRowContext(ctx, `SELECT c.kind, b.peer, COALESCE(p.seq, b.since),
+				(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
+			FROM conversation c
+			JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
+			LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $2 AND p.conv = b.conv
+			WHERE c.app = $3 AND c.name = $4`, user, resource, app, name).Scan(&kind, &q.Peer, &q.ConfirmedSeq, &last)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, store.Translate(err)
+		}
+		q.Kind, q.LastSeq = busv1.Kind(kind), last.Int64
+		out = append(out, q)
+	}
+	return out, nil
+}
+
 // pull reads what a device may see of a conversation after a place.
 func (d *deviceStore) pull(ctx context.Context, app int64, req *messagingv1.PullConversationRequest) (*messagingv1.PullConversationResponse, error) {
 	limit := req.GetLimit()

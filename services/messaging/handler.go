@@ -65,14 +65,10 @@ func (s *Service) OpenDevice(ctx context.Context, req *messagingv1.OpenDeviceReq
 	if !names.ValidUser(user) || req.GetResource() == "" || len(req.GetResource()) > maxResourceBytes {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	if err := s.devices.open(ctx, app.Number, user, req.GetResource()); err != nil {
-		return nil, err
+	if len(req.GetConversations()) > maxAsked || len(req.GetLogPlaces()) > 0 && len(req.GetLogPlaces()) != s.cfg.Partitions {
+		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	queues, err := s.devices.unread(ctx, app.Number, user, req.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	return &messagingv1.OpenDeviceResponse{Queues: queues}, nil
+	return s.openDevice(ctx, app, user, req)
 }
 
 // maxResourceBytes bounds the names of devices.

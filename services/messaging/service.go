@@ -146,7 +146,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	m := newMetrics(deps.Registerer)
-	settling := newSettling(deps.DB, cfg.Partitions)
+	settling := newSettling(deps.DB, deps.NATS, cfg.Partitions)
 	return &Service{
 		cfg:        cfg,
 		deps:       deps,
@@ -242,6 +242,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	}
 	_ = s.events.Unsubscribe()
+	s.settling.stop()
 	s.cancel()
 	finished := make(chan struct{})
 	go func() {

@@ -984,11 +984,17 @@ func (x *SubscribeResponse) GetCursor() string {
 }
 
 type OpenDeviceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User     string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Only these conversations, at most 256; each of them that the user is in is
+	// listed, even with nothing new in it.
+	Conversations []string `protobuf:"bytes,5,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// log_places of an earlier answer that was pending: what the list must reach.
+	// Empty means all that is acknowledged now.
+	LogPlaces     []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1051,9 +1057,32 @@ func (x *OpenDeviceRequest) GetResource() string {
 	return ""
 }
 
+func (x *OpenDeviceRequest) GetConversations() []string {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *OpenDeviceRequest) GetLogPlaces() []uint64 {
+	if x != nil {
+		return x.LogPlaces
+	}
+	return nil
+}
+
 type OpenDeviceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Queues        []*DeviceQueue         `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Queues []*DeviceQueue         `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	// For each partition of the log the place that the list reaches: what was
+	// archived up to there and is not in the list holds nothing new for the
+	// device.
+	LogPlaces []uint64 `protobuf:"varint,2,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	// The archive has not reached log_places in time: there is no list, and the
+	// call is to be made again with them.
+	Pending bool `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The list was cut off.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1093,6 +1122,27 @@ func (x *OpenDeviceResponse) GetQueues() []*DeviceQueue {
 		return x.Queues
 	}
 	return nil
+}
+
+func (x *OpenDeviceResponse) GetLogPlaces() []uint64 {
+	if x != nil {
+		return x.LogPlaces
+	}
+	return nil
+}
+
+func (x *OpenDeviceResponse) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
+func (x *OpenDeviceResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // DeviceQueue is a conversation with something new for a device.
@@ -1574,14 +1624,21 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"c\n" +
 	"\x11SubscribeResponse\x126\n" +
 	"\amessage\x18\x01 \x01(\v2\x1c.chappe.messaging.v1.MessageR\amessage\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"g\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xac\x01\n" +
 	"\x11OpenDeviceRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
-	"\bresource\x18\x04 \x01(\tR\bresource\"N\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\x12$\n" +
+	"\rconversations\x18\x05 \x03(\tR\rconversations\x12\x1d\n" +
+	"\n" +
+	"log_places\x18\x06 \x03(\x04R\tlogPlaces\"\x9b\x01\n" +
 	"\x12OpenDeviceResponse\x128\n" +
-	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\"\xae\x01\n" +
+	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\x12\x1d\n" +
+	"\n" +
+	"log_places\x18\x02 \x03(\x04R\tlogPlaces\x12\x18\n" +
+	"\apending\x18\x03 \x01(\bR\apending\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\xae\x01\n" +
 	"\vDeviceQueue\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\x12\x12\n" +

@@ -364,7 +364,9 @@ const (
 type SyncServiceClient interface {
 	// OpenDevice registers a device at its first login, taking its start
 	// positions from what the user's other devices have confirmed, and lists
-	// the conversations that hold entries it has not confirmed.
+	// the conversations that hold entries it has not confirmed. The list holds
+	// everything that was acknowledged before the call, or the answer says that
+	// the archive is not so far.
 	OpenDevice(ctx context.Context, in *OpenDeviceRequest, opts ...grpc.CallOption) (*OpenDeviceResponse, error)
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.
@@ -419,7 +421,9 @@ func (c *syncServiceClient) ConfirmDevices(ctx context.Context, in *ConfirmDevic
 type SyncServiceServer interface {
 	// OpenDevice registers a device at its first login, taking its start
 	// positions from what the user's other devices have confirmed, and lists
-	// the conversations that hold entries it has not confirmed.
+	// the conversations that hold entries it has not confirmed. The list holds
+	// everything that was acknowledged before the call, or the answer says that
+	// the archive is not so far.
 	OpenDevice(context.Context, *OpenDeviceRequest) (*OpenDeviceResponse, error)
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.

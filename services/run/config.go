@@ -56,6 +56,7 @@ type Config struct {
 
 	TrustedProxies []string
 	BodyLimit      int64
+	PageMemory     int64
 	DrainTimeout   time.Duration
 
 	Partitions  int
@@ -88,6 +89,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
+	fs.Int64Var(&c.PageMemory, "page-memory", 256<<20, "memory in bytes for what waits for connected devices; beyond it, it is read from the archive when they ask")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
 	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
@@ -213,6 +215,9 @@ func (c *Config) Validate() error {
 		if _, err := netip.ParsePrefix(p); err != nil {
 			bad("trusted-proxies: %w", err)
 		}
+	}
+	if c.PageMemory != 0 && c.PageMemory < 4<<20 {
+		bad("page-memory: %d bytes do not hold what a few devices need; at least 4194304", c.PageMemory)
 	}
 	if c.BodyLimit < 64<<10 {
 		bad("body-limit: %d bytes cannot hold a full call; at least 65536", c.BodyLimit)

@@ -64,7 +64,7 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 	}
 
 	id := uuid.NewString()
-	sessions, err := session.New(session.Config{GatewayID: id}, session.Deps{
+	sessions, err := session.New(session.Config{GatewayID: id, PageMemory: s.cfg.PageMemory}, session.Deps{
 		Auth: auth.NewVerifier(s.catalog, revoked, time.Now), Presence: conns.Presence, Messaging: conns.Messaging,
 		NATS: conn, Logger: s.logger, Metrics: s.registry, Now: time.Now,
 	})

@@ -102,8 +102,8 @@ const placeBits = 40
 // LogPlace makes a place of a partition's log out of an offset in its stream and
 // the epoch that the offset counts in. Places of one partition compare as they
 // came: those of a later epoch are greater.
-func LogPlace(epoch uint32, offset uint64) uint64 {
-	return uint64(epoch)<<placeBits | offset
+func LogPlace(epoch int64, offset uint64) uint64 {
+	return uint64(epoch)<<placeBits | offset //nolint:gosec // never negative
 }
 
 func kindToken(k busv1.Kind) string {

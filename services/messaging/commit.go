@@ -50,7 +50,7 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		p := bus.Partition(d.app, conversationOf(d.record, t.to), s.cfg.Partitions)
 		byPartition[p] = append(byPartition[p], i)
 	}
-	var pending []natsx.PubAckFuture
+	var pending []*publishing
 	for p, places := range byPartition {
 		if len(places) == 0 {
 			continue
@@ -61,12 +61,28 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		}
 		pending = append(pending, f)
 	}
-	for _, f := range pending {
-		if err := natsx.Await(ctx, f); err != nil {
+	for _, a := range pending {
+		if err := s.acknowledged(ctx, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// publishing is a record on its way into the log.
+type publishing struct {
+	partition int
+	pass      pass
+	future    natsx.PubAckFuture
+}
+
+// acknowledged waits until a record is committed.
+func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
+	place, duplicate, err := natsx.AwaitPlace(ctx, r.future)
+	if err != nil {
+		return err
+	}
+	return s.gates.acknowledge(r.partition, r.pass, place, duplicate)
 }
 
 func (s *Service) commitOne(ctx context.Context, d *draft) error {
@@ -80,11 +96,11 @@ func (s *Service) commitOne(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	return natsx.Await(ctx, f)
+	return s.acknowledged(ctx, f)
 }
 
 // publishRecord publishes the record of one partition's targets.
-func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFuture, error) {
+func (s *Service) publishRecord(p int, d *draft, places []int) (*publishing, error) {
 	common, err := proto.Marshal(d.record)
 	if err != nil {
 		return nil, errs.Internal(err)
@@ -98,6 +114,10 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFutu
 
 	s.orders[p].Lock()
 	defer s.orders[p].Unlock()
+	pass, err := s.gates.enter(p)
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range places {
 		t := &d.targets[i]
 		t.id = s.ids.Next()
@@ -107,7 +127,11 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFutu
 	if once == "" {
 		once = strconv.FormatInt(d.targets[places[0]].id, 10)
 	}
-	return s.deps.NATS.PublishAsync(subject, data, once)
+	future, err := s.deps.NATS.PublishAsync(subject, data, once)
+	if err != nil {
+		return nil, err
+	}
+	return &publishing{partition: p, pass: pass, future: future}, nil
 }
 
 func conversationOf(r *busv1.LogRecord, to string) string {

@@ -36,10 +36,9 @@ type settled struct {
 	// end asks the log for its last place, look the database for the archive's.
 	end, look question
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// archived is a place as bus.LogPlace makes it.
 	archived uint64
-	// epoch is that of the log's offsets; see bus.LogPlace.
-	epoch uint32
 	// moved is closed when archived moves; nil while nobody waits.
 	moved chan struct{}
 }
@@ -48,17 +47,22 @@ func newSettling(db *store.DB, log *natsx.Conn, partitions int) *settling {
 	s := &settling{partitions: make([]settled, partitions), hurry: make(chan struct{}, 1)}
 	for i := range s.partitions {
 		s.partitions[i].end.ask = func(ctx context.Context) (uint64, error) {
-			_, last, err := log.StreamBounds(ctx, bus.LogStream(i))
-			return s.place(i, last), err
+			state, err := log.StreamState(ctx, bus.LogStream(i))
+			if err != nil {
+				return 0, err
+			}
+			epoch, err := epochOf(i, state)
+			return bus.LogPlace(epoch, state.Last), err
 		}
 		s.partitions[i].look.ask = func(ctx context.Context) (uint64, error) {
-			var at int64
-			err := db.Read().QueryRowContext(ctx, `SELECT stream_seq FROM log_position WHERE partition_no = $1`, i).Scan(&at)
+			var offset, epoch int64
+			err := db.Read().QueryRowContext(ctx, `SELECT stream_seq, epoch FROM log_position WHERE partition_no = $1`, i).Scan(&offset, &epoch)
 			if err != nil {
 				return 0, store.Translate(err)
 			}
-			s.archived(i, uint64(at)) //nolint:gosec // never negative
-			return uint64(at), nil    //nolint:gosec // never negative
+			at := bus.LogPlace(epoch, uint64(offset)) //nolint:gosec // never negative
+			s.archived(i, at)
+			return at, nil
 		}
 	}
 	return s
@@ -72,20 +76,11 @@ func (s *settling) stop() {
 	}
 }
 
-// place returns the place of an offset of a partition's log.
-func (s *settling) place(partition int, offset uint64) uint64 {
+// archived notes that the archive has reached a place of a partition.
+func (s *settling) archived(partition int, place uint64) {
 	p := &s.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return bus.LogPlace(p.epoch, offset)
-}
-
-// archived notes that the archive has reached an offset of a partition.
-func (s *settling) archived(partition int, offset uint64) {
-	p := &s.partitions[partition]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	place := bus.LogPlace(p.epoch, offset)
 	if place <= p.archived {
 		return
 	}

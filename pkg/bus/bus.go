@@ -106,6 +106,9 @@ func LogPlace(epoch int64, offset uint64) uint64 {
 	return uint64(epoch)<<placeBits | offset //nolint:gosec // never negative
 }
 
+// LogEpoch returns the epoch of a place.
+func LogEpoch(place uint64) int64 { return int64(place >> placeBits) } //nolint:gosec // 24 bits
+
 func kindToken(k busv1.Kind) string {
 	switch k {
 	case busv1.Kind_KIND_GROUP:

@@ -86,11 +86,13 @@ func (s *Service) PullConversation(ctx context.Context, req *messagingv1.PullCon
 // ConfirmDevices implements messagingv1.SyncServiceServer.
 func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
 	all := make([]position, 0, len(req.GetPositions()))
+	from := make([]*messagingv1.DevicePosition, 0, len(req.GetPositions()))
 	for _, p := range req.GetPositions() {
 		app, ok := s.deps.Apps.App(p.GetOrg(), p.GetApp())
 		if !ok {
 			continue
 		}
+		from = append(from, p)
 		all = append(all, position{
 			app: app.Number, user: names.FoldUser(p.GetUser()), resource: p.GetResource(), conversation: p.GetConversation(), seq: p.GetSeq(),
 		})
@@ -98,5 +100,13 @@ func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDe
 	if len(all) == 0 {
 		return &messagingv1.ConfirmDevicesResponse{}, nil
 	}
-	return &messagingv1.ConfirmDevicesResponse{}, s.devices.confirm(ctx, all)
+	early, err := s.devices.confirm(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.ConfirmDevicesResponse{Early: make([]*messagingv1.DevicePosition, 0, len(early))}
+	for _, i := range early {
+		resp.Early = append(resp.Early, from[i])
+	}
+	return resp, nil
 }

@@ -187,6 +187,9 @@ func (c *conn) consult() error {
 		return nil
 	}
 	if len(q.conversations) > 0 {
+		if c.reach.places == nil {
+			return nil // all is asked anew
+		}
 		c.filled(q.conversations, resp, positions)
 		return nil
 	}
@@ -256,6 +259,25 @@ func (c *conn) filled(asked []string, resp *messagingv1.OpenDeviceResponse, posi
 			delete(c.holes, name)
 		}
 	}
+}
+
+// renewed reports whether the log has begun a new epoch since the list was read.
+// What was pushed and not archived before that is no more, and other entries
+// have its places.
+func (c *conn) renewed(d *busv1.Delivery) bool {
+	if c.reach.places == nil || d.GetLogPlace() == 0 {
+		return false
+	}
+	p := c.reach.partition(c.appKey, d.GetConversation())
+	return bus.LogEpoch(d.GetLogPlace()) > bus.LogEpoch(c.reach.places[p])
+}
+
+// reopen forgets what is known of all conversations and has the list read again,
+// as after a login. The caller holds c.mu.
+func (c *conn) reopen() {
+	c.forget()
+	c.reach = reach{}
+	c.srv.opener.add(c)
 }
 
 // learn makes or corrects a queue by what the archive knows. It returns nil when

@@ -190,6 +190,9 @@ func (c *conn) take(d *busv1.Delivery, meta []byte) {
 	if c.closed {
 		return
 	}
+	if c.renewed(d) {
+		c.reopen()
+	}
 	q := c.queues[d.GetConversation()]
 	if q == nil {
 		if q = c.begin(d); q == nil {

@@ -371,7 +371,8 @@ type SyncServiceClient interface {
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.
 	PullConversation(ctx context.Context, in *PullConversationRequest, opts ...grpc.CallOption) (*PullConversationResponse, error)
-	// ConfirmDevices moves positions of devices forward; they never move back.
+	// ConfirmDevices moves positions of devices forward; they never move back,
+	// and never past what is archived.
 	ConfirmDevices(ctx context.Context, in *ConfirmDevicesRequest, opts ...grpc.CallOption) (*ConfirmDevicesResponse, error)
 }
 
@@ -428,7 +429,8 @@ type SyncServiceServer interface {
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.
 	PullConversation(context.Context, *PullConversationRequest) (*PullConversationResponse, error)
-	// ConfirmDevices moves positions of devices forward; they never move back.
+	// ConfirmDevices moves positions of devices forward; they never move back,
+	// and never past what is archived.
 	ConfirmDevices(context.Context, *ConfirmDevicesRequest) (*ConfirmDevicesResponse, error)
 	mustEmbedUnimplementedSyncServiceServer()
 }

@@ -186,14 +186,25 @@ func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
 	return r
 }
 
-func (r *rig) start() {
+func (r *rig) start() { r.startWith(true) }
+
+// another returns a further instance of the service beside this one.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	other := &rig{t: r.t, nats: r.nats, etcd: r.etcd, db: r.db, users: r.users, pacer: r.pacer, apps: r.apps, conn: r.conn}
+	other.startWith(false)
+	r.t.Cleanup(other.stop)
+	return other
+}
+
+func (r *rig) startWith(takeOver bool) {
 	logger := testkit.Logger(r.t)
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
 	accountv1.RegisterUserServiceServer(ch, r.users)
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
-	cfg.TakeOver, cfg.PushEvents = true, r.push
+	cfg.TakeOver, cfg.PushEvents = takeOver, r.push
 	cfg.RetentionEvery = 20 * time.Millisecond
 	conn := testkit.Connect(r.t, r.nats)
 	if r.natsURL != "" {

@@ -58,6 +58,8 @@ type backend struct {
 	lag        int64                        // entries that the archive is behind
 	logged     [partitions]uint64           // last place of each partition's log
 	asked      [][]string                   // conversations of each question for some only
+	cut        int                          // most conversations of a list, if any
+	onOpen     func(*messagingv1.OpenDeviceRequest) *messagingv1.OpenDeviceResponse
 	sent       []*msyncv1.Meta
 }
 
@@ -197,6 +199,11 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 	if b.opening != nil {
 		return nil, b.opening
 	}
+	if b.onOpen != nil {
+		if resp := b.onOpen(req); resp != nil {
+			return resp, nil
+		}
+	}
 	if b.lag > 0 {
 		return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: b.logged[:]}, nil
 	}
@@ -222,6 +229,10 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 	}
 	resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
 	for conversation := range b.entries {
+		if b.cut > 0 && len(resp.GetQueues()) == b.cut {
+			resp.More = true
+			break
+		}
 		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
 			resp.Queues = append(resp.Queues, b.queue(conversation, req.GetUser(), mine))
 		}

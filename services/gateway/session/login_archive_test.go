@@ -1,0 +1,273 @@
+package session_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/msyncclient"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	"github.com/chappe-im/chappe/services/gateway/session"
+)
+
+// While the archive is away a login is answered, and nothing is shown, not even
+// what is pushed; what is unread is answered without waiting for ever. When the
+// archive is back everything comes, in order.
+func TestNothingIsShownBeforeTheList(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, mode session.PushMode) {
+		for name, away := range map[string]func(*backend){
+			"away":   func(b *backend) { b.opening = errors.New("database is away") },
+			"behind": func(b *backend) { b.lag = 1 },
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := start(t, func(c *session.Config) { c.PushMode, c.UnreadWait = mode, 50*time.Millisecond })
+				r.text(t, "ann", "bob", "0")
+				r.set(func() { away(r.backend) })
+				bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+				r.synced(bob) // the answer lists nothing
+				want := []string{"0"}
+				for i := range 200 { // more than a connection remembers of single conversations
+					want = append(want, fmt.Sprint(i+1))
+					r.text(t, "ann", "bob", fmt.Sprint(i+1))
+					r.text(t, fmt.Sprint("user", i), "bob", "x")
+				}
+				tried := func() (n int) {
+					r.set(func() { n = r.opens })
+					return n
+				}
+				before := tried()
+				require.Eventually(t, func() bool { return tried() > before+1 }, 10*time.Second, time.Millisecond, "it is tried again")
+				r.nothing(bob)
+				require.Zero(t, count(t, r.metrics, "chappe_session_frames_total", "page_pushed"))
+				r.set(func() { r.opening, r.lag = nil, 0 })
+				var got []string
+				for range len(want) + 200 {
+					if m := r.next(bob); m.Queue == "ann" {
+						got = append(got, m.Text())
+					}
+				}
+				require.Equal(t, want, got)
+				r.nothing(bob)
+				require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == int64(len(want)) }, 5*time.Second, time.Millisecond)
+			})
+		}
+	})
+}
+
+// What is unread is answered with the list when that comes in time, and once for
+// each question.
+func TestUnreadWaitsForTheList(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(c *session.Config) { c.UnreadWait = time.Hour })
+	r.text(t, "ann", "bob", "0")
+	r.set(func() { r.opening = errors.New("database is away") })
+	bob := r.manual("bob", msyncclient.Options{})
+	answers := make(chan int, 3)
+	for range 3 {
+		go func() {
+			dl, err := bob.Unread(t.Context())
+			if err != nil {
+				answers <- -1
+				return
+			}
+			answers <- len(dl.GetUnread())
+		}()
+	}
+	require.Eventually(t, func() bool {
+		return count(t, r.metrics, "chappe_session_checks_total", "failed") > 2
+	}, 10*time.Second, time.Millisecond)
+	require.Empty(t, answers)
+	r.set(func() { r.opening = nil })
+	for range 3 {
+		require.Equal(t, 1, <-answers)
+	}
+}
+
+// The places that a pending answer named are what is asked for again, so that an
+// archive that is always a little behind gives a list in the end.
+func TestPendingListIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	var asked [][]uint64
+	r.set(func() {
+		r.onOpen = func(req *messagingv1.OpenDeviceRequest) *messagingv1.OpenDeviceResponse {
+			asked = append(asked, req.GetLogPlaces())
+			if len(asked) < 3 {
+				return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: []uint64{7, 8, 9}}
+			}
+			return nil
+		}
+	})
+	bob := r.dial("bob", msyncclient.Options{})
+	r.synced(bob)
+	r.set(func() { require.Equal(t, [][]uint64{nil, {7, 8, 9}, {7, 8, 9}}, asked[:3]) })
+}
+
+// A list that was cut off says nothing of what is missing in it.
+func TestListThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(c *session.Config) { c.CheckSpread = time.Hour })
+	r.set(func() { r.cut = 2 })
+	for i := range 6 {
+		r.text(t, fmt.Sprint("user", i), "bob", "0")
+	}
+	bob := r.dial("bob", msyncclient.Options{KeepDuplicates: true})
+	r.synced(bob)
+	for range 2 {
+		require.Equal(t, "0", r.next(bob).Text())
+	}
+	got := map[string][]string{}
+	for i := range 6 {
+		r.text(t, fmt.Sprint("user", i), "bob", "1")
+	}
+	for range 10 {
+		m := r.next(bob)
+		got[m.Queue] = append(got[m.Queue], m.Text())
+	}
+	whole := 0
+	for q, texts := range got {
+		if len(texts) == 2 {
+			require.Equal(t, []string{"0", "1"}, texts, q)
+			whole++
+		} else {
+			require.Equal(t, []string{"1"}, texts, q)
+		}
+	}
+	require.Equal(t, 4, whole)
+}
+
+// When the log begins a new epoch, other entries may have the places of some that
+// were pushed and are lost.
+func TestNewEpochOfTheLog(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+	r.synced(bob)
+	for i := range 3 {
+		r.text(t, "ann", "bob", fmt.Sprint(i))
+	}
+	require.Equal(t, []string{"0", "1", "2"}, r.texts(bob, 3))
+	require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
+	r.set(func() { // the last one is lost, and with it its position
+		r.entries["ann~bob"] = r.entries["ann~bob"][:2]
+		r.positions["bob/web"]["ann~bob"] = 2
+		for p := range r.logged {
+			r.logged[p] = 1 << 40
+		}
+	})
+	r.text(t, "ann", "bob", "new 2")
+	r.text(t, "ann", "bob", "new 3")
+	require.Equal(t, []string{"new 2", "new 3"}, r.texts(bob, 2))
+	r.nothing(bob)
+}
+
+// Devices come and go under traffic, while pushes are lost, the archive fails or
+// is behind and connections forget conversations: each is shown everything, once
+// and in order.
+func TestLoginsUnderTraffic(t *testing.T) {
+	t.Parallel()
+	const devices, rounds, writers = 30, 12, 3
+	r := start(t, func(c *session.Config) {
+		c.MaxQueues, c.CleanQueues = 8, 2
+		c.UnreadWait = 100 * time.Millisecond
+	})
+	var faults sync.Mutex
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) //nolint:gosec // no secret
+	chance := func(n int) bool {
+		faults.Lock()
+		defer faults.Unlock()
+		return random.IntN(n) == 0
+	}
+	r.set(func() {
+		r.lose = func(*busv1.Delivery) bool { return chance(10) }
+		r.onOpen = func(req *messagingv1.OpenDeviceRequest) *messagingv1.OpenDeviceResponse {
+			if len(req.GetLogPlaces()) == 0 && chance(4) {
+				return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: r.logged[:]}
+			}
+			return nil
+		}
+	})
+	var all sync.WaitGroup
+	for d := range devices {
+		all.Go(func() { r.comeAndGo(t, fmt.Sprint("reader", d), rounds, writers, d) })
+	}
+	all.Wait()
+}
+
+// comeAndGo has a device log in so often and be written to all the while.
+func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
+	var mu sync.Mutex
+	got := map[string][]string{}
+	total := 0
+	opts := msyncclient.Options{Resource: "web", KeepDuplicates: true, OnReceived: func(m msyncclient.Received) {
+		mu.Lock()
+		defer mu.Unlock()
+		got[m.Queue] = append(got[m.Queue], m.Text())
+		total++
+	}}
+	write := func(n int) {
+		for w := range writers {
+			if _, err := r.store(&busv1.Delivery{From: fmt.Sprint("writer", w), To: user, Body: textBody(t, "x", fmt.Sprint(n))}); err != nil {
+				t.Errorf("store: %v", err)
+			}
+		}
+	}
+	sent := 0
+	for i := range rounds {
+		write(sent)
+		c, err := msyncclient.Dial(t.Context(), r.url, appKey, user, "token-"+user, opts)
+		if err != nil {
+			t.Errorf("login: %v", err)
+			return
+		}
+		write(sent + 1)
+		if (seed+i)%2 == 0 {
+			if _, err := c.Unread(t.Context()); err != nil {
+				t.Errorf("unread: %v", err)
+			}
+		}
+		write(sent + 2)
+		sent += 3
+		_, _ = c.Unread(t.Context()) // what was confirmed before has arrived
+		c.Close()
+	}
+	// What was pushed last may be lost, and is found by whoever asks.
+	c, err := msyncclient.Dial(t.Context(), r.url, appKey, user, "token-"+user, opts)
+	if err != nil {
+		t.Errorf("login: %v", err)
+		return
+	}
+	defer c.Close()
+	done := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return total >= sent*writers
+	}
+	for end := time.Now().Add(20 * time.Second); !done() && time.Now().Before(end); {
+		r.report()
+		if _, err := c.Unread(t.Context()); err != nil {
+			t.Errorf("unread: %v", err)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	want := make([]string, sent)
+	for i := range want {
+		want[i] = fmt.Sprint(i)
+	}
+	for w := range writers {
+		if q := fmt.Sprint("writer", w); fmt.Sprint(got[q]) != fmt.Sprint(want) {
+			t.Errorf("%s was shown of %s: %v", user, q, got[q])
+		}
+	}
+}

@@ -67,6 +67,10 @@ type conn struct {
 	// relist: the list is to be read again. pending was asked and not answered.
 	relist  bool
 	pending *question
+	// asking: a question is under way; gone are the positions of the queues that
+	// were dropped meanwhile.
+	asking bool
+	gone   map[string]int64
 	// owedUnread counts the questions for what is unread that wait for the list,
 	// the oldest since unreadSince, Unix milliseconds.
 	owedUnread  int

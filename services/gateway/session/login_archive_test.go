@@ -3,7 +3,9 @@ package session_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -202,72 +204,108 @@ func TestLoginsUnderTraffic(t *testing.T) {
 	all.Wait()
 }
 
+// view is what a device was shown, by queue.
+type view struct {
+	mu sync.Mutex
+	// highest was shown, confirmed was so before the server heard of something
+	// later, so that it must not come again.
+	highest, confirmed map[string]int
+	wrong              []string
+}
+
+func (v *view) show(m msyncclient.Received) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n, err := strconv.Atoi(m.Text())
+	switch highest := v.highest[m.Queue]; {
+	case err != nil:
+		v.wrong = append(v.wrong, err.Error())
+	case n > highest+1:
+		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d after %d", m.Queue, n, highest))
+	case n <= v.confirmed[m.Queue]:
+		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d again, confirmed to %d", m.Queue, n, v.confirmed[m.Queue]))
+	case n == highest+1:
+		v.highest[m.Queue] = n
+	}
+}
+
+// settle notes that what was shown by now is confirmed.
+func (v *view) settle(t *testing.T, c *msyncclient.Client) {
+	v.mu.Lock()
+	shown := maps.Clone(v.highest)
+	v.mu.Unlock()
+	// The answer is read when the pages before it are confirmed.
+	if _, err := c.Unread(t.Context()); err != nil {
+		t.Errorf("unread: %v", err)
+	}
+	v.mu.Lock()
+	v.confirmed = shown
+	v.mu.Unlock()
+}
+
 // comeAndGo has a device log in so often and be written to all the while.
 func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
-	var mu sync.Mutex
-	got := map[string][]string{}
-	total := 0
-	opts := msyncclient.Options{Resource: "web", KeepDuplicates: true, OnReceived: func(m msyncclient.Received) {
-		mu.Lock()
-		defer mu.Unlock()
-		got[m.Queue] = append(got[m.Queue], m.Text())
-		total++
-	}}
-	write := func(n int) {
+	v := &view{highest: map[string]int{}, confirmed: map[string]int{}}
+	opts := msyncclient.Options{Resource: "web", KeepDuplicates: true, OnReceived: v.show}
+	sent := 0
+	write := func() {
+		sent++
 		for w := range writers {
-			if _, err := r.store(&busv1.Delivery{From: fmt.Sprint("writer", w), To: user, Body: textBody(t, "x", fmt.Sprint(n))}); err != nil {
+			if _, err := r.store(&busv1.Delivery{From: fmt.Sprint("writer", w), To: user, Body: textBody(t, "x", fmt.Sprint(sent))}); err != nil {
 				t.Errorf("store: %v", err)
 			}
 		}
 	}
-	sent := 0
-	for i := range rounds {
-		write(sent)
+	dial := func() *msyncclient.Client {
 		c, err := msyncclient.Dial(t.Context(), r.url, appKey, user, "token-"+user, opts)
 		if err != nil {
 			t.Errorf("login: %v", err)
+		}
+		return c
+	}
+	for i := range rounds {
+		write()
+		c := dial()
+		if c == nil {
 			return
 		}
-		write(sent + 1)
+		write()
 		if (seed+i)%2 == 0 {
-			if _, err := c.Unread(t.Context()); err != nil {
-				t.Errorf("unread: %v", err)
-			}
+			v.settle(t, c)
 		}
-		write(sent + 2)
-		sent += 3
-		_, _ = c.Unread(t.Context()) // what was confirmed before has arrived
+		write()
+		v.settle(t, c)
 		c.Close()
 	}
-	// What was pushed last may be lost, and is found by whoever asks.
-	c, err := msyncclient.Dial(t.Context(), r.url, appKey, user, "token-"+user, opts)
-	if err != nil {
-		t.Errorf("login: %v", err)
+	c := dial()
+	if c == nil {
 		return
 	}
 	defer c.Close()
+	// What was pushed last may be lost, and is found by whoever asks.
 	done := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return total >= sent*writers
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for w := range writers {
+			if v.highest[fmt.Sprint("writer", w)] < sent {
+				return len(v.wrong) > 0
+			}
+		}
+		return true
 	}
 	for end := time.Now().Add(20 * time.Second); !done() && time.Now().Before(end); {
 		r.report()
-		if _, err := c.Unread(t.Context()); err != nil {
-			t.Errorf("unread: %v", err)
-			return
-		}
+		v.settle(t, c)
 		time.Sleep(10 * time.Millisecond)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	want := make([]string, sent)
-	for i := range want {
-		want[i] = fmt.Sprint(i)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, w := range v.wrong {
+		t.Errorf("%s was shown of %s", user, w)
 	}
 	for w := range writers {
-		if q := fmt.Sprint("writer", w); fmt.Sprint(got[q]) != fmt.Sprint(want) {
-			t.Errorf("%s was shown of %s: %v", user, q, got[q])
+		if q := fmt.Sprint("writer", w); v.highest[q] != sent {
+			t.Errorf("%s was shown %d of %d of %s", user, v.highest[q], sent, q)
 		}
 	}
 }

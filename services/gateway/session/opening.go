@@ -129,6 +129,7 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 	if c.closed {
 		return question{}, false
 	}
+	c.asking, c.gone = true, nil
 	if c.pending != nil {
 		return *c.pending, true
 	}
@@ -169,7 +170,7 @@ func (c *conn) consult() error {
 	}
 	if err != nil {
 		c.mu.Lock()
-		c.pending = &q
+		c.pending, c.asking = &q, false
 		c.mu.Unlock()
 		return err
 	}
@@ -182,8 +183,14 @@ func (c *conn) consult() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending = nil
-	if c.closed {
+	c.pending, c.asking = nil, false
+	for conversation, seq := range c.gone {
+		if positions == nil {
+			positions = make(map[string]int64)
+		}
+		positions[conversation] = max(positions[conversation], seq)
+	}
+	if c.gone = nil; c.closed {
 		return nil
 	}
 	if len(q.conversations) > 0 {

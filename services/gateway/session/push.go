@@ -277,6 +277,13 @@ func (c *conn) evict() bool {
 		return false
 	}
 	c.reach.dropped(c.reach.partition(c.appKey, oldest.conversation), oldest.logged)
+	if c.asking {
+		// The answer may be older than what was confirmed of it.
+		if c.gone == nil {
+			c.gone = make(map[string]int64)
+		}
+		c.gone[oldest.conversation] = oldest.confirmed
+	}
 	delete(c.queues, oldest.conversation)
 	return true
 }

@@ -7,7 +7,6 @@ package msyncclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -83,17 +82,6 @@ func (r Received) Text() string {
 		return ""
 	}
 	return b.GetContents()[0].GetText()
-}
-
-// LoginError is a refused login.
-type LoginError struct {
-	Code   msyncv1.Status_ErrorCode
-	Reason string
-}
-
-// Error gives code and reason.
-func (e *LoginError) Error() string {
-	return "login refused: " + strconv.Itoa(int(e.Code)) + " " + e.Reason
 }
 
 // KickedError ends a connection whose server said why.
@@ -208,39 +196,17 @@ func (d contextDialer) Dial(network, addr string) (net.Conn, error) {
 }
 
 func (c *Client) logIn(ctx context.Context, token string) error {
-	authToken, err := json.Marshal(map[string]string{"token": "$t$" + token})
+	frame, err := Login{AppKey: c.appKey, User: c.user, Token: token, Resource: c.opts.Resource, SessionID: c.opts.SessionID}.Frame()
 	if err != nil {
 		return err
 	}
-	payload, err := proto.Marshal(&msyncv1.Provision{
-		OsType:        msyncv1.Provision_OS_OTHER.Enum(),
-		Version:       proto.String("4.21.1"),
-		CompressType:  []msyncv1.Provision_CompressType{msyncv1.Provision_COMPRESS_NONE},
-		EncryptType:   []msyncv1.EncryptType{msyncv1.EncryptType_ENCRYPT_NONE},
-		DeviceUuid:    proto.String(c.opts.Resource),
-		DeviceName:    proto.String("msyncclient"),
-		Resource:      proto.String(c.opts.Resource),
-		ActionVersion: proto.String("v5.2"),
-		AuthToken:     proto.String(string(authToken)),
-		SessionId:     proto.String(c.opts.SessionID),
-	})
-	if err != nil {
-		return err
-	}
-	frame := &msyncv1.MSync{
-		Guid: &msyncv1.JID{
-			AppKey: proto.String(c.appKey), Name: proto.String(c.user), Domain: proto.String(DomainUser),
-			ClientResource: proto.String(c.opts.Resource),
-		},
-		Auth: proto.String("$t$" + token),
-	}
-	if err := c.write(msyncv1.MSync_PROVISION, payload, frame); err != nil {
-		return err
+	if err := c.WriteRaw(frame); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	select {
 	case p := <-c.login:
-		if code := p.GetStatus().GetErrorCode(); code != msyncv1.Status_OK {
-			return &LoginError{Code: code, Reason: p.GetStatus().GetReason()}
+		if err := CheckLogin(p); err != nil {
+			return err
 		}
 		c.provision = p
 	case <-c.done:
@@ -251,7 +217,7 @@ func (c *Client) logIn(ctx context.Context, token string) error {
 	if c.opts.Manual {
 		return nil
 	}
-	return c.write(msyncv1.MSync_UNREAD, nil, nil)
+	return c.write(msyncv1.MSync_UNREAD, nil)
 }
 
 // Provision is the server's answer to the login.
@@ -319,7 +285,7 @@ func (c *Client) heartbeat() {
 	for {
 		select {
 		case <-t.C:
-			if c.write(msyncv1.MSync_UNREAD, nil, nil) != nil {
+			if c.write(msyncv1.MSync_UNREAD, nil) != nil {
 				return
 			}
 		case <-c.done:

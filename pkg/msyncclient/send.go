@@ -124,7 +124,7 @@ func (c *Client) Unread(ctx context.Context) (*msyncv1.CommUnreadDL, error) {
 	c.mu.Lock()
 	c.unread = append(c.unread, answer)
 	c.mu.Unlock()
-	if err := c.write(msyncv1.MSync_UNREAD, nil, nil); err != nil {
+	if err := c.write(msyncv1.MSync_UNREAD, nil); err != nil {
 		return nil, err
 	}
 	select {
@@ -149,7 +149,7 @@ func (c *Client) Logout() error {
 	if err != nil {
 		return err
 	}
-	err = c.write(msyncv1.MSync_LOGOUT, payload, nil)
+	err = c.write(msyncv1.MSync_LOGOUT, payload)
 	c.Close()
 	return err
 }
@@ -164,23 +164,15 @@ func (c *Client) writeSync(ul *msyncv1.CommSyncUL) error {
 	if err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	return c.write(msyncv1.MSync_SYNC, payload, nil)
+	return c.write(msyncv1.MSync_SYNC, payload)
 }
 
-// write sends a frame; base may hold fields beyond command and payload.
-func (c *Client) write(command msyncv1.MSync_Command, payload []byte, base *msyncv1.MSync) error {
-	if base == nil {
-		base = &msyncv1.MSync{}
-	}
-	base.Version = msyncv1.MSync_MSYNC_V1.Enum()
-	base.Command = command.Enum()
-	base.Payload = payload
-	base.EncryptType = []msyncv1.EncryptType{msyncv1.EncryptType_ENCRYPT_NONE}
-	b, err := proto.Marshal(base)
+func (c *Client) write(command msyncv1.MSync_Command, payload []byte) error {
+	b, err := Frame(command, payload, nil)
 	if err != nil {
-		return fmt.Errorf("frame: %w", err)
+		return err
 	}
-	if err := c.socket.WriteMessage(gws.OpcodeBinary, b); err != nil {
+	if err := c.WriteRaw(b); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	return nil

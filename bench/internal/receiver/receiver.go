@@ -8,12 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/chappe-im/chappe/bench/internal/ws"
+	"github.com/chappe-im/chappe/pkg/msyncclient"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
@@ -102,7 +104,11 @@ func Attach(ctx context.Context, cfg Config) (*Receiver, error) {
 }
 
 func (r *Receiver) login(ctx context.Context) error {
-	frame, err := provisionFrame(r.cfg)
+	resource := r.cfg.resource()
+	frame, err := msyncclient.Login{
+		AppKey: r.cfg.AppKey, User: r.cfg.User, Token: r.cfg.Token, Resource: resource,
+		SessionID: strconv.FormatInt(time.Now().UnixMilli(), 10) + ":",
+	}.Frame()
 	if err != nil {
 		return err
 	}
@@ -126,7 +132,7 @@ func (r *Receiver) login(ctx context.Context) error {
 	if err := r.conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	return r.conn.Write(unreadFrame())
+	return r.Heartbeat()
 }
 
 // SetMute makes the receiver read without ever answering, or answer again.
@@ -157,8 +163,15 @@ func (r *Receiver) TakeFrames() [][]byte {
 	}
 }
 
-// Heartbeat sends what keeps an idle connection alive.
-func (r *Receiver) Heartbeat() error { return r.conn.Write(unreadFrame()) }
+// Heartbeat asks which queues hold something, which keeps an idle connection
+// alive.
+func (r *Receiver) Heartbeat() error {
+	frame, err := msyncclient.Frame(msyncv1.MSync_UNREAD, nil, nil)
+	if err != nil {
+		return err
+	}
+	return r.conn.Write(frame)
+}
 
 // Close ends the connection and waits for the reader.
 func (r *Receiver) Close() {

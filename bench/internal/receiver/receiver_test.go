@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/msyncclient"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
@@ -46,7 +47,7 @@ func startFake(t *testing.T) (*fakeServer, string) {
 }
 
 func jid(name string) *msyncv1.JID {
-	return &msyncv1.JID{AppKey: proto.String("o#a"), Name: proto.String(name), Domain: proto.String(userDomain)}
+	return &msyncv1.JID{AppKey: proto.String("o#a"), Name: proto.String(name), Domain: proto.String(msyncclient.DomainUser)}
 }
 
 func (f *fakeServer) send(cmd msyncv1.MSync_Command, m proto.Message) {

@@ -1,18 +1,15 @@
 package receiver
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/msyncclient"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
-
-const userDomain = "easemob.com"
 
 // Field numbers of the messages that are read or written by hand, because they
 // occur once or more for each delivery.
@@ -175,47 +172,6 @@ func appendPull(b []byte, queue []byte, key uint64) []byte {
 	return protowire.AppendBytes(b, queue)
 }
 
-// unreadFrame asks which queues hold something.
-func unreadFrame() []byte {
-	b, _ := proto.Marshal(&msyncv1.MSync{Version: msyncv1.MSync_MSYNC_V1.Enum(), Command: msyncv1.MSync_UNREAD.Enum(), Payload: []byte{}})
-	return b
-}
-
-// provisionFrame is the login.
-func provisionFrame(cfg Config) ([]byte, error) {
-	auth, err := json.Marshal(map[string]string{"token": "$t$" + cfg.Token})
-	if err != nil {
-		return nil, err
-	}
-	resource := cfg.resource()
-	payload, err := proto.Marshal(&msyncv1.Provision{
-		OsType:        msyncv1.Provision_OS_OTHER.Enum(),
-		Version:       proto.String("4.21.1"),
-		CompressType:  []msyncv1.Provision_CompressType{msyncv1.Provision_COMPRESS_NONE},
-		EncryptType:   []msyncv1.EncryptType{msyncv1.EncryptType_ENCRYPT_NONE},
-		DeviceUuid:    proto.String(resource),
-		DeviceName:    proto.String("chappe-bench"),
-		Resource:      proto.String(resource),
-		ActionVersion: proto.String("v5.2"),
-		AuthToken:     proto.String(string(auth)),
-		SessionId:     proto.String(fmt.Sprintf("%d:", time.Now().UnixMilli())),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return proto.Marshal(&msyncv1.MSync{
-		Version: msyncv1.MSync_MSYNC_V1.Enum(),
-		Guid: &msyncv1.JID{
-			AppKey: proto.String(cfg.AppKey), Name: proto.String(cfg.User),
-			Domain: proto.String(userDomain), ClientResource: proto.String(resource),
-		},
-		Auth:        proto.String("$t$" + cfg.Token),
-		Command:     msyncv1.MSync_PROVISION.Enum(),
-		EncryptType: []msyncv1.EncryptType{msyncv1.EncryptType_ENCRYPT_NONE},
-		Payload:     payload,
-	})
-}
-
 // checkProvision reads the answer to a login.
 func checkProvision(frame []byte) error {
 	cmd, payload, err := envelope(frame)
@@ -229,8 +185,5 @@ func checkProvision(frame []byte) error {
 	if err := proto.Unmarshal(payload, &answer); err != nil {
 		return fmt.Errorf("login answer: %w", err)
 	}
-	if s := answer.GetStatus(); s.GetErrorCode() != msyncv1.Status_OK {
-		return fmt.Errorf("login refused: %s: %s", s.GetErrorCode(), s.GetReason())
-	}
-	return nil
+	return msyncclient.CheckLogin(&answer)
 }

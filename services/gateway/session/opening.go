@@ -129,7 +129,7 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 	if c.closed {
 		return question{}, false
 	}
-	c.asking, c.gone = true, nil
+	defer func() { c.asking, c.gone = ok, nil }()
 	if c.pending != nil {
 		return *c.pending, true
 	}

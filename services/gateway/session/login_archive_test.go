@@ -207,32 +207,40 @@ func TestLoginsUnderTraffic(t *testing.T) {
 // view is what a device was shown, by queue.
 type view struct {
 	mu sync.Mutex
-	// highest was shown, confirmed was so before the server heard of something
-	// later, so that it must not come again.
-	highest, confirmed map[string]int
-	wrong              []string
+	// ever was shown on any connection, now on this one. What is confirmed was
+	// shown before the server heard of something later, so that it must not come
+	// again.
+	ever, now, confirmed map[string]int
+	wrong                []string
 }
 
 func (v *view) show(m msyncclient.Received) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	n, err := strconv.Atoi(m.Text())
-	switch highest := v.highest[m.Queue]; {
+	q := m.Queue
+	switch now := v.now[q]; {
 	case err != nil:
 		v.wrong = append(v.wrong, err.Error())
-	case n > highest+1:
-		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d after %d", m.Queue, n, highest))
-	case n <= v.confirmed[m.Queue]:
-		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d again, confirmed to %d", m.Queue, n, v.confirmed[m.Queue]))
-	case n == highest+1:
-		v.highest[m.Queue] = n
+	case now != 0 && n != now+1:
+		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d after %d", q, n, now))
+	case now == 0 && (n <= v.confirmed[q] || n > v.ever[q]+1):
+		v.wrong = append(v.wrong, fmt.Sprintf("%s: %d first, after %d, confirmed to %d", q, n, v.ever[q], v.confirmed[q]))
 	}
+	v.now[q], v.ever[q] = n, max(v.ever[q], n)
+}
+
+// connect begins a connection.
+func (v *view) connect() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.now)
 }
 
 // settle notes that what was shown by now is confirmed.
 func (v *view) settle(t *testing.T, c *msyncclient.Client) {
 	v.mu.Lock()
-	shown := maps.Clone(v.highest)
+	shown := maps.Clone(v.now)
 	v.mu.Unlock()
 	// The first answer is read when the pages before it are confirmed, the second
 	// one given when the server has read that.
@@ -242,13 +250,13 @@ func (v *view) settle(t *testing.T, c *msyncclient.Client) {
 		}
 	}
 	v.mu.Lock()
-	v.confirmed = shown
+	maps.Copy(v.confirmed, shown)
 	v.mu.Unlock()
 }
 
 // comeAndGo has a device log in so often and be written to all the while.
 func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
-	v := &view{highest: map[string]int{}, confirmed: map[string]int{}}
+	v := &view{ever: map[string]int{}, now: map[string]int{}, confirmed: map[string]int{}}
 	opts := msyncclient.Options{Resource: "web", KeepDuplicates: true, OnReceived: v.show}
 	sent := 0
 	write := func() {
@@ -260,6 +268,7 @@ func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
 		}
 	}
 	dial := func() *msyncclient.Client {
+		v.connect()
 		c, err := msyncclient.Dial(t.Context(), r.url, appKey, user, "token-"+user, opts)
 		if err != nil {
 			t.Errorf("login: %v", err)
@@ -290,7 +299,7 @@ func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		for w := range writers {
-			if v.highest[fmt.Sprint("writer", w)] < sent {
+			if v.ever[fmt.Sprint("writer", w)] < sent {
 				return len(v.wrong) > 0
 			}
 		}
@@ -307,8 +316,8 @@ func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
 		t.Errorf("%s was shown of %s", user, w)
 	}
 	for w := range writers {
-		if q := fmt.Sprint("writer", w); v.highest[q] != sent {
-			t.Errorf("%s was shown %d of %d of %s", user, v.highest[q], sent, q)
+		if q := fmt.Sprint("writer", w); v.ever[q] != sent {
+			t.Errorf("%s was shown %d of %d of %s", user, v.ever[q], sent, q)
 		}
 	}
 }

@@ -111,6 +111,9 @@ type Client struct {
 
 	provision *msyncv1.Provision
 
+	// asking keeps questions for what is unread in the order of their notes.
+	asking sync.Mutex
+
 	mu      sync.Mutex
 	err     error
 	waiting map[uint64]chan *msyncv1.CommSyncDL
@@ -217,7 +220,7 @@ func (c *Client) logIn(ctx context.Context, token string) error {
 	if c.opts.Manual {
 		return nil
 	}
-	return c.write(msyncv1.MSync_UNREAD, nil)
+	return c.askUnread(nil)
 }
 
 // Provision is the server's answer to the login.
@@ -285,7 +288,7 @@ func (c *Client) heartbeat() {
 	for {
 		select {
 		case <-t.C:
-			if c.write(msyncv1.MSync_UNREAD, nil) != nil {
+			if c.askUnread(nil) != nil {
 				return
 			}
 		case <-c.done:

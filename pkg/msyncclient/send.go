@@ -121,10 +121,7 @@ func (c *Client) sendUnwaited(meta *msyncv1.Meta) error {
 // Unread asks what is unread and waits for the answer; it is a heartbeat too.
 func (c *Client) Unread(ctx context.Context) (*msyncv1.CommUnreadDL, error) {
 	answer := make(chan *msyncv1.CommUnreadDL, 1)
-	c.mu.Lock()
-	c.unread = append(c.unread, answer)
-	c.mu.Unlock()
-	if err := c.write(msyncv1.MSync_UNREAD, nil); err != nil {
+	if err := c.askUnread(answer); err != nil {
 		return nil, err
 	}
 	select {
@@ -135,6 +132,17 @@ func (c *Client) Unread(ctx context.Context) (*msyncv1.CommUnreadDL, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// askUnread asks what is unread. Answers come in the order of the questions, so
+// each of these is noted, whoever waits for it; nil is nobody.
+func (c *Client) askUnread(answer chan *msyncv1.CommUnreadDL) error {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	c.mu.Lock()
+	c.unread = append(c.unread, answer)
+	c.mu.Unlock()
+	return c.write(msyncv1.MSync_UNREAD, nil)
 }
 
 // Pull asks for a page of a queue. With key it confirms everything up to the

@@ -116,7 +116,9 @@ func (c *Client) answerUnread(dl *msyncv1.CommUnreadDL) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.unread) > 0 {
-		c.unread[0] <- dl
+		if c.unread[0] != nil {
+			c.unread[0] <- dl
+		}
 		c.unread = c.unread[1:]
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -200,7 +203,7 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 			b.done <- errFenced
 		default:
 			n += len(b.entries)
-			a.settling.archived(b.partition, b.through)
+			a.settling.archived(b.partition, bus.LogPlace(b.epoch, b.through))
 			a.gates.archived(b.partition, b.epoch, b.through)
 			b.done <- nil
 		}
@@ -283,14 +286,17 @@ func (a *archive) insertEntries(ctx context.Context, tx *sql.Tx, all []*batch, f
 	return nil
 }
 
-// find reads a conversation with the place of its newest entry; nil if there
-// is none.
-func (a *archive) find(ctx context.Context, app int64, name string) (*conversation, error) {
+// find reads a conversation with the places of its newest entry; nil if there
+// is none. unknown stands for the place in the log of an entry that was stored
+// without it.
+func (a *archive) find(ctx context.Context, app int64, name string, unknown uint64) (*conversation, error) {
 	c := &conversation{app: app, name: name}
 	var kind int32
 	var newest sql.NullInt64
-	err := a.db.Read().QueryRowContext(ctx, `SELECT c.id, c.kind, c.floor, (SELECT MAX(m.seq) FROM message m WHERE m.app = c.app AND m.conv = c.id)
-		FROM conversation c WHERE c.app = $1 AND c.name = $2`, app, name).Scan(&c.id, &kind, &c.last, &newest)
+	var data []byte
+	err := a.db.Read().QueryRowContext(ctx, `SELECT c.id, c.kind, c.floor, m.seq, m.data FROM conversation c
+		LEFT JOIN message m ON m.app = c.app AND m.conv = c.id AND m.seq = (SELECT MAX(n.seq) FROM message n WHERE n.app = c.app AND n.conv = c.id)
+		WHERE c.app = $1 AND c.name = $2`, app, name).Scan(&c.id, &kind, &c.last, &newest, &data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -299,5 +305,11 @@ func (a *archive) find(ctx context.Context, app int64, name string) (*conversati
 	}
 	c.kind = busv1.Kind(kind)
 	c.last = max(c.last, newest.Int64)
+	if newest.Valid {
+		var d busv1.Delivery
+		if c.logged = unknown; proto.Unmarshal(data, &d) == nil && d.GetLogPlace() != 0 {
+			c.logged = d.GetLogPlace()
+		}
+	}
 	return c, nil
 }

@@ -30,7 +30,7 @@ func TestArchiveFences(t *testing.T) {
 	require.NoError(t, err)
 	testkit.EachDatabase(t, "messaging", migrations, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
-		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, 2), newGates(2, func() uint64 { return 0 }))
+		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, nil, 2), newGates(2, func() uint64 { return 0 }))
 		require.NoError(t, a.prepare(ctx))
 		t.Cleanup(a.closeStatements)
 		for p := range 2 {

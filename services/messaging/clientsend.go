@@ -2,6 +2,9 @@ package messaging
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -91,13 +94,33 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 			SyncSender: message,
 			Paced:      app.Tier.Downstream().Client,
 		},
-		targets: []draftTarget{{to: to, drop: !who[1].exists || blocked}},
+		targets:   []draftTarget{{to: to, drop: !who[1].exists || blocked}},
+		repeatKey: repeatKey(app.Key, from, req.GetResource(), to, &meta),
 	}
 	if err := s.commit(ctx, &d); err != nil {
 		return nil, err
 	}
 	s.metrics.accepted.WithLabelValues("client").Inc()
-	return &messagingv1.SendFromClientResponse{MessageId: d.targets[0].id, Timestamp: timestamp}, nil
+	return &messagingv1.SendFromClientResponse{MessageId: d.targets[0].id, Timestamp: d.record.GetTimestamp()}, nil
+}
+
+// repeatKey returns what a client's send is recognized by when it comes again,
+// because the connection broke before the answer came: the device, the ID that
+// the client gave the message, and what the message says. The content counts
+// because some clients count their IDs from 1 at each start. The log recognizes
+// repetitions for logWindow, by whatever instance they come.
+func repeatKey(app, user, resource, to string, meta *msyncv1.Meta) string {
+	if meta.GetId() == 0 || resource == "" {
+		return ""
+	}
+	h := sha256.New()
+	for _, part := range []string{app, user, resource, to} {
+		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		_, _ = h.Write([]byte(part))
+	}
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, meta.GetId()))
+	_, _ = h.Write(meta.GetPayload())
+	return "c" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }
 
 // metaOverhead is what the names, numbers and tags around a message's texts may

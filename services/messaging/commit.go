@@ -1,7 +1,9 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -19,6 +21,9 @@ type draft struct {
 	// record is what all targets share.
 	record  *busv1.LogRecord
 	targets []draftTarget
+	// repeatKey is the same for every repetition of a send; empty when it cannot
+	// be told. It goes with a single target.
+	repeatKey string
 }
 
 type draftTarget struct {
@@ -74,10 +79,11 @@ type publishing struct {
 	partition int
 	pass      pass
 	future    natsx.PubAckFuture
+	draft     *draft
 }
 
-// acknowledged waits until a record is committed, and notes that readers who
-// come later are to find it.
+// acknowledged waits until a record is committed. A repetition gets the ID and
+// the time of what it repeats.
 func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
 	place, duplicate, err := natsx.AwaitPlace(ctx, r.future, r.pass.changed)
 	if err != nil {
@@ -86,7 +92,23 @@ func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
 	if err := s.gates.acknowledge(r.partition, r.pass, place, duplicate); err != nil {
 		return err
 	}
-	s.settling.acknowledged(r.partition, place)
+	if duplicate && r.draft.repeatKey != "" {
+		return s.recall(ctx, r.partition, place, r.draft)
+	}
+	return nil
+}
+
+// recall gives a draft the ID and the time of the record that it repeats.
+func (s *Service) recall(ctx context.Context, partition int, place uint64, d *draft) error {
+	data, ok, err := s.deps.NATS.StreamRecord(ctx, bus.LogStream(partition), place)
+	if err != nil {
+		return err
+	}
+	var first busv1.LogRecord
+	if !ok || proto.Unmarshal(data, &first) != nil || len(first.GetTargets()) != 1 {
+		return errs.Unavailable("message log", fmt.Errorf("record %d of partition %d, which a send repeats, is not there", place, partition))
+	}
+	d.targets[0].id, d.record.Timestamp = first.GetTargets()[0].GetId(), first.GetTimestamp()
 	return nil
 }
 
@@ -128,7 +150,7 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (*publishing, err
 		t.id = s.ids.Next()
 		data = appendTarget(data, t.id, t.to)
 	}
-	once := d.record.GetEvent()
+	once := cmp.Or(d.record.GetEvent(), d.repeatKey)
 	if once == "" {
 		once = strconv.FormatInt(d.targets[places[0]].id, 10)
 	}
@@ -136,7 +158,7 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (*publishing, err
 	if err != nil {
 		return nil, err
 	}
-	return &publishing{partition: p, pass: pass, future: future}, nil
+	return &publishing{partition: p, pass: pass, future: future, draft: d}, nil
 }
 
 func conversationOf(r *busv1.LogRecord, to string) string {

@@ -19,6 +19,9 @@ type conversation struct {
 	id int64
 	// last is the place given out last.
 	last int64
+	// logged is the place in the log of the entry that has it, or a later one
+	// where that is not known; 0 when there is no entry any more.
+	logged uint64
 }
 
 type member struct{ user, peer string }
@@ -65,14 +68,15 @@ func newSequencer(a *archive) (*sequencer, error) {
 	return &sequencer{archive: a, known: known}, nil
 }
 
-// next gives the conversation its next place. fresh says that the conversation
+// next gives the conversation its next place, for an entry at a place of the
+// log; previous is that of the entry before it. fresh says that the conversation
 // has no row yet.
-func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name string) (c *conversation, seq int64, fresh bool, err error) {
+func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name string, logged uint64) (c *conversation, seq int64, previous uint64, fresh bool, err error) {
 	key := conversationKey{app, name}
 	c, ok := s.known.Get(key)
 	if !ok {
-		if c, err = s.archive.find(ctx, app, name); err != nil {
-			return nil, 0, false, err
+		if c, err = s.archive.find(ctx, app, name, logged-1); err != nil {
+			return nil, 0, 0, false, err
 		}
 		if c == nil {
 			c, fresh = &conversation{app: app, name: name, kind: kind}, true
@@ -80,5 +84,6 @@ func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name s
 		s.known.Add(key, c)
 	}
 	c.last++
-	return c, c.last, fresh, nil
+	previous, c.logged = c.logged, logged
+	return c, c.last, previous, fresh, nil
 }

@@ -87,9 +87,9 @@ func TestDeletedUsersDevicesAreForgotten(t *testing.T) {
 
 		// The event may come twice, and late: what is newer stays.
 		publish()
+		open("dario")
 		other, err := proto.Marshal(&busv1.UserEvent{App: "acme#shop", User: "dario", Change: busv1.UserEvent_CHANGE_DELETED, Timestamp: time.Now().Add(time.Minute).UnixMilli()})
 		require.NoError(t, err)
-		open("dario")
 		require.NoError(t, r.conn.Publish(bus.UserEventSubject("acme#shop", "dario"), other))
 		require.Eventually(t, func() bool {
 			var n int

@@ -131,6 +131,32 @@ func (d *deviceStore) unread(ctx context.Context, app int64, user, resource stri
 	return out, store.Translate(rows.Err())
 }
 
+// queues reads where a device stands in some conversations, whether or not they
+// hold anything new. Those that the user is not in are left out.
+func (d *deviceStore) queues(ctx context.Context, app int64, user, resource string, conversations []string) ([]*messagingv1.DeviceQueue, error) {
+	out := make([]*messagingv1.DeviceQueue, 0, len(conversations))
+	for _, name := range conversations {
+		q := &messagingv1.DeviceQueue{Conversation: name}
+		var kind int32
+		var last sql.NullInt64
+		err := d.db.Read().QueryRowContext(ctx, `SELECT c.kind, b.peer, COALESCE(p.seq, b.since),
+				(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
+			FROM conversation c
+			JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
+			LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $2 AND p.conv = b.conv
+			WHERE c.app = $3 AND c.name = $4`, user, resource, app, name).Scan(&kind, &q.Peer, &q.ConfirmedSeq, &last)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, store.Translate(err)
+		}
+		q.Kind, q.LastSeq = busv1.Kind(kind), last.Int64
+		out = append(out, q)
+	}
+	return out, nil
+}
+
 // pull reads what a device may see of a conversation after a place.
 func (d *deviceStore) pull(ctx context.Context, app int64, req *messagingv1.PullConversationRequest) (*messagingv1.PullConversationResponse, error) {
 	limit := req.GetLimit()
@@ -194,47 +220,28 @@ type position struct {
 	seq                          int64
 }
 
-const (
-	// confirmTries and confirmPause bound how long a position waits for the
-	// archive to make its conversation.
-	confirmTries = 10
-	confirmPause = 30 * time.Millisecond
-)
-
-// confirm moves positions forward. A push runs ahead of the archive, so the
-// first message of a conversation may be confirmed before there is a row for
-// the conversation: such positions are tried again for a moment. Those in
-// conversations or of devices that do not exist are left out.
-func (d *deviceStore) confirm(ctx context.Context, all []position) error {
-	for try := 1; ; try++ {
-		early, err := d.confirmOnce(ctx, all)
-		if err != nil || len(early) == 0 || try == confirmTries {
-			return err
-		}
-		if !sleep(ctx, confirmPause) {
-			return errs.From(ctx.Err())
-		}
-		all = early
-	}
-}
-
-// confirmOnce moves positions forward, all in one transaction, and gives back
-// those whose conversation is not there.
-func (d *deviceStore) confirmOnce(ctx context.Context, all []position) (early []position, err error) {
+// confirm moves positions forward, all in one transaction, and returns the
+// indexes of those that are early: a push runs ahead of the archive, and so may
+// what a device confirms. A position is stored only when the archive holds the
+// entry, for an entry that is pushed and never archived could give its place in
+// the conversation to another. Positions of devices that do not exist are left
+// out.
+func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int, err error) {
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
-		// Parsing this costs far more than running it, and there are thousands.
+		// Parsing these costs far more than running them, and there are thousands.
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
 			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
 			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
+			AND `+archivedTo("$6", "$7")+`
 			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = move.Close() }()
-		for _, p := range all {
-			r, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource)
+		for i, p := range all {
+			r, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq, p.seq)
 			if err != nil {
 				return err
 			}
@@ -242,16 +249,23 @@ func (d *deviceStore) confirmOnce(ctx context.Context, all []position) (early []
 				continue
 			}
 			var there int
-			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM conversation WHERE app = $1 AND name = $2`, p.app, p.conversation).Scan(&there); err != nil {
+			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM conversation c WHERE c.app = $1 AND c.name = $2 AND `+archivedTo("$3", "$4"),
+				p.app, p.conversation, p.seq, p.seq).Scan(&there); err != nil {
 				return err
 			}
 			if there == 0 {
-				early = append(early, p)
+				early = append(early, i)
 			}
 		}
 		return nil
 	})
 	return early, err
+}
+
+// archivedTo is the SQL condition that conversation c holds, or once held, an
+// entry at a place or a later one. Its parameters are both the place.
+func archivedTo(first, second string) string {
+	return `(c.floor >= CAST(` + first + ` AS BIGINT) OR EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST(` + second + ` AS BIGINT)))`
 }
 
 // waiting are the messages of user $2 of app $1 that none of the user's devices

@@ -42,13 +42,18 @@ func deliveryCommon(r *busv1.LogRecord) []byte {
 }
 
 // appendPush marshals Push{delivery} of one target. It returns the push and,
-// within it, the delivery alone.
-func appendPush(common []byte, id int64, conversation string, seq int64, to string) (push, delivery []byte) {
+// within it, the delivery alone, as the archive keeps it: without the place of
+// the entry before it.
+func appendPush(common []byte, id int64, conversation string, seq int64, to string, place, previous uint64) (push, delivery []byte) {
 	own := protowire.SizeTag(1) + protowire.SizeVarint(uint64(id)) + //nolint:gosec // IDs are positive
 		protowire.SizeTag(4) + protowire.SizeBytes(len(conversation)) +
 		protowire.SizeTag(5) + protowire.SizeVarint(uint64(seq)) + //nolint:gosec // places are positive
-		protowire.SizeTag(8) + protowire.SizeBytes(len(to))
+		protowire.SizeTag(8) + protowire.SizeBytes(len(to)) +
+		protowire.SizeTag(14) + protowire.SizeVarint(place)
 	n := own + len(common)
+	if previous != 0 {
+		n += protowire.SizeTag(15) + protowire.SizeVarint(previous)
+	}
 	b := make([]byte, 0, n+protowire.SizeTag(1)+protowire.SizeVarint(uint64(n))) //nolint:gosec // a length
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(n)) //nolint:gosec // a length
@@ -58,7 +63,12 @@ func appendPush(common []byte, id int64, conversation string, seq int64, to stri
 	b = appendVarint(b, 5, uint64(seq)) //nolint:gosec // places are positive
 	b = appendText(b, 8, to)
 	b = append(b, common...)
-	return b, b[head:]
+	b = appendVarint(b, 14, place)
+	end := len(b)
+	if previous != 0 {
+		b = appendVarint(b, 15, previous)
+	}
+	return b, b[head:end:end]
 }
 
 func appendVarint(b []byte, field protowire.Number, v uint64) []byte {

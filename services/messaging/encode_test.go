@@ -22,6 +22,7 @@ func TestAppendedEncodings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			previous := uint64(len(r.GetBody())) // none in one of the cases
 			data, err := proto.Marshal(r)
 			require.NoError(t, err)
 			data = appendTarget(data, 1<<62, "omar")
@@ -32,16 +33,17 @@ func TestAppendedEncodings(t *testing.T) {
 			want.Targets = []*busv1.LogTarget{{Id: 1 << 62, To: "omar"}, {Id: 7}}
 			require.True(t, proto.Equal(want, &back), "%v", &back)
 
-			push, delivery := appendPush(deliveryCommon(r), 1<<62, "lena~omar", 300, "omar")
+			push, delivery := appendPush(deliveryCommon(r), 1<<62, "lena~omar", 300, "omar", 1<<41+7, previous)
 			d := &busv1.Delivery{
 				Id: 1 << 62, Kind: r.GetKind(), Type: r.GetType(), Conversation: "lena~omar", Seq: 300, From: r.GetFrom(),
 				FromResource: r.GetFromResource(), To: "omar", Timestamp: r.GetTimestamp(), Body: r.GetBody(), MetaExt: r.GetMetaExt(),
-				OnlineOnly: r.GetOnlineOnly(), SyncSender: r.GetSyncSender(),
+				OnlineOnly: r.GetOnlineOnly(), SyncSender: r.GetSyncSender(), LogPlace: 1<<41 + 7, LogPrevious: previous,
 			}
 			var gotPush busv1.Push
 			require.NoError(t, proto.Unmarshal(push, &gotPush))
 			require.True(t, proto.Equal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}}, &gotPush), "%v", &gotPush)
 			var got busv1.Delivery
+			d.LogPrevious = 0
 			require.NoError(t, proto.Unmarshal(delivery, &got))
 			require.True(t, proto.Equal(d, &got), "%v", &got)
 		})

@@ -188,10 +188,8 @@ func (s *Service) compare(ctx context.Context, p int) (c comparison, err error) 
 	if is, want := c.log.Metadata[natsx.InstallationKey], s.deps.NATS.Installation(); is != "" && want != "" && is != want {
 		return c, fmt.Errorf("%w: stream %s carries installation %s, this process belongs to %s", errForeignLog, stream, is, want)
 	}
-	if text := c.log.Metadata[epochKey]; text != "" {
-		if c.logEpoch, err = strconv.ParseInt(text, 10, 64); err != nil {
-			return c, fmt.Errorf("stream %s: its metadata says %s=%q: %w", stream, epochKey, text, err)
-		}
+	if c.logEpoch, err = epochOf(p, c.log); err != nil {
+		return c, err
 	}
 	switch {
 	case c.at.seq == 0 && c.logEpoch >= c.at.epoch:
@@ -221,6 +219,19 @@ func (s *Service) compare(ctx context.Context, p int) (c comparison, err error) 
 		}
 	}
 	return c, nil
+}
+
+// epochOf returns the epoch that a partition's log says it is of.
+func epochOf(p int, log natsx.StreamState) (int64, error) {
+	text := log.Metadata[epochKey]
+	if text == "" {
+		return 0, nil
+	}
+	epoch, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: its metadata says %s=%q: %w", bus.LogStream(p), epochKey, text, err)
+	}
+	return epoch, nil
 }
 
 // logHolds reports whether a place of the log holds the record with a
@@ -266,7 +277,7 @@ func (s *Service) settle(ctx context.Context, p int, logger *slog.Logger) (archi
 // comparison began.
 func (s *Service) agreed(p int, c comparison) bool {
 	if c.seen.epoch != c.at.epoch {
-		s.settling.restart(p, c.at.seq)
+		s.settling.archived(p, bus.LogPlace(c.at.epoch, c.at.seq))
 	}
 	if !s.gates.openFor(p, c.seen, c.at, c.log.Last) {
 		return false

@@ -65,14 +65,10 @@ func (s *Service) OpenDevice(ctx context.Context, req *messagingv1.OpenDeviceReq
 	if !names.ValidUser(user) || req.GetResource() == "" || len(req.GetResource()) > maxResourceBytes {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	if err := s.devices.open(ctx, app.Number, user, req.GetResource()); err != nil {
-		return nil, err
+	if len(req.GetConversations()) > maxAsked || len(req.GetLogPlaces()) > 0 && len(req.GetLogPlaces()) != s.cfg.Partitions {
+		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	queues, err := s.devices.unread(ctx, app.Number, user, req.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	return &messagingv1.OpenDeviceResponse{Queues: queues}, nil
+	return s.openDevice(ctx, app, user, req)
 }
 
 // maxResourceBytes bounds the names of devices.
@@ -90,11 +86,13 @@ func (s *Service) PullConversation(ctx context.Context, req *messagingv1.PullCon
 // ConfirmDevices implements messagingv1.SyncServiceServer.
 func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
 	all := make([]position, 0, len(req.GetPositions()))
+	from := make([]*messagingv1.DevicePosition, 0, len(req.GetPositions()))
 	for _, p := range req.GetPositions() {
 		app, ok := s.deps.Apps.App(p.GetOrg(), p.GetApp())
 		if !ok {
 			continue
 		}
+		from = append(from, p)
 		all = append(all, position{
 			app: app.Number, user: names.FoldUser(p.GetUser()), resource: p.GetResource(), conversation: p.GetConversation(), seq: p.GetSeq(),
 		})
@@ -102,5 +100,13 @@ func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDe
 	if len(all) == 0 {
 		return &messagingv1.ConfirmDevicesResponse{}, nil
 	}
-	return &messagingv1.ConfirmDevicesResponse{}, s.devices.confirm(ctx, all)
+	early, err := s.devices.confirm(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.ConfirmDevicesResponse{Early: make([]*messagingv1.DevicePosition, 0, len(early))}
+	for _, i := range early {
+		resp.Early = append(resp.Early, from[i])
+	}
+	return resp, nil
 }

@@ -28,7 +28,7 @@ func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessage
 	if limit < 1 || limit > 1000 || req.GetAfterSeq() < 0 {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	c, err := s.archive.find(ctx, app.Number, req.GetConversation())
+	c, err := s.archive.find(ctx, app.Number, req.GetConversation(), 0)
 	if err != nil {
 		return nil, err
 	}

@@ -188,7 +188,16 @@ func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
 	return r
 }
 
-// beside is a further service on the same NATS, etcd and database.
+// another starts a further instance of the service beside this one.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	other := r.beside()
+	other.start()
+	r.t.Cleanup(other.stop)
+	return other
+}
+
+// beside returns a further service on the same NATS, etcd and database.
 func (r *rig) beside() *rig {
 	return &rig{
 		t: r.t, nats: r.nats, etcd: r.etcd, db: r.db, apps: r.apps, users: r.users, pacer: r.pacer,
@@ -741,7 +750,7 @@ func TestPushEvents(t *testing.T) {
 }
 
 // A device confirms what it was pushed, which may be before the archive has
-// the conversation's first message.
+// it: such positions come back, and none is ever stored of what is not archived.
 func TestConfirmationsMayBeEarly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 0)
@@ -753,10 +762,17 @@ func TestConfirmationsMayBeEarly(t *testing.T) {
 		_, err := r.send.SendToUsers(t.Context(), txt(from, "first", "omar"))
 		require.NoError(t, err)
 		d := next(t, pushed)
-		_, err = r.sync.ConfirmDevices(t.Context(), &messagingv1.ConfirmDevicesRequest{Positions: []*messagingv1.DevicePosition{
+		positions := []*messagingv1.DevicePosition{
 			{Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: d.GetConversation(), Seq: d.GetSeq()},
-		}})
-		require.NoError(t, err)
+			{Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: d.GetConversation(), Seq: d.GetSeq() + 1},
+			{Org: "acme", App: "shop", User: "omar", Resource: "nowhere", Conversation: d.GetConversation(), Seq: d.GetSeq()},
+		}
+		require.Eventually(t, func() bool {
+			resp, err := r.sync.ConfirmDevices(t.Context(), &messagingv1.ConfirmDevicesRequest{Positions: positions})
+			require.NoError(t, err)
+			early := resp.GetEarly()
+			return len(early) == 1 && early[0].GetSeq() == d.GetSeq()+1
+		}, 10*time.Second, time.Millisecond, "what was never sent stays early; what no device is for is no matter")
 	}
 	resp, err := r.sync.OpenDevice(t.Context(), &messagingv1.OpenDeviceRequest{Org: "acme", App: "shop", User: "omar", Resource: "web_1"})
 	require.NoError(t, err)

@@ -17,7 +17,9 @@ func (s *Service) offlineCount(ctx context.Context, org, name, user string) (int
 	if err != nil || online {
 		return 0, err
 	}
-	s.settling.wait(ctx)
+	if err := s.settling.settle(ctx); err != nil {
+		return 0, err
+	}
 	return s.devices.offlineCount(ctx, app.Number, names.FoldUser(user))
 }
 
@@ -31,7 +33,9 @@ func (s *Service) offlineHolds(ctx context.Context, org, name, user, message str
 	if err != nil || online {
 		return false, err
 	}
-	s.settling.wait(ctx)
+	if err := s.settling.settle(ctx); err != nil {
+		return false, err
+	}
 	return s.devices.offlineHolds(ctx, app.Number, names.FoldUser(user), id)
 }
 

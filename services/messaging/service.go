@@ -149,7 +149,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	m := newMetrics(deps.Registerer)
-	settling := newSettling(deps.DB, cfg.Partitions)
+	settling := newSettling(deps.DB, deps.NATS, cfg.Partitions)
 	gates := newGates(cfg.Partitions, deps.NATS.Times)
 	return &Service{
 		cfg:        cfg,
@@ -252,6 +252,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	}
 	_ = s.events.Unsubscribe()
+	s.settling.stop()
 	s.cancel()
 	finished := make(chan struct{})
 	go func() {

@@ -316,8 +316,8 @@ type group struct {
 	entries []*entry
 }
 
-// sequence gives the targets of a record their places and adds their entries
-// to the batch.
+// sequence gives the targets of a record, which the batch reaches to, their
+// places and adds their entries to the batch.
 func (w *worker) sequence(ctx context.Context, r *busv1.LogRecord, b *batch) (group, error) {
 	g := group{record: r, entries: make([]*entry, 0, len(r.GetTargets()))}
 	app, ok := w.svc.deps.Apps.AppByKey(r.GetApp())
@@ -334,9 +334,10 @@ func (w *worker) sequence(ctx context.Context, r *busv1.LogRecord, b *batch) (gr
 	}
 	common := deliveryCommon(r)
 	entries := make([]entry, len(r.GetTargets()))
+	place := bus.LogPlace(w.at.epoch, b.through)
 	for i, t := range r.GetTargets() {
 		name := conversationOf(r, t.GetTo())
-		c, seq, fresh, err := w.seq.next(ctx, app.Number, r.GetKind(), name)
+		c, seq, previous, fresh, err := w.seq.next(ctx, app.Number, r.GetKind(), name, place)
 		if err != nil {
 			return g, err
 		}
@@ -345,7 +346,7 @@ func (w *worker) sequence(ctx context.Context, r *busv1.LogRecord, b *batch) (gr
 		}
 		e := &entries[i]
 		*e = entry{id: t.GetId(), conv: c, seq: seq, typ: r.GetType(), flags: flags, sender: r.GetFrom(), to: t.GetTo()}
-		e.push, e.data = appendPush(common, e.id, name, seq, e.to)
+		e.push, e.data = appendPush(common, e.id, name, seq, e.to, place, previous)
 		g.entries = append(g.entries, e)
 		b.entries = append(b.entries, e)
 	}

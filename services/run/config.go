@@ -63,6 +63,7 @@ type Config struct {
 
 	TrustedProxies []string
 	BodyLimit      int64
+	PageMemory     int64
 	DrainTimeout   time.Duration
 
 	Partitions  int
@@ -109,6 +110,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.AcceptInstallation, "accept-installation", false, "make one installation of an etcd, a NATS and databases that carry the IDs of several; meant for one start")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
+	fs.Int64Var(&c.PageMemory, "page-memory", 256<<20, "memory in bytes for what waits for connected devices; beyond it, it is read from the archive when they ask")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
 	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
@@ -242,6 +244,9 @@ func (c *Config) Validate() error {
 		if _, err := netip.ParsePrefix(p); err != nil {
 			bad("trusted-proxies: %w", err)
 		}
+	}
+	if c.PageMemory != 0 && c.PageMemory < 4<<20 {
+		bad("page-memory: %d bytes do not hold what a few devices need; at least 4194304", c.PageMemory)
 	}
 	if c.BodyLimit < 64<<10 {
 		bad("body-limit: %d bytes cannot hold a full call; at least 65536", c.BodyLimit)

@@ -66,7 +66,7 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 
 	id := uuid.NewString()
 	addresses := rest.NewAddresses(s.trustedProxies())
-	sessions, err := session.New(session.Config{GatewayID: id, ClientIP: addresses.ClientIP}, session.Deps{
+	sessions, err := session.New(session.Config{GatewayID: id, ClientIP: addresses.ClientIP, PageMemory: s.cfg.PageMemory}, session.Deps{
 		Auth: auth.NewVerifier(s.catalog, revoked, time.Now), Presence: conns.Presence, Messaging: conns.Messaging,
 		Limiter: conns.Limiter, NATS: conn, Logger: s.logger, Metrics: s.registry, Now: time.Now,
 	})

@@ -91,7 +91,7 @@ func StartProcessWith(t testing.TB, data string, change func(*run.Config)) *Proc
 	raw, err := json.Marshal(cfg)
 	require.NoError(t, err)
 	return startProcess(t, partEnv+"="+string(raw), func(t testing.TB, addrs []string) *Server {
-		return connect(t, addrs[0], addrs[1], addrs[2])
+		return connect(t, cfg, addrs[0], addrs[1], addrs[2])
 	})
 }
 

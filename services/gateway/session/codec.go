@@ -182,6 +182,16 @@ func appendEmpty(b []byte, jid []byte, timestamp int64) []byte {
 	return appendPage(b, nil, 0, jid, timestamp)
 }
 
+// appendRoamEnd appends the SYNC frame that ends a pull of history.
+func appendRoamEnd(b []byte, jid []byte, timestamp int64) []byte {
+	p := append(make([]byte, 0, 48+len(jid)), statusOK...)
+	p = appendBytes(p, 6, jid)
+	p = appendUint(p, 7, 1)
+	p = appendUint(p, 8, uint64(timestamp)) //nolint:gosec // never negative
+	p = appendUint(p, 9, 1)
+	return appendFrame(b, msyncv1.MSync_SYNC, p)
+}
+
 // appendNotice appends a NOTICE frame.
 func appendNotice(b, jid []byte) []byte {
 	b = frameHead(b, msyncv1.MSync_NOTICE, sizeField(len(jid)))
@@ -223,6 +233,8 @@ type syncUL struct {
 	hasMeta                bool
 	key                    uint64
 	queueName, queueDomain string
+	// roam: it asks for history.
+	roam bool
 }
 
 // parseSyncUL picks what is needed out of an encoded CommSyncUL. Slices point
@@ -247,6 +259,18 @@ func parseSyncUL(b []byte) (s syncUL, ok bool) {
 				return s, false
 			}
 			s.key, b = v, b[n:]
+		case num == 4 && typ == protowire.VarintType:
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return s, false
+			}
+			s.roam, b = s.roam || v != 0, b[n:]
+		case num == 5:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return s, false
+			}
+			s.roam, b = true, b[n:]
 		case num == 3 && typ == protowire.BytesType:
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 {

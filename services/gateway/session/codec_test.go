@@ -158,6 +158,8 @@ func full(m protoreflect.Message) {
 			m.Set(f, protoreflect.ValueOfBytes([]byte(f.Name())))
 		case protoreflect.EnumKind:
 			m.Set(f, protoreflect.ValueOfEnum(1))
+		case protoreflect.Uint64Kind:
+			m.Set(f, protoreflect.ValueOfUint64(uint64(n)<<40)) //nolint:gosec // positive
 		default:
 			m.Set(f, protoreflect.ValueOfInt64(n<<40))
 		}

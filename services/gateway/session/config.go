@@ -60,9 +60,12 @@ type Config struct {
 	CheckInterval time.Duration
 	// CheckSpread spreads the checks of all connections after a loss.
 	CheckSpread time.Duration
-	// VerifyDelay is how long positions are held back in a conversation that this
-	// connection knew nothing of, until it is sure that no push was lost.
-	VerifyDelay time.Duration
+	// UnreadWait is how long a device that asks what is unread waits for the
+	// archive before it is told that nothing is, and of it later.
+	UnreadWait time.Duration
+	// PageMemory bounds, in bytes, what waits for the devices of all connections;
+	// beyond it entries are read from the archive when they are asked for.
+	PageMemory int64
 	// SweepInterval is how often timeouts are looked for.
 	SweepInterval time.Duration
 	// MaxQueues bounds the conversations that a connection holds; CleanQueues
@@ -76,9 +79,9 @@ type Config struct {
 	// Shards is the number of goroutines that take in pushes, ShardBuffer what
 	// each may have waiting.
 	Shards, ShardBuffer int
-	// ConcurrentLogins bounds logins in progress, ConcurrentChecks comparisons
-	// with the archive, ConcurrentClosings good-byes to the presence service.
-	ConcurrentLogins, ConcurrentChecks, ConcurrentClosings int
+	// ConcurrentLogins bounds logins in progress, ConcurrentOpens questions to the
+	// archive, ConcurrentClosings good-byes to the presence service.
+	ConcurrentLogins, ConcurrentOpens, ConcurrentClosings int
 	// ClientIP tells a connection's address; without it it is the socket's.
 	ClientIP func(*http.Request) string
 }
@@ -96,10 +99,11 @@ func DefaultConfig() Config {
 		WriteTimeout:       20 * time.Second,
 		CallTimeout:        10 * time.Second,
 		ConfirmTimeout:     20 * time.Second,
-		FlushInterval:      2 * time.Second,
+		FlushInterval:      100 * time.Millisecond,
 		CheckInterval:      10 * time.Minute,
 		CheckSpread:        5 * time.Second,
-		VerifyDelay:        time.Second,
+		UnreadWait:         2 * time.Second,
+		PageMemory:         256 << 20,
 		SweepInterval:      time.Second,
 		MaxQueues:          1024,
 		CleanQueues:        256,
@@ -110,7 +114,7 @@ func DefaultConfig() Config {
 		Shards:             2 * runtime.GOMAXPROCS(0),
 		ShardBuffer:        8192,
 		ConcurrentLogins:   32,
-		ConcurrentChecks:   4,
+		ConcurrentOpens:    256,
 		ConcurrentClosings: 64,
 	}
 }
@@ -137,7 +141,8 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.FlushInterval, d.FlushInterval)
 	orDefault(&c.CheckInterval, d.CheckInterval)
 	orDefault(&c.CheckSpread, d.CheckSpread)
-	orDefault(&c.VerifyDelay, d.VerifyDelay)
+	orDefault(&c.UnreadWait, d.UnreadWait)
+	orDefault(&c.PageMemory, d.PageMemory)
 	orDefault(&c.SweepInterval, d.SweepInterval)
 	orDefault(&c.MaxQueues, d.MaxQueues)
 	orDefault(&c.CleanQueues, d.CleanQueues)
@@ -148,7 +153,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Shards, d.Shards)
 	orDefault(&c.ShardBuffer, d.ShardBuffer)
 	orDefault(&c.ConcurrentLogins, d.ConcurrentLogins)
-	orDefault(&c.ConcurrentChecks, d.ConcurrentChecks)
+	orDefault(&c.ConcurrentOpens, d.ConcurrentOpens)
 	orDefault(&c.ConcurrentClosings, d.ConcurrentClosings)
 	if c.ClientIP == nil {
 		c.ClientIP = socketIP
@@ -173,16 +178,19 @@ func (c Config) Validate() error {
 		"frame bytes": c.MaxFrameBytes, "read buffer": c.ReadBufferBytes, "outbound bytes": c.MaxOutboundBytes,
 		"queues": c.MaxQueues, "clean queues": c.CleanQueues, "tail entries": c.MaxTailEntries, "tail bytes": c.MaxTailBytes,
 		"page entries": c.PageEntries, "page bytes": c.PageBytes, "shards": c.Shards, "shard buffer": c.ShardBuffer,
-		"concurrent logins": c.ConcurrentLogins, "concurrent checks": c.ConcurrentChecks, "concurrent closings": c.ConcurrentClosings,
+		"concurrent logins": c.ConcurrentLogins, "concurrent opens": c.ConcurrentOpens, "concurrent closings": c.ConcurrentClosings,
 	} {
 		if v < 0 {
 			all = append(all, fmt.Errorf("%s must not be negative", name))
 		}
 	}
+	if c.PageMemory < 0 {
+		all = append(all, errors.New("page memory must not be negative"))
+	}
 	for name, v := range map[string]time.Duration{
 		"login timeout": c.LoginTimeout, "idle timeout": c.IdleTimeout, "write timeout": c.WriteTimeout, "call timeout": c.CallTimeout,
 		"confirm timeout": c.ConfirmTimeout, "flush interval": c.FlushInterval, "check interval": c.CheckInterval,
-		"check spread": c.CheckSpread, "verify delay": c.VerifyDelay, "sweep interval": c.SweepInterval,
+		"check spread": c.CheckSpread, "unread wait": c.UnreadWait, "sweep interval": c.SweepInterval,
 	} {
 		if v < 0 {
 			all = append(all, fmt.Errorf("%s must not be negative", name))

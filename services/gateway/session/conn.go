@@ -43,9 +43,12 @@ type conn struct {
 	// checkAt is when to compare with the archive, queuesAt when to look at the
 	// queues' timeouts; Unix milliseconds, 0 for not at all.
 	checkAt, queuesAt atomic.Int64
-	// checked is when the last comparison with the archive that succeeded began.
-	checked  atomic.Int64
-	checking atomic.Bool
+	// inLine, tries and askAt belong to the opener.
+	inLine bool
+	tries  int
+	askAt  int64
+	// pace belongs to the reading goroutine.
+	pace pace
 	// frames counts the frame in work, of which there is at most one.
 	frames sync.WaitGroup
 	// pinged belongs to the sweeper.
@@ -58,6 +61,20 @@ type conn struct {
 	closed bool
 	token  uint64
 	queues map[string]*queue
+	// reach is how far the list goes that the queues rest on; see opening.go.
+	reach reach
+	holes map[string]hole
+	// relist: the list is to be read again. pending was asked and not answered.
+	relist  bool
+	pending *question
+	// asking: a question is under way; gone are the positions of the queues that
+	// were dropped meanwhile.
+	asking bool
+	gone   map[string]int64
+	// owedUnread counts the questions for what is unread that wait for the list,
+	// the oldest since unreadSince, Unix milliseconds.
+	owedUnread  int
+	unreadSince int64
 }
 
 // frame takes one message of the device.
@@ -85,12 +102,7 @@ func (c *conn) frame(b []byte) {
 			c.shutdown(closeInvalidData, "malformed frame")
 			return
 		}
-		if ul.hasMeta {
-			c.upstream(ul.meta)
-		}
-		if ul.queueName != "" {
-			c.pull(ul)
-		}
+		c.sync(ul)
 	case msyncv1.MSync_UNREAD:
 		c.unread()
 	case msyncv1.MSync_LOGOUT:
@@ -135,19 +147,8 @@ func (c *conn) close() {
 		c.shard.leave(c)
 	}
 	c.mu.Lock()
-	c.live = false
-	doubt := c.settleAssumptions(c.srv.now(), true)
-	c.mu.Unlock()
-	if doubt {
-		// Better asked now than shown twice at the next login.
-		c.check()
-		c.mu.Lock()
-		c.settleAssumptions(c.srv.now(), true)
-		c.mu.Unlock()
-	}
-	c.mu.Lock()
-	c.closed = true
-	c.queues = nil
+	c.live, c.closed = false, true
+	c.forget()
 	c.mu.Unlock()
 	if c.joined {
 		c.srv.flusher.hurry()

@@ -68,6 +68,10 @@ func setNumber(d *busv1.Delivery, num protowire.Number, x uint64) {
 		d.OnlineOnly = x != 0
 	case 13:
 		d.SyncSender = x != 0
+	case 14:
+		d.LogPlace = x
+	case 15:
+		d.LogPrevious = x
 	}
 }
 

@@ -35,7 +35,21 @@ type flusher struct {
 	flying  map[device]map[string]int64
 	waits   int
 	started bool
+	// early counts how often positions came before the archive; only flush uses
+	// it.
+	early map[earlyKey]int
 }
+
+// earlyKey is a position that the archive has not reached.
+type earlyKey struct {
+	device
+	conversation string
+	seq          int64
+}
+
+// earlyTries is how often a position is handed on before the archive; what was
+// lost with the log is never archived.
+const earlyTries = 300
 
 func newFlusher(s *Server) *flusher {
 	return &flusher{srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), dirty: make(map[device]map[string]int64)}
@@ -112,6 +126,21 @@ func (f *flusher) run() {
 	}
 }
 
+// lastFlushes is how often what is left at the end is tried again.
+const lastFlushes = 10
+
+// pause waits for a moment; false means that ctx ended first.
+func (f *flusher) pause(ctx context.Context) bool {
+	t := time.NewTimer(20 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // stop makes a last flush, until ctx ends.
 func (f *flusher) stop(ctx context.Context) {
 	f.mu.Lock()
@@ -124,6 +153,15 @@ func (f *flusher) stop(ctx context.Context) {
 	close(f.quit)
 	f.done.Wait()
 	f.flush(ctx)
+	for range lastFlushes {
+		f.mu.Lock()
+		left := f.waits
+		f.mu.Unlock()
+		if left == 0 || !f.pause(ctx) {
+			break
+		}
+		f.flush(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.waits > 0 {
@@ -144,14 +182,16 @@ func (f *flusher) flush(ctx context.Context) {
 	f.mu.Unlock()
 
 	batch := make([]*messagingv1.DevicePosition, 0, flushBatch)
-	var failed []*messagingv1.DevicePosition
+	var failed, early []*messagingv1.DevicePosition
 	submit := func() {
 		if len(batch) == 0 {
 			return
 		}
-		if err := f.submit(ctx, batch); err != nil {
+		before, err := f.submit(ctx, batch)
+		if err != nil {
 			failed = append(failed, batch...)
 		}
+		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
 	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
@@ -168,20 +208,39 @@ func (f *flusher) flush(ctx context.Context) {
 	for _, p := range failed {
 		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq())
 	}
+	f.putEarly(early)
 	f.mu.Lock()
 	f.flying = nil
 	f.srv.metrics.unconfirmed.Set(float64(f.waits))
 	f.mu.Unlock()
 }
 
-func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) error {
+// putEarly keeps the positions that the archive has not reached, each for so
+// many flushes.
+func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
+	tries := make(map[earlyKey]int, len(early))
+	for _, p := range early {
+		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq()}
+		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
+			delete(tries, k)
+			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
+			continue
+		}
+		f.put(k.device, k.conversation, k.seq)
+	}
+	f.early = tries
+}
+
+// submit hands a batch on and returns the positions that were too early.
+func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) (early []*messagingv1.DevicePosition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.srv.cfg.CallTimeout)
 	defer cancel()
-	if _, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch}); err != nil {
+	resp, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch})
+	if err != nil {
 		f.srv.metrics.confirmations.WithLabelValues("failed").Add(float64(len(batch)))
 		f.srv.logger.Warn("confirmed positions were not taken and wait for the next try", "positions", len(batch), obs.KeyError, err)
-		return err
+		return nil, err
 	}
-	f.srv.metrics.confirmations.WithLabelValues("ok").Add(float64(len(batch)))
-	return nil
+	f.srv.metrics.confirmations.WithLabelValues("ok").Add(float64(len(batch) - len(resp.GetEarly())))
+	return resp.GetEarly(), nil
 }

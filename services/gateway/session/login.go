@@ -66,9 +66,7 @@ func (c *conn) login(frame, payload []byte) {
 	soon(&c.checkAt, c.srv.now()+c.srv.cfg.CheckInterval.Milliseconds()+jitter(c.srv.cfg.CheckInterval/4))
 	c.in.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
-	// What was pushed before this device listened may have been on its way into
-	// the archive when that was asked: once more, when it must be there.
-	soon(&c.checkAt, c.srv.now()+c.srv.cfg.VerifyDelay.Milliseconds()+jitter(c.srv.cfg.VerifyDelay))
+	c.srv.opener.add(c)
 	c.srv.metrics.logins.WithLabelValues("ok").Inc()
 }
 
@@ -116,9 +114,10 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 		c.expires = who.ExpiresAt.UnixMilli()
 	}
 
-	// The interest is declared before the archive is asked where the device
-	// stands: what is stored in between arrives as a push. The older connection
-	// goes before presence is told, which would have it thrown out.
+	// The interest is declared before the archive is asked what is unread, which
+	// is after the answer: what is acknowledged in between arrives as a push. The
+	// older connection goes before presence is told, which would have it thrown
+	// out.
 	c.shard = c.srv.shardOf(bus.UserSubject(c.appKey, c.user))
 	old, err := c.shard.join(c)
 	if err != nil {
@@ -134,9 +133,6 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	c.connected = true // even a failed call may have entered it
 	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
 	if err := c.announce(ctx); err != nil {
-		return c.refusedBecause(err)
-	}
-	if err := c.open(); err != nil {
 		return c.refusedBecause(err)
 	}
 	return nil

@@ -30,6 +30,10 @@ const (
 // so.
 const lingerTimeout = 3 * time.Second
 
+// scarceOutbound is what may wait to be written to a connection when the memory
+// of all is used up.
+const scarceOutbound = 64 << 10
+
 // pooledBuffer is the largest buffer that is kept for later.
 const pooledBuffer = 64 << 10
 
@@ -40,6 +44,9 @@ type outbox struct {
 	mu      sync.Mutex
 	buf     *[]byte
 	writing bool
+	// counted are the bytes of buf, and of what is being written, that are
+	// counted as memory.
+	counted int
 	// shut: nothing more is taken; what waits is still written.
 	shut bool
 	// left: the reader is gone; the socket closes after the last write.
@@ -104,7 +111,7 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) {
 	if o.buf == nil {
 		o.buf = c.srv.buffers.get()
 	}
-	if len(*o.buf)+len(payload)+10 > c.srv.cfg.MaxOutboundBytes && !last {
+	if waits := len(*o.buf); !last && (waits+len(payload)+10 > c.srv.cfg.MaxOutboundBytes || waits > scarceOutbound && !c.srv.memory.fits(len(payload))) {
 		o.shut = true
 		o.mu.Unlock()
 		c.srv.metrics.slowConsumers.Inc()
@@ -112,7 +119,10 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) {
 		_ = c.wire.Conn.Close()
 		return
 	}
+	before := len(*o.buf)
 	*o.buf = append(appendHeader(*o.buf, op, len(payload)), payload...)
+	o.counted += len(*o.buf) - before
+	c.srv.memory.add(len(*o.buf) - before)
 	o.shut = last
 	start := !o.writing
 	o.writing = true
@@ -127,8 +137,11 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) {
 func (c *conn) drain() {
 	defer c.srv.writers.Done()
 	o := &c.out
+	written := 0
 	for {
 		o.mu.Lock()
+		o.counted -= written
+		c.srv.memory.add(-written)
 		buf := o.buf
 		if buf == nil {
 			o.writing = false
@@ -143,6 +156,7 @@ func (c *conn) drain() {
 			return
 		}
 		o.buf = nil
+		written = len(*buf)
 		o.mu.Unlock()
 
 		c.armWrite()
@@ -157,6 +171,8 @@ func (c *conn) drain() {
 			c.srv.buffers.put(o.buf)
 			o.buf = nil
 		}
+		c.srv.memory.add(-o.counted)
+		o.counted = 0
 		o.mu.Unlock()
 		_ = c.wire.Conn.Close()
 		return

@@ -190,29 +190,47 @@ func (c *conn) take(d *busv1.Delivery, meta []byte) {
 	if c.closed {
 		return
 	}
+	if c.renewed(d) {
+		c.reopen()
+	}
 	q := c.queues[d.GetConversation()]
 	if q == nil {
-		if meta == nil && d.GetSeq() > 1 {
-			return // nothing to show and nothing to compare with
-		}
-		if q = c.newQueue(d.GetConversation(), d.GetKind(), peerOf(d, c.user)); q == nil {
+		if q = c.begin(d); q == nil {
 			return
-		}
-		q.confirmed = d.GetSeq() - 1
-		q.tailFrom, q.last = q.confirmed, q.confirmed
-		if q.confirmed > 0 {
-			// Nothing is known of the entries before it.
-			q.assumed, q.assumedFrom, q.born = true, q.confirmed, now
-			soon(&c.queuesAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
 		}
 	}
 	q.used = now
+	q.logged = max(q.logged, d.GetLogPlace())
 	before := q.confirmed
 	if !q.offer(d.GetSeq(), meta, c.srv.limits) {
 		return
 	}
 	c.note(q, before)
 	c.advance(q, now)
+}
+
+// begin makes a queue that begins with a live entry, if nothing before that is
+// missing. Otherwise it notes that the archive is to be asked, or does nothing
+// when the entry is none that the device still has to be shown.
+func (c *conn) begin(d *busv1.Delivery) *queue {
+	if c.reach.places == nil {
+		c.noteHole(d)
+		return nil
+	}
+	p := c.reach.partition(c.appKey, d.GetConversation())
+	if c.reach.covers(p, d.GetLogPlace()) {
+		return nil
+	}
+	if _, ok := c.holes[d.GetConversation()]; ok || !c.reach.begins(p, d.GetLogPlace(), d.GetLogPrevious()) {
+		c.noteHole(d)
+		return nil
+	}
+	q := c.newQueue(d.GetConversation(), d.GetKind(), peerOf(d, c.user))
+	if q != nil {
+		q.confirmed = d.GetSeq() - 1
+		q.tailFrom, q.last = q.confirmed, q.confirmed
+	}
+	return q
 }
 
 // peerOf is what the device calls a conversation.
@@ -234,7 +252,7 @@ func (c *conn) newQueue(conversation string, kind busv1.Kind, peer string) *queu
 	if c.queues == nil {
 		c.queues = make(map[string]*queue)
 	}
-	q := &queue{conversation: conversation, jid: queueJID(c.appKey, peer, domainOf(kind))}
+	q := &queue{conversation: conversation, jid: queueJID(c.appKey, peer, domainOf(kind)), mem: &c.srv.memory}
 	c.queues[conversation] = q
 	return q
 }
@@ -245,7 +263,7 @@ func (c *conn) evict() bool {
 	var oldest *queue
 	n := 0
 	for _, q := range c.queues {
-		if q.pending() || q.phase == answering || q.assumed {
+		if q.pending() || q.phase == answering || q.owed > 0 {
 			continue
 		}
 		if oldest == nil || q.used < oldest.used {
@@ -257,6 +275,14 @@ func (c *conn) evict() bool {
 	}
 	if oldest == nil {
 		return false
+	}
+	c.reach.dropped(c.reach.partition(c.appKey, oldest.conversation), oldest.logged)
+	if c.asking {
+		// The answer may be older than what was confirmed of it.
+		if c.gone == nil {
+			c.gone = make(map[string]int64)
+		}
+		c.gone[oldest.conversation] = oldest.confirmed
 	}
 	delete(c.queues, oldest.conversation)
 	return true

@@ -54,22 +54,40 @@ type queue struct {
 	tail      []entry
 	tailBytes int
 
+	// mem counts the tail's bytes with those of all others.
+	mem *memory
+
+	// pages are those sent last, the one under way among them: the page that the
+	// device has and has not confirmed, of which there is at most one. Its token
+	// is outToken, 0 when there is none.
 	pages    [rememberedPages]page
 	nextPage uint8
+	outToken uint64
 
 	phase phase
+	// owed counts the pulls that are still to be answered: those that came while
+	// a page was under way.
+	owed uint16
 	// since is when phase began, used when the queue was last touched; Unix
 	// milliseconds.
 	since, used int64
-
-	// assumed is set on a queue that began with a live entry at assumedFrom:
-	// that the device had confirmed all before it follows only if no push was
-	// lost. Its positions are held back until that is certain. born is when it
-	// began.
-	assumed     bool
-	assumedFrom int64
-	born        int64
+	// logged is the place in the log of the newest entry that was pushed.
+	logged uint64
 }
+
+// maxOwed bounds the pulls that are owed an answer. A device that has more under
+// way in one queue gets one answer for all beyond.
+const maxOwed = 1000
+
+// owe notes a pull that is to be answered.
+func (q *queue) owe() {
+	if q.owed < maxOwed {
+		q.owed++
+	}
+}
+
+// underWay reports whether the device has a page that it has not confirmed.
+func (q *queue) underWay() bool { return q.outToken != 0 }
 
 // pending reports whether there is something that the device has not confirmed.
 func (q *queue) pending() bool { return q.last > q.confirmed }
@@ -88,12 +106,13 @@ func (q *queue) offer(seq int64, meta []byte, lim queueLimits) bool {
 	}
 	q.last = seq
 	if meta != nil {
-		if len(q.tail) >= lim.tailEntries || q.tailBytes+len(meta) > lim.tailBytes {
+		if len(q.tail) >= lim.tailEntries || q.tailBytes+len(meta) > lim.tailBytes || !q.mem.fits(len(meta)+entryOverhead) {
 			q.dropTail(seq)
 			return true
 		}
 		q.tail = append(q.tail, entry{seq, meta})
 		q.tailBytes += len(meta)
+		q.mem.add(len(meta) + entryOverhead)
 	}
 	q.settle()
 	return true
@@ -101,6 +120,7 @@ func (q *queue) offer(seq int64, meta []byte, lim queueLimits) bool {
 
 // dropTail leaves everything up to through to the archive.
 func (q *queue) dropTail(through int64) {
+	q.mem.add(-q.tailBytes - entryOverhead*len(q.tail))
 	q.tail, q.tailBytes = nil, 0
 	q.tailFrom = through
 	q.last = max(q.last, through)
@@ -130,6 +150,7 @@ func (q *queue) confirmTo(seq int64) {
 		n := 0
 		for n < len(q.tail) && q.tail[n].seq <= seq {
 			q.tailBytes -= len(q.tail[n].meta)
+			q.mem.add(-len(q.tail[n].meta) - entryOverhead)
 			n++
 		}
 		if n == len(q.tail) {
@@ -144,16 +165,27 @@ func (q *queue) confirmTo(seq int64) {
 }
 
 // confirm takes a page token from the device. known is false for tokens of
-// other connections and for those long forgotten; asked tells whether the page
-// answered a pull.
+// other connections and for those long forgotten, which confirm nothing; asked
+// tells whether the page answered a pull.
 func (q *queue) confirm(token uint64) (known, asked bool) {
 	for _, p := range q.pages {
 		if p.token == token && token != 0 {
 			q.confirmTo(p.through)
+			q.landed()
 			return true, p.asked
 		}
 	}
 	return false, false
+}
+
+// landed ends the page under way if all on it is confirmed.
+func (q *queue) landed() {
+	for _, p := range q.pages {
+		if p.token == q.outToken && q.confirmed >= p.through {
+			q.outToken = 0
+			return
+		}
+	}
 }
 
 // tailPage gives the next page out of the tail and the place it reaches. Call
@@ -198,6 +230,7 @@ func cut(entries []entry, through int64, lim queueLimits) ([]entry, int64) {
 func (q *queue) sent(p page, now int64) {
 	q.pages[q.nextPage] = p
 	q.nextPage = (q.nextPage + 1) % rememberedPages
+	q.outToken = p.token
 	if p.asked {
 		q.enter(answering, now)
 	} else {
@@ -218,13 +251,4 @@ func (q *queue) known(confirmed, last int64) {
 		q.dropTail(last)
 	}
 	q.settle()
-}
-
-// missed takes an assumption back: the device has only confirmed up to a place
-// before it. What it confirmed since then is shown again, in order, with what it
-// missed.
-func (q *queue) missed(confirmed int64) {
-	q.assumed = false
-	q.confirmed = min(q.confirmed, confirmed)
-	q.pages = [rememberedPages]page{} // their tokens would skip what was missed
 }

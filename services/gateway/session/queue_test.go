@@ -180,18 +180,6 @@ func TestQueueReadsTheArchive(t *testing.T) {
 	})
 }
 
-func TestQueueTakesAssumptionsBack(t *testing.T) {
-	t.Parallel()
-	q := &queue{confirmed: 7, tailFrom: 7, last: 7, assumed: true, assumedFrom: 7}
-	q.offer(8, shown, testLimits)
-	q.sent(page{token: 1, through: 8}, 0)
-	q.missed(5)
-	known, _ := q.confirm(1)
-	require.False(t, known, "the page's token would skip what was missed")
-	require.True(t, q.inArchive())
-	require.EqualValues(t, 5, q.confirmed)
-}
-
 // model is a device with a perfect memory and an archive with everything, with a
 // queue between them that sees pushes lost, repeated and late.
 type model struct {

@@ -57,8 +57,15 @@ type backend struct {
 	opening    error                        // answer of OpenDevice
 	lose       func(d *busv1.Delivery) bool // pushes to drop
 	lag        int64                        // entries that the archive is behind
+	logged     [partitions]uint64           // last place of each partition's log
+	asked      [][]string                   // conversations of each question for some only
+	cut        int                          // most conversations of a list, if any
+	onOpen     func(*messagingv1.OpenDeviceRequest) *messagingv1.OpenDeviceResponse
 	sent       []*msyncv1.Meta
 }
+
+// partitions of the backend's log.
+const partitions = 3
 
 func newBackend(nc *natsx.Conn) *backend {
 	return &backend{
@@ -83,6 +90,12 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
 	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
 	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
+	p := bus.Partition(appKey, d.GetConversation(), partitions)
+	b.logged[p]++
+	d.LogPlace = b.logged[p]
+	if before := b.entries[d.GetConversation()]; len(before) > 0 {
+		d.LogPrevious = before[len(before)-1].GetLogPlace()
+	}
 	b.entries[d.GetConversation()] = append(b.entries[d.GetConversation()], d)
 	if b.lose != nil && b.lose(d) {
 		return d, nil
@@ -187,7 +200,25 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 	if b.opening != nil {
 		return nil, b.opening
 	}
+	if b.onOpen != nil {
+		if resp := b.onOpen(req); resp != nil {
+			return resp, nil
+		}
+	}
+	if b.lag > 0 {
+		return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: b.logged[:]}, nil
+	}
 	mine, known := b.of(req.GetUser(), req.GetResource())
+	if len(req.GetConversations()) > 0 {
+		b.asked = append(b.asked, req.GetConversations())
+		resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
+		for _, c := range req.GetConversations() {
+			if member(c, req.GetUser()) && len(b.entries[c]) > 0 {
+				resp.Queues = append(resp.Queues, b.queue(c, req.GetUser(), mine))
+			}
+		}
+		return resp, nil
+	}
 	if !known { // a snapshot of what the user's other devices have confirmed
 		for device, positions := range b.positions {
 			if user, _, _ := strings.Cut(device, "/"); user == req.GetUser() {
@@ -197,16 +228,24 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 			}
 		}
 	}
-	resp := &messagingv1.OpenDeviceResponse{}
+	resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
 	for conversation := range b.entries {
+		if b.cut > 0 && len(resp.GetQueues()) == b.cut {
+			resp.More = true
+			break
+		}
 		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
-			resp.Queues = append(resp.Queues, &messagingv1.DeviceQueue{
-				Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, req.GetUser()),
-				ConfirmedSeq: mine[conversation], LastSeq: last,
-			})
+			resp.Queues = append(resp.Queues, b.queue(conversation, req.GetUser(), mine))
 		}
 	}
 	return resp, nil
+}
+
+func (b *backend) queue(conversation, user string, mine map[string]int64) *messagingv1.DeviceQueue {
+	return &messagingv1.DeviceQueue{
+		Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, user),
+		ConfirmedSeq: mine[conversation], LastSeq: b.last(conversation),
+	}
 }
 
 func (b *backend) PullConversation(_ context.Context, req *messagingv1.PullConversationRequest) (*messagingv1.PullConversationResponse, error) {
@@ -356,7 +395,6 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	cfg := session.DefaultConfig()
 	cfg.FlushInterval = 20 * time.Millisecond
 	cfg.SweepInterval = 20 * time.Millisecond
-	cfg.VerifyDelay = 50 * time.Millisecond
 	cfg.CheckSpread = 20 * time.Millisecond
 	if change != nil {
 		change(&cfg)

@@ -5,7 +5,8 @@
 // queue for each conversation. Afterwards new entries are pushed to it as they
 // come. Pushes arrive over NATS and may be lost; the archive is the guarantee:
 // whenever a place in a conversation is missing, the device is made to pull it
-// from there. What a device has confirmed is kept here and handed on to the
+// from there, and nothing is shown of a conversation before it is known what
+// comes first (opening.go). What a device has confirmed is kept here and handed on to the
 // messaging service in batches.
 //
 // Lock order: shard.mu before nothing, conn.mu before outbox.mu, conn.mu before
@@ -51,19 +52,18 @@ type Server struct {
 	buffers   buffers
 	shards    []*shard
 	flusher   *flusher
+	opener    *opener
+	memory    memory
 	logins    chan struct{}
 	closings  chan struct{}
-	checks    chan *conn
 
 	mu       sync.Mutex
 	conns    []*conn // each knows its place
 	started  bool
 	stopping bool
 
-	// lost: pushes may have been lost since the last sweep; lastLoss is when that
-	// was last reported, Unix milliseconds.
-	lost     atomic.Bool
-	lastLoss atomic.Int64
+	// lost: pushes may have been lost since the last sweep.
+	lost atomic.Bool
 
 	limiterDown throttle
 
@@ -94,18 +94,19 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		limits:   cfg.queueLimits(),
 		deps:     deps,
 		logger:   deps.Logger.With(obs.KeyService, "session"),
-		metrics:  newMetrics(deps.Metrics),
 		presence: presencev1.NewConnectionServiceClient(deps.Presence),
 		syncs:    messagingv1.NewSyncServiceClient(deps.Messaging),
 		messages: messagingv1.NewMessagingServiceClient(deps.Messaging),
 		limiter:  limiterv1.NewLimiterServiceClient(deps.Limiter),
 		logins:   make(chan struct{}, cfg.ConcurrentLogins),
 		closings: make(chan struct{}, cfg.ConcurrentClosings),
-		checks:   make(chan *conn, 16*cfg.ConcurrentChecks),
 		stopped:  make(chan struct{}),
 	}
 	s.directJID = queueJID("", directQueue, domainUser)
+	s.memory.bound = cfg.PageMemory
+	s.metrics = newMetrics(deps.Metrics, &s.memory)
 	s.flusher = newFlusher(s)
+	s.opener = newOpener(s)
 	for range cfg.Shards {
 		s.shards = append(s.shards, newShard(s, cfg.ShardBuffer))
 	}
@@ -131,15 +132,10 @@ func (s *Server) Start(context.Context) error {
 	for _, sh := range s.shards {
 		s.background.Go(func() { sh.run(s.ctx) })
 	}
-	for range s.cfg.ConcurrentChecks {
-		s.background.Go(s.runChecks)
-	}
+	s.background.Go(func() { s.opener.run(s.ctx) })
 	s.background.Go(s.sweep)
 	s.flusher.start()
-	s.deps.NATS.OnLoss(func() {
-		s.lastLoss.Store(s.now())
-		s.lost.Store(true)
-	})
+	s.deps.NATS.OnLoss(func() { s.lost.Store(true) })
 	return nil
 }
 

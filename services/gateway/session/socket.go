@@ -46,7 +46,9 @@ func (socketEvents) OnClose(*gws.Conn, error) {}
 func (e socketEvents) OnPing(socket *gws.Conn, payload []byte) {
 	c := connOf(socket)
 	c.seen.Store(e.s.deps.Now().UnixMilli())
-	c.enqueue(finPong, payload, false)
+	if c.allow() {
+		c.enqueue(finPong, payload, false)
+	}
 }
 
 func (e socketEvents) OnPong(socket *gws.Conn, _ []byte) {
@@ -56,9 +58,10 @@ func (e socketEvents) OnPong(socket *gws.Conn, _ []byte) {
 func (e socketEvents) OnMessage(socket *gws.Conn, m *gws.Message) {
 	c := connOf(socket)
 	c.seen.Store(e.s.deps.Now().UnixMilli())
-	if m.Opcode != gws.OpcodeBinary {
+	switch {
+	case m.Opcode != gws.OpcodeBinary:
 		c.shutdown(closeUnsupported, "binary messages only")
-	} else {
+	case c.allow():
 		// In a goroutine of its own: what a frame needs of stack is given back
 		// at once, while the stack of this one, which lives as long as the
 		// connection, stays small.

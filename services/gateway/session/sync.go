@@ -23,12 +23,65 @@ const (
 	maxSkips = 64
 )
 
-// unread answers a heartbeat: all queues with something unconfirmed.
+// sync takes a SYNC frame: a meta that the device sends, or a pull. A pull for
+// history carries a meta too, which is no message, and so does nothing else that
+// names a queue.
+func (c *conn) sync(ul syncUL) {
+	switch {
+	case ul.roam:
+		// There is no history to be had this way: an answer that says so ends the
+		// pull.
+		jid := queueJID(c.appKey, ul.queueName, ul.queueDomain)
+		if ul.queueName == "" {
+			jid = c.srv.directJID
+		}
+		c.send(appendRoamEnd(make([]byte, 0, 64), jid, c.srv.now()))
+		c.srv.metrics.sends.WithLabelValues("roam").Inc()
+	case ul.queueName == "":
+		if ul.hasMeta {
+			c.upstream(ul.meta)
+		}
+	default:
+		if ul.hasMeta {
+			head, ok := parseMetaHead(ul.meta)
+			if !ok {
+				c.shutdown(closeInvalidData, "malformed frame")
+				return
+			}
+			c.refuse(head.id, msyncv1.Status_FAIL, "a pull carries no message")
+		}
+		c.pull(ul)
+	}
+}
+
+// unread answers a heartbeat. While it is not known yet what is unread the
+// answer waits for that, but not for long.
 func (c *conn) unread() {
 	now := c.srv.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.live = true
+	c.owedUnread++
+	if c.reach.places != nil {
+		c.answerUnread(now)
+		return
+	}
+	if c.owedUnread == 1 {
+		c.unreadSince = now
+	}
+	soon(&c.queuesAt, c.unreadSince+c.srv.cfg.UnreadWait.Milliseconds())
+}
+
+// answerUnread answers every question for what is unread that is owed an answer.
+// The caller holds c.mu.
+func (c *conn) answerUnread(now int64) {
+	for ; c.owedUnread > 0; c.owedUnread-- {
+		c.sendUnread(now)
+	}
+}
+
+// sendUnread lists all queues with something unconfirmed.
+func (c *conn) sendUnread(now int64) {
 	p := make([]byte, 0, 64)
 	p = append(p, statusOK...)
 	for _, q := range c.queues {
@@ -72,20 +125,37 @@ func (c *conn) pull(ul syncUL) {
 		return
 	}
 	q.used = now
+	known, asked := false, false
 	if ul.key != 0 {
 		before := q.confirmed
-		known, asked := q.confirm(ul.key)
+		known, asked = q.confirm(ul.key)
 		c.note(q, before)
-		if known && !asked {
-			// It was pushed unasked: no answer, but more if there is more.
-			if q.phase == offered {
-				q.enter(idle, now)
-				c.advance(q, now)
-			}
-			return
-		}
 	}
-	c.answer(q)
+	if known && !asked && !q.underWay() && q.owed == 0 {
+		// It was pushed unasked: no answer, but more if there is more.
+		if q.phase == offered {
+			q.enter(idle, now)
+			c.advance(q, now)
+		}
+		return
+	}
+	if !known || asked {
+		q.owe()
+	}
+	// One page is under way at a time: other pulls of the queue wait until it is
+	// confirmed. Were they given the same again, two pulls would go on for ever.
+	if !q.underWay() {
+		c.serve(q)
+	}
+}
+
+// serve answers the pulls of a queue that are owed an answer: one with a page,
+// if there is something, and then the others when that is confirmed.
+func (c *conn) serve(q *queue) {
+	for q.owed > 0 && !q.underWay() && !c.closed {
+		c.answer(q)
+		q.owed--
+	}
 }
 
 // answer sends the next page of a queue, or says that there is none. It lets go
@@ -108,15 +178,12 @@ func (c *conn) answer(q *queue) {
 			return
 		}
 		q.enter(answering, now)
-		after, before := q.confirmed, q.confirmed
-		entries, through, last, err := c.read(q.conversation, after)
+		before := q.confirmed
+		entries, through, last, err := c.read(q.conversation, before)
 		now = c.srv.now()
 		if err != nil {
 			c.srv.logger.Warn("archive was not read", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
 			break
-		}
-		if q.confirmed < after {
-			continue // a check found that more was missed
 		}
 		page, through := q.archivePage(entries, through, last, c.srv.limits)
 		c.note(q, before)
@@ -180,9 +247,9 @@ func (c *conn) visible(d *busv1.Delivery) bool {
 	return d.GetFrom() != c.user || d.GetSyncSender() && d.GetFromResource() != c.resource
 }
 
-// note hands a moved position on, unless it rests on an assumption.
+// note hands a moved position on.
 func (c *conn) note(q *queue, before int64) {
-	if q.confirmed > before && !q.assumed {
+	if q.confirmed > before {
 		c.srv.flusher.put(c.device(), q.conversation, q.confirmed)
 	}
 }
@@ -223,6 +290,7 @@ func (c *conn) timeouts(now int64) {
 			c.advance(q, now)
 		case answering, offered:
 			if now-q.since >= limit {
+				q.outToken = 0 // whoever asks now gets it again
 				c.sendNotice(q, now)
 				continue
 			}
@@ -236,8 +304,11 @@ func (c *conn) timeouts(now int64) {
 	if next != 0 {
 		soon(&c.queuesAt, next)
 	}
-	if c.settleAssumptions(now, false) {
-		soon(&c.checkAt, now)
-		soon(&c.queuesAt, now+c.srv.cfg.VerifyDelay.Milliseconds())
+	if c.owedUnread > 0 {
+		if at := c.unreadSince + c.srv.cfg.UnreadWait.Milliseconds(); now < at {
+			soon(&c.queuesAt, at)
+		} else {
+			c.answerUnread(now)
+		}
 	}
 }

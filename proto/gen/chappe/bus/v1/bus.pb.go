@@ -851,15 +851,22 @@ type Delivery struct {
 	Conversation string `protobuf:"bytes,4,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	// Place in the conversation, dense from 1; 0 for entries that are never
 	// stored for anybody (rooms, online only).
-	Seq           int64  `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
-	From          string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
-	FromResource  string `protobuf:"bytes,7,opt,name=from_resource,json=fromResource,proto3" json:"from_resource,omitempty"`
-	To            string `protobuf:"bytes,8,opt,name=to,proto3" json:"to,omitempty"`
-	Timestamp     int64  `protobuf:"varint,9,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	Body          []byte `protobuf:"bytes,10,opt,name=body,proto3" json:"body,omitempty"`
-	MetaExt       []byte `protobuf:"bytes,11,opt,name=meta_ext,json=metaExt,proto3" json:"meta_ext,omitempty"`
-	OnlineOnly    bool   `protobuf:"varint,12,opt,name=online_only,json=onlineOnly,proto3" json:"online_only,omitempty"`
-	SyncSender    bool   `protobuf:"varint,13,opt,name=sync_sender,json=syncSender,proto3" json:"sync_sender,omitempty"`
+	Seq          int64  `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
+	From         string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	FromResource string `protobuf:"bytes,7,opt,name=from_resource,json=fromResource,proto3" json:"from_resource,omitempty"`
+	To           string `protobuf:"bytes,8,opt,name=to,proto3" json:"to,omitempty"`
+	Timestamp    int64  `protobuf:"varint,9,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Body         []byte `protobuf:"bytes,10,opt,name=body,proto3" json:"body,omitempty"`
+	MetaExt      []byte `protobuf:"bytes,11,opt,name=meta_ext,json=metaExt,proto3" json:"meta_ext,omitempty"`
+	OnlineOnly   bool   `protobuf:"varint,12,opt,name=online_only,json=onlineOnly,proto3" json:"online_only,omitempty"`
+	SyncSender   bool   `protobuf:"varint,13,opt,name=sync_sender,json=syncSender,proto3" json:"sync_sender,omitempty"`
+	// Place of the entry's record in the log of the conversation's partition, as
+	// pkg/bus makes it; 0 where it is not known.
+	LogPlace uint64 `protobuf:"varint,14,opt,name=log_place,json=logPlace,proto3" json:"log_place,omitempty"`
+	// Place of the conversation's entry before this one, or a later place where
+	// that is not known exactly; 0 when there is none that anybody could be shown.
+	// Only in pushes.
+	LogPrevious   uint64 `protobuf:"varint,15,opt,name=log_previous,json=logPrevious,proto3" json:"log_previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -983,6 +990,20 @@ func (x *Delivery) GetSyncSender() bool {
 		return x.SyncSender
 	}
 	return false
+}
+
+func (x *Delivery) GetLogPlace() uint64 {
+	if x != nil {
+		return x.LogPlace
+	}
+	return 0
+}
+
+func (x *Delivery) GetLogPrevious() uint64 {
+	if x != nil {
+		return x.LogPrevious
+	}
+	return 0
 }
 
 // Disconnect ends connections of the user on whose subject it travels.
@@ -1484,7 +1505,7 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"disconnect\x18\x02 \x01(\v2\x19.chappe.bus.v1.DisconnectH\x00R\n" +
 	"disconnect\x12/\n" +
 	"\x06notice\x18\x03 \x01(\v2\x15.chappe.bus.v1.NoticeH\x00R\x06noticeB\x06\n" +
-	"\x04what\"\xff\x02\n" +
+	"\x04what\"\xbf\x03\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\x12,\n" +
@@ -1501,7 +1522,9 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\vonline_only\x18\f \x01(\bR\n" +
 	"onlineOnly\x12\x1f\n" +
 	"\vsync_sender\x18\r \x01(\bR\n" +
-	"syncSender\"\xa2\x02\n" +
+	"syncSender\x12\x1b\n" +
+	"\tlog_place\x18\x0e \x01(\x04R\blogPlace\x12!\n" +
+	"\flog_previous\x18\x0f \x01(\x04R\vlogPrevious\"\xa2\x02\n" +
 	"\n" +
 	"Disconnect\x128\n" +
 	"\x06reason\x18\x01 \x01(\x0e2 .chappe.bus.v1.Disconnect.ReasonR\x06reason\x12\x1a\n" +

@@ -984,11 +984,17 @@ func (x *SubscribeResponse) GetCursor() string {
 }
 
 type OpenDeviceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User     string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Only these conversations, at most 256; each of them that the user is in is
+	// listed, even with nothing new in it.
+	Conversations []string `protobuf:"bytes,5,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// log_places of an earlier answer that was pending: what the list must reach.
+	// Empty means all that is acknowledged now.
+	LogPlaces     []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1051,9 +1057,32 @@ func (x *OpenDeviceRequest) GetResource() string {
 	return ""
 }
 
+func (x *OpenDeviceRequest) GetConversations() []string {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *OpenDeviceRequest) GetLogPlaces() []uint64 {
+	if x != nil {
+		return x.LogPlaces
+	}
+	return nil
+}
+
 type OpenDeviceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Queues        []*DeviceQueue         `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Queues []*DeviceQueue         `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	// For each partition of the log the place that the list reaches: what was
+	// archived up to there and is not in the list holds nothing new for the
+	// device.
+	LogPlaces []uint64 `protobuf:"varint,2,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	// The archive has not reached log_places in time: there is no list, and the
+	// call is to be made again with them.
+	Pending bool `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The list was cut off.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1093,6 +1122,27 @@ func (x *OpenDeviceResponse) GetQueues() []*DeviceQueue {
 		return x.Queues
 	}
 	return nil
+}
+
+func (x *OpenDeviceResponse) GetLogPlaces() []uint64 {
+	if x != nil {
+		return x.LogPlaces
+	}
+	return nil
+}
+
+func (x *OpenDeviceResponse) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
+func (x *OpenDeviceResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // DeviceQueue is a conversation with something new for a device.
@@ -1459,7 +1509,9 @@ func (x *DevicePosition) GetSeq() int64 {
 }
 
 type ConfirmDevicesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that the archive has not reached yet: to be handed on again.
+	Early         []*DevicePosition `protobuf:"bytes,1,rep,name=early,proto3" json:"early,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1492,6 +1544,13 @@ func (x *ConfirmDevicesResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ConfirmDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmDevicesResponse) Descriptor() ([]byte, []int) {
 	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ConfirmDevicesResponse) GetEarly() []*DevicePosition {
+	if x != nil {
+		return x.Early
+	}
+	return nil
 }
 
 var File_chappe_messaging_v1_messaging_proto protoreflect.FileDescriptor
@@ -1574,14 +1633,21 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"c\n" +
 	"\x11SubscribeResponse\x126\n" +
 	"\amessage\x18\x01 \x01(\v2\x1c.chappe.messaging.v1.MessageR\amessage\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"g\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xac\x01\n" +
 	"\x11OpenDeviceRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
-	"\bresource\x18\x04 \x01(\tR\bresource\"N\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\x12$\n" +
+	"\rconversations\x18\x05 \x03(\tR\rconversations\x12\x1d\n" +
+	"\n" +
+	"log_places\x18\x06 \x03(\x04R\tlogPlaces\"\x9b\x01\n" +
 	"\x12OpenDeviceResponse\x128\n" +
-	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\"\xae\x01\n" +
+	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\x12\x1d\n" +
+	"\n" +
+	"log_places\x18\x02 \x03(\x04R\tlogPlaces\x12\x18\n" +
+	"\apending\x18\x03 \x01(\bR\apending\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\xae\x01\n" +
 	"\vDeviceQueue\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\x12\x12\n" +
@@ -1609,8 +1675,9 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12\"\n" +
 	"\fconversation\x18\x05 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x06 \x01(\x03R\x03seq\"\x18\n" +
-	"\x16ConfirmDevicesResponse2\xad\x05\n" +
+	"\x03seq\x18\x06 \x01(\x03R\x03seq\"S\n" +
+	"\x16ConfirmDevicesResponse\x129\n" +
+	"\x05early\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\x05early2\xad\x05\n" +
 	"\x10MessagingService\x12`\n" +
 	"\vSendToUsers\x12'.chappe.messaging.v1.SendToUsersRequest\x1a(.chappe.messaging.v1.SendToUsersResponse\x12i\n" +
 	"\x0eSendFromClient\x12*.chappe.messaging.v1.SendFromClientRequest\x1a+.chappe.messaging.v1.SendFromClientResponse\x12\x81\x01\n" +
@@ -1672,29 +1739,30 @@ var file_chappe_messaging_v1_messaging_proto_depIdxs = []int32{
 	22, // 5: chappe.messaging.v1.DeviceQueue.kind:type_name -> chappe.bus.v1.Kind
 	23, // 6: chappe.messaging.v1.PullConversationResponse.entries:type_name -> chappe.bus.v1.Delivery
 	20, // 7: chappe.messaging.v1.ConfirmDevicesRequest.positions:type_name -> chappe.messaging.v1.DevicePosition
-	1,  // 8: chappe.messaging.v1.MessagingService.SendToUsers:input_type -> chappe.messaging.v1.SendToUsersRequest
-	4,  // 9: chappe.messaging.v1.MessagingService.SendFromClient:input_type -> chappe.messaging.v1.SendFromClientRequest
-	6,  // 10: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:input_type -> chappe.messaging.v1.GetOfflineMessageCountRequest
-	8,  // 11: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:input_type -> chappe.messaging.v1.GetOfflineMessageStatusRequest
-	10, // 12: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
-	12, // 13: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
-	14, // 14: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
-	17, // 15: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
-	19, // 16: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
-	2,  // 17: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
-	5,  // 18: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
-	7,  // 19: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
-	9,  // 20: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:output_type -> chappe.messaging.v1.GetOfflineMessageStatusResponse
-	11, // 21: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
-	13, // 22: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
-	15, // 23: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
-	18, // 24: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
-	21, // 25: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
-	17, // [17:26] is the sub-list for method output_type
-	8,  // [8:17] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	20, // 8: chappe.messaging.v1.ConfirmDevicesResponse.early:type_name -> chappe.messaging.v1.DevicePosition
+	1,  // 9: chappe.messaging.v1.MessagingService.SendToUsers:input_type -> chappe.messaging.v1.SendToUsersRequest
+	4,  // 10: chappe.messaging.v1.MessagingService.SendFromClient:input_type -> chappe.messaging.v1.SendFromClientRequest
+	6,  // 11: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:input_type -> chappe.messaging.v1.GetOfflineMessageCountRequest
+	8,  // 12: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:input_type -> chappe.messaging.v1.GetOfflineMessageStatusRequest
+	10, // 13: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
+	12, // 14: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
+	14, // 15: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
+	17, // 16: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
+	19, // 17: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
+	2,  // 18: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
+	5,  // 19: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
+	7,  // 20: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
+	9,  // 21: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:output_type -> chappe.messaging.v1.GetOfflineMessageStatusResponse
+	11, // 22: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
+	13, // 23: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
+	15, // 24: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
+	18, // 25: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
+	21, // 26: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
+	18, // [18:27] is the sub-list for method output_type
+	9,  // [9:18] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_chappe_messaging_v1_messaging_proto_init() }

@@ -364,12 +364,15 @@ const (
 type SyncServiceClient interface {
 	// OpenDevice registers a device at its first login, taking its start
 	// positions from what the user's other devices have confirmed, and lists
-	// the conversations that hold entries it has not confirmed.
+	// the conversations that hold entries it has not confirmed. The list holds
+	// everything that was acknowledged before the call, or the answer says that
+	// the archive is not so far.
 	OpenDevice(ctx context.Context, in *OpenDeviceRequest, opts ...grpc.CallOption) (*OpenDeviceResponse, error)
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.
 	PullConversation(ctx context.Context, in *PullConversationRequest, opts ...grpc.CallOption) (*PullConversationResponse, error)
-	// ConfirmDevices moves positions of devices forward; they never move back.
+	// ConfirmDevices moves positions of devices forward; they never move back,
+	// and never past what is archived.
 	ConfirmDevices(ctx context.Context, in *ConfirmDevicesRequest, opts ...grpc.CallOption) (*ConfirmDevicesResponse, error)
 }
 
@@ -419,12 +422,15 @@ func (c *syncServiceClient) ConfirmDevices(ctx context.Context, in *ConfirmDevic
 type SyncServiceServer interface {
 	// OpenDevice registers a device at its first login, taking its start
 	// positions from what the user's other devices have confirmed, and lists
-	// the conversations that hold entries it has not confirmed.
+	// the conversations that hold entries it has not confirmed. The list holds
+	// everything that was acknowledged before the call, or the answer says that
+	// the archive is not so far.
 	OpenDevice(context.Context, *OpenDeviceRequest) (*OpenDeviceResponse, error)
 	// PullConversation reads what a device may see after a place in one
 	// conversation, oldest first.
 	PullConversation(context.Context, *PullConversationRequest) (*PullConversationResponse, error)
-	// ConfirmDevices moves positions of devices forward; they never move back.
+	// ConfirmDevices moves positions of devices forward; they never move back,
+	// and never past what is archived.
 	ConfirmDevices(context.Context, *ConfirmDevicesRequest) (*ConfirmDevicesResponse, error)
 	mustEmbedUnimplementedSyncServiceServer()
 }

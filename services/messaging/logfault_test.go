@@ -49,8 +49,11 @@ func newLogRig(t *testing.T, outside bool) *logRig {
 	return l
 }
 
+// natsToken lets connections in at a NATS that listens.
+const natsToken = "a token of the tests"
+
 func (l *logRig) startNATS() {
-	s, err := embed.StartNATS(embed.NATSConfig{Dir: l.dir, Listen: l.listen, Logger: testkit.Logger(l.t)})
+	s, err := embed.StartNATS(embed.NATSConfig{Dir: l.dir, Listen: l.listen, Token: natsToken, Logger: testkit.Logger(l.t)})
 	require.NoError(l.t, err)
 	l.nats = s
 }

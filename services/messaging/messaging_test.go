@@ -145,7 +145,7 @@ type rig struct {
 	ahead atomic.Int64
 	push  bool
 	conn  *natsx.Conn
-	// natsURL is where the service finds NATS; empty connects it to nats.
+	// natsURL is where, with natsToken, the service finds NATS; empty connects it to nats.
 	natsURL string
 	// second says that another service is alive beside this one.
 	second  bool
@@ -219,7 +219,7 @@ func (r *rig) start() {
 		conn = testkit.Connect(r.t, r.nats)
 	} else {
 		var err error
-		conn, err = natsx.Connect(r.t.Context(), natsx.Config{URL: r.natsURL, Logger: logger})
+		conn, err = natsx.Connect(r.t.Context(), natsx.Config{URL: r.natsURL, Token: natsToken, Logger: logger})
 		require.NoError(r.t, err)
 		r.t.Cleanup(func() { _ = conn.Drain(context.Background()) })
 	}

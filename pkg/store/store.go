@@ -6,10 +6,13 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -289,7 +292,7 @@ func Translate(err error) error {
 		return errs.Internal(err)
 	}
 	var ce *pgconn.ConnectError
-	if errors.As(err, &ce) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &ce) || pgconn.SafeToRetry(err) || connectionLost(err) {
 		return errs.Unavailable("database", err)
 	}
 	var se *sqlite.Error
@@ -300,6 +303,14 @@ func Translate(err error) error {
 		}
 	}
 	return errs.Internal(err)
+}
+
+// connectionLost reports whether err says that the connection to the server
+// broke while it was in use.
+func connectionLost(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
 // In writes a list of n parameters for an IN clause, from $first on:

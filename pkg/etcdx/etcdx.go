@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 )
 
 // DefaultPrefix is where all of Chappe's keys live.
@@ -200,7 +201,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 		}
 		cancel()
 		for {
-			if err := pause(ctx, 200*time.Millisecond); err != nil {
+			if err := lifecycle.Sleep(ctx, 200*time.Millisecond); err != nil {
 				return err
 			}
 			rev, err := resync(ctx)
@@ -209,7 +210,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 				break
 			}
 			logger.Warn("etcd is not answering, the last state stays in force", "prefix", prefix, "error", err)
-			if err := pause(ctx, time.Second); err != nil {
+			if err := lifecycle.Sleep(ctx, time.Second); err != nil {
 				return err
 			}
 		}
@@ -290,15 +291,4 @@ func translate(err error) error {
 		return err
 	}
 	return errs.Unavailable("etcd", err)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -104,7 +104,11 @@ func TestDeadDatabaseIsUnavailable(t *testing.T) {
 		"each": func() error {
 			return store.Each(ctx, db.Read(), `SELECT id FROM person`, nil, func(store.Scanner) error { return nil })
 		},
-		"row":    func() error { var id int; _, err := store.Row(ctx, db.Read(), `SELECT id FROM person`, nil, &id); return err },
+		"row": func() error {
+			var id int
+			_, err := store.Row(ctx, db.Read(), `SELECT id FROM person`, nil, &id)
+			return err
+		},
 		"column": func() error { _, err := store.Column[int](ctx, db.Read(), `SELECT id FROM person`); return err },
 		"exec":   func() error { _, err := store.Exec(ctx, db.Read(), `UPDATE person SET name = 'x'`); return err },
 		"write": func() error {

@@ -28,6 +28,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 )
 
 // Dialect tells the two kinds of database apart where SQL has to.
@@ -155,9 +156,17 @@ func (db *DB) Close() error {
 	return errors.Join(db.read.Close(), db.write.Close())
 }
 
+// Step is a version of a schema that SQL alone cannot bring about. Run makes it
+// within one transaction.
+type Step struct {
+	Version int64
+	Run     func(ctx context.Context, tx *sql.Tx) error
+}
+
 // Migrate brings the schema up to date. migrations holds the folders "sqlite"
-// and "postgres" with goose files of the same versions.
-func (db *DB) Migrate(ctx context.Context, migrations fs.FS) error {
+// and "postgres" with goose files of the same versions; steps are versions
+// between them.
+func (db *DB) Migrate(ctx context.Context, migrations fs.FS, steps ...Step) error {
 	folder, dialect := "sqlite", goose.DialectSQLite3
 	if db.dialect == Postgres {
 		folder, dialect = "postgres", goose.DialectPostgres
@@ -170,7 +179,11 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
-	p, err := goose.NewProvider("", db.write, sub, goose.WithStore(st))
+	options := []goose.ProviderOption{goose.WithStore(st)}
+	for _, step := range steps {
+		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(step.Version, &goose.GoFunc{RunTx: step.Run}, nil)))
+	}
+	p, err := goose.NewProvider("", db.write, sub, options...)
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -228,12 +241,8 @@ func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 		if err == nil || attempt == maxAttempts || !lostRace(err) {
 			return Translate(err)
 		}
-		t := time.NewTimer(time.Duration(attempt)*2*time.Millisecond + rand.N(5*time.Millisecond))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return Translate(ctx.Err())
-		case <-t.C:
+		if err := lifecycle.Sleep(ctx, time.Duration(attempt)*2*time.Millisecond+rand.N(5*time.Millisecond)); err != nil {
+			return Translate(err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"github.com/chappe-im/chappe/pkg/ident"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -39,7 +40,7 @@ func (e *events) changed(user string, change busv1.UserEvent_Change) *events {
 
 // revoked voids the user's tokens that were issued before an instant.
 func (e *events) revoked(user string, before int64) *events {
-	subject, data := revocation.UserEntry(e.app.Key, user, time.UnixMilli(before))
+	subject, data := revocation.UserEntry(ident.User{App: e.app.AppKey(), ID: ident.UserID(user)}, time.UnixMilli(before))
 	e.messages = append(e.messages, outbox.Message{Subject: subject, Data: data})
 	return e
 }

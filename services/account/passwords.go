@@ -1,6 +1,7 @@
 package account
 
 import (
+	"github.com/chappe-im/chappe/pkg/obs"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -53,10 +54,7 @@ func newPasswords(cfg Config, reg prometheus.Registerer) (*passwords, error) {
 	_, _ = rand.Read(p.key[:]) // never fails: the program ends instead
 	var salt [saltBytes]byte
 	p.dummy = encodeHash(p.cost, salt[:], make([]byte, hashBytes))
-	if err := reg.Register(p.checks); err != nil {
-		return nil, fmt.Errorf("account metrics: %w", err)
-	}
-	return p, nil
+	return p, obs.Register(reg, "account", p.checks)
 }
 
 // hash gives the stored form of a password.

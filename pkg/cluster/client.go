@@ -1,3 +1,7 @@
+// Package cluster is the limiter for its callers: it makes one limiter of many.
+// Every caller picks the owner of an app by rendezvous hashing over the live
+// limiters, sends it its checks in batches, and decides alone, on a share of
+// the limits, while the owner cannot be reached.
 package cluster
 
 import (
@@ -19,13 +23,15 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/members"
+	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 const defaultPatience = 40 * time.Millisecond
 
-// Apps gives the app that a check names.
+// Apps gives the app that a check ident.
 type Apps interface {
 	App(org, app string) (*catalog.App, bool)
 }
@@ -61,7 +67,7 @@ type Client struct {
 	local *local
 
 	view    atomic.Pointer[view]
-	watcher *watcher
+	watcher *members.Watcher
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 	once    sync.Once
@@ -69,7 +75,7 @@ type Client struct {
 
 // view is the living limiters and how to reach them, in the same order.
 type view struct {
-	members Members
+	members members.Members
 	peers   []*peer
 }
 
@@ -92,14 +98,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "chappe_limiter_batch_checks", Help: "Checks sent to a limiter in one request.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
 	}
-	var all error
-	for _, c := range []prometheus.Collector{m.local, m.down, m.batch, m.lives} {
-		all = errors.Join(all, reg.Register(c))
-	}
-	if all != nil {
-		return nil, fmt.Errorf("limiter client metrics: %w", all)
-	}
-	return m, nil
+	return m, obs.Register(reg, "the limiter client", m.local, m.down, m.batch, m.lives)
 }
 
 // NewClient reads the list of limiters and follows it until Stop.
@@ -123,7 +122,7 @@ func NewClient(ctx context.Context, deps Deps) (*Client, error) {
 	}
 	c := &Client{deps: deps, met: m, local: newLocal(deps.Clock, deps.Shares)}
 	c.view.Store(&view{})
-	if c.watcher, err = watch(ctx, deps.Etcd, deps.Logger, c.changed); err != nil {
+	if c.watcher, err = members.Watch(ctx, deps.Etcd, deps.Logger, members.Limiters, c.changed); err != nil {
 		c.dropPeers()
 		return nil, err
 	}
@@ -152,7 +151,7 @@ func dial(addr string) (grpc.ClientConnInterface, func(), error) {
 // Stop ends the client and waits for its goroutines. It may be called twice.
 func (c *Client) Stop() {
 	c.once.Do(func() {
-		c.watcher.stop()
+		c.watcher.Stop()
 		c.cancel()
 		c.done.Wait()
 		c.dropPeers()
@@ -167,14 +166,18 @@ func (c *Client) dropPeers() {
 
 // changed connects to the limiters that are new and leaves those that are
 // gone. Only the watch calls it.
-func (c *Client) changed(members Members) {
+func (c *Client) changed(live members.Members) {
 	old := c.view.Load()
-	known := make(map[Member]*peer, len(old.peers))
+	known := make(map[members.Member]*peer, len(old.peers))
 	for _, p := range old.peers {
 		known[p.member] = p
 	}
 	next := &view{}
-	for _, m := range members {
+	for _, m := range live {
+		if m.Addr == "" {
+			c.deps.Logger.Error("the list of limiters holds one without an address, it is left out", "limiter", m.ID)
+			continue
+		}
 		p, ok := known[m]
 		if !ok {
 			var err error
@@ -193,7 +196,7 @@ func (c *Client) changed(members Members) {
 	}
 }
 
-func (c *Client) connect(m Member) (*peer, error) {
+func (c *Client) connect(m members.Member) (*peer, error) {
 	if m.ID == c.deps.Self && c.deps.SelfConn != nil {
 		p := newPeer(m, c.deps.SelfConn, func() {}, c.deps.Patience, c.met)
 		p.direct = true
@@ -212,7 +215,7 @@ func (c *Client) owner(org, app string) *peer {
 	if len(v.members) == 0 {
 		return nil
 	}
-	return v.peers[v.members.owner(names.AppKey(org, app))]
+	return v.peers[v.members.Owner(string(ident.NewAppKey(org, app)))]
 }
 
 // Check asks the owner of the app, and decides on the local share if it cannot

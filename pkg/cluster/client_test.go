@@ -21,6 +21,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/pkg/tier"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
@@ -71,8 +72,9 @@ type limiter struct {
 	hold atomic.Pointer[chan struct{}]
 
 	server *grpcx.Server
-	reg    *Registration
+	reg    *members.Registration
 	id     string
+	addr   string
 }
 
 func (l *limiter) BatchCheck(ctx context.Context, req *limiterv1.BatchCheckRequest) (*limiterv1.BatchCheckResponse, error) {
@@ -133,11 +135,19 @@ func (r *rig) limiter(id string) *limiter {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(r.t, err)
 	l.server.Start(lis)
-	l.reg, err = Register(r.t.Context(), r.etcd, testkit.Logger(r.t), id, lis.Addr().String())
-	require.NoError(r.t, err)
-	r.t.Cleanup(func() { _ = l.reg.Stop() })
+	l.addr = lis.Addr().String()
+	l.register(r)
 	r.t.Cleanup(l.kill)
 	return l
+}
+
+// register enters the limiter in the list.
+func (l *limiter) register(r *rig) {
+	r.t.Helper()
+	reg, err := members.Register(r.t.Context(), r.etcd, testkit.Logger(r.t), members.Limiters, members.Member{ID: l.id, Addr: l.addr})
+	require.NoError(r.t, err)
+	r.t.Cleanup(func() { _ = reg.Stop() })
+	l.reg = reg
 }
 
 // kill breaks all connections, but leaves the entry in etcd as a crash does.
@@ -241,7 +251,8 @@ func TestKillUnderLoad(t *testing.T) {
 		r.await(c, 2)
 		clients = append(clients, c)
 	}
-	owner, _ := clients[0].view.Load().members.Owner("acme#shop")
+	list := clients[0].view.Load().members
+	owner := list[list.Owner("acme#shop")]
 	start := time.Now()
 	var mu sync.Mutex
 	var log []time.Duration
@@ -345,8 +356,8 @@ func TestOwnerHasNotHeardOfTheApp(t *testing.T) {
 	require.True(t, errs.Is(err, errs.ReasonAppNotFound))
 }
 
-// A limiter whose lease runs out, because etcd did not hear from it in time,
-// enters itself again.
+// A limiter whose lease runs out, because etcd did not hear from it in time, is
+// registered again.
 func TestLeaseIsLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "shop")
@@ -357,7 +368,8 @@ func TestLeaseIsLost(t *testing.T) {
 
 	t.Log("the lease is gone: the entry vanishes and comes back")
 	before := c.view.Load()
-	require.NoError(t, l.reg.session.Close())
+	require.NoError(t, l.reg.Stop())
+	l.register(r)
 	require.Eventually(t, func() bool {
 		now := c.view.Load()
 		return now != before && len(now.members) == 1
@@ -398,8 +410,9 @@ func TestOwnerComesAndGoes(t *testing.T) {
 	require.NoError(t, first.reg.Stop())
 	second := r.limiter("second")
 	require.Eventually(t, func() bool {
-		m, ok := c.view.Load().members.Owner("acme#shop")
-		return ok && m.ID == "second"
+		live := c.view.Load().members
+		i := live.Owner("acme#shop")
+		return i >= 0 && live[i].ID == "second"
 	}, patient, time.Millisecond)
 	before := second.checks.Load()
 	_, err := c.Check(t.Context(), check("shop", "get_history_file", 1))
@@ -446,7 +459,7 @@ func TestChecksAreBatched(t *testing.T) {
 		d.Dial = func(string) (grpc.ClientConnInterface, func(), error) { return nil, nil, errors.New("not used") }
 	})
 	fake := &gate{open: make(chan struct{}), arrived: make(chan int, 100)}
-	p := newPeer(Member{ID: "x", Addr: "y"}, fake, func() {}, patient, c.met)
+	p := newPeer(members.Member{ID: "x", Addr: "y"}, fake, func() {}, patient, c.met)
 	defer p.stop()
 	var wg sync.WaitGroup
 	ask := func() {
@@ -530,15 +543,6 @@ func TestConn(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "one", apps.GetApps()[0].GetOrg())
 	require.Error(t, c.Conn().Invoke(t.Context(), "/x/y", &healthv1.HealthCheckRequest{}, nil))
-}
-
-func TestRegisterRefusesNonsense(t *testing.T) {
-	t.Parallel()
-	etcd := testkit.Etcd(t)
-	for _, bad := range [][2]string{{"", "addr"}, {"a/b", "addr"}, {"a", ""}} {
-		_, err := Register(t.Context(), etcd, testkit.Logger(t), bad[0], bad[1])
-		require.Error(t, err)
-	}
 }
 
 func TestShare(t *testing.T) {

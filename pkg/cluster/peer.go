@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/members"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
@@ -30,7 +31,7 @@ const (
 
 // peer is one limiter as a caller sees it.
 type peer struct {
-	member Member
+	member members.Member
 	conn   grpc.ClientConnInterface
 	close  func()
 	api    limiterv1.LimiterServiceClient
@@ -59,7 +60,7 @@ type pending struct {
 	answer chan *limiterv1.CheckResponse
 }
 
-func newPeer(m Member, conn grpc.ClientConnInterface, closeConn func(), patience time.Duration, met *metrics) *peer {
+func newPeer(m members.Member, conn grpc.ClientConnInterface, closeConn func(), patience time.Duration, met *metrics) *peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &peer{
 		member: m, conn: conn, close: closeConn, api: limiterv1.NewLimiterServiceClient(conn), met: met, patience: patience,

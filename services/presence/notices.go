@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
@@ -27,40 +29,37 @@ const (
 	subscriberPage = 1000
 )
 
-// appUser names a user across apps.
-type appUser struct{ app, user string }
-
 // notifier tells subscribers who are online of changes. What it tells is the
 // state at that moment, so several changes of a user that come faster than they
 // are told become one.
 type notifier struct {
 	service *Service
 	queues  [notifyQueues]struct {
-		bell    chan struct{}
+		wake    chan struct{}
 		mu      sync.Mutex
-		changed map[appUser]struct{}
+		changed map[ident.User]struct{}
 	}
 }
 
 func newNotifier(s *Service) *notifier {
 	n := &notifier{service: s}
 	for i := range n.queues {
-		n.queues[i].bell = make(chan struct{}, 1)
-		n.queues[i].changed = make(map[appUser]struct{})
+		n.queues[i].wake = make(chan struct{}, 1)
+		n.queues[i].changed = make(map[ident.User]struct{})
 	}
 	return n
 }
 
 // changed notes that a user's presence is another now.
-func (n *notifier) changed(app, user string) {
-	q := &n.queues[xxhash.Sum64String(app+"/"+user)%notifyQueues]
+func (n *notifier) changed(user ident.User) {
+	q := &n.queues[xxhash.Sum64String(user.String())%notifyQueues]
 	q.mu.Lock()
 	if len(q.changed) < maxChanged {
-		q.changed[appUser{app, user}] = struct{}{}
+		q.changed[user] = struct{}{}
 	}
 	q.mu.Unlock()
 	select {
-	case q.bell <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default:
 	}
 }
@@ -71,17 +70,21 @@ func (n *notifier) run(ctx context.Context, i int) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-q.bell:
+		case <-q.wake:
 		}
 		q.mu.Lock()
 		batch := q.changed
-		q.changed = make(map[appUser]struct{})
+		q.changed = make(map[ident.User]struct{})
 		q.mu.Unlock()
-		byApp := make(map[string][]string)
+		byApp := make(map[ident.AppKey][]ident.UserID)
 		for u := range batch {
-			byApp[u.app] = append(byApp[u.app], u.user)
+			byApp[u.App] = append(byApp[u.App], u.ID)
 		}
-		for app, users := range byApp {
+		for key, users := range byApp {
+			app, ok := n.service.appByKey(key)
+			if !ok {
+				continue // nobody subscribes in an app that is not known
+			}
 			for chunk := range slices.Chunk(users, changedChunk) {
 				n.tellOf(ctx, app, chunk)
 			}
@@ -91,9 +94,9 @@ func (n *notifier) run(ctx context.Context, i int) {
 
 // tellOf tells of several users' changes. Most users have no subscribers, which
 // is found out for all of them at once.
-func (n *notifier) tellOf(ctx context.Context, app string, users []string) {
+func (n *notifier) tellOf(ctx context.Context, app *catalog.App, users []ident.UserID) {
 	if len(users) > 1 {
-		subscribed, err := n.service.store.subscribed(ctx, app, users, n.service.deps.Now().UnixMilli())
+		subscribed, err := n.service.store.subscribed(ctx, app.Number, users, n.service.deps.Now().UnixMilli())
 		if err == nil {
 			users = subscribed
 		}
@@ -103,24 +106,24 @@ func (n *notifier) tellOf(ctx context.Context, app string, users []string) {
 			return
 		}
 		if err := n.tell(ctx, app, user); err != nil && ctx.Err() == nil {
-			n.service.deps.Logger.Warn("subscribers not told of a presence change", obs.KeyApp, app, obs.KeyUser, user, obs.KeyError, err)
+			n.service.deps.Logger.Warn("subscribers not told of a presence change", obs.KeyApp, app.Key, obs.KeyUser, user, obs.KeyError, err)
 		}
 	}
 }
 
 // tell sends a user's presence to all subscribers who are online.
-func (n *notifier) tell(ctx context.Context, app, user string) error {
+func (n *notifier) tell(ctx context.Context, app *catalog.App, user ident.UserID) error {
 	s := n.service
 	var notice *noticeTemplate
-	after := ""
+	after := ident.UserID("")
 	for {
 		now := s.deps.Now()
-		page, err := s.store.subscribers(ctx, app, user, after, now.UnixMilli(), subscriberPage)
+		page, err := s.store.subscribers(ctx, app.Number, user, after, now.UnixMilli(), subscriberPage)
 		if err != nil {
 			return err
 		}
 		for _, sub := range page {
-			if !s.index.online(app, sub.user) {
+			if !s.index.online(ident.User{App: app.AppKey(), ID: sub.user}) {
 				continue
 			}
 			if notice == nil {
@@ -132,7 +135,7 @@ func (n *notifier) tell(ctx context.Context, app, user string) error {
 			if err != nil {
 				return err
 			}
-			if err := s.deps.NATS.Publish(bus.UserSubject(app, sub.user), data); err != nil {
+			if err := s.deps.NATS.Publish(bus.UserSubject(app.Key, string(sub.user)), data); err != nil {
 				return err
 			}
 			s.metrics.notices.Inc()
@@ -160,8 +163,8 @@ type noticeValue struct {
 	Status   map[string]string `json:"status"`
 }
 
-func (s *Service) newNotice(ctx context.Context, app, user string) (*noticeTemplate, error) {
-	views, err := s.views(ctx, app, []string{user})
+func (s *Service) newNotice(ctx context.Context, app *catalog.App, user ident.UserID) (*noticeTemplate, error) {
+	views, err := s.views(ctx, app, []ident.UserID{user})
 	if err != nil {
 		return nil, err
 	}
@@ -169,14 +172,14 @@ func (s *Service) newNotice(ctx context.Context, app, user string) (*noticeTempl
 	// encoding/json writes control characters as \u00XX, so no byte below 0x20
 	// occurs; clients cannot read a payload that holds one.
 	value, err := json.Marshal(noticeValue{
-		UID: user, LastTime: strconv.FormatInt(v.lastTime/1000, 10), Ext: v.ext, Status: v.status,
+		UID: string(user), LastTime: strconv.FormatInt(v.lastTime/1000, 10), Ext: v.ext, Status: v.status,
 	})
 	if err != nil {
 		return nil, err
 	}
 	now := s.deps.Now()
 	notice := &busv1.Notice{
-		Ns: int32(msyncv1.Meta_NOTIFY), Id: s.deps.IDs.Next(), From: user, Timestamp: now.UnixMilli(),
+		Ns: int32(msyncv1.Meta_NOTIFY), Id: s.deps.IDs.Next(), From: string(user), Timestamp: now.UnixMilli(),
 	}
 	return &noticeTemplate{
 		push:   &busv1.Push{What: &busv1.Push_Notice{Notice: notice}},

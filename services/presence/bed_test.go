@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
@@ -192,6 +193,7 @@ func (b *bed) register(t testing.TB, id string) *members.Registration {
 type node struct {
 	*bed
 	service  *presence.Service
+	channel  grpc.ClientConnInterface
 	conns    presencev1.ConnectionServiceClient
 	presence presencev1.PresenceServiceClient
 }
@@ -212,7 +214,7 @@ func (b *bed) start(t testing.TB) *node {
 	s.Register(ch)
 	require.NoError(t, s.Start(t.Context()))
 	n := &node{
-		bed: b, service: s,
+		bed: b, service: s, channel: ch.Conn(),
 		conns: presencev1.NewConnectionServiceClient(ch.Conn()), presence: presencev1.NewPresenceServiceClient(ch.Conn()),
 	}
 	t.Cleanup(func() { n.stop(t) })

@@ -355,10 +355,10 @@ func routed(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, routedKey, "1")
 }
 
-// Elsewhere gives the way to an app's owner if that is not the limiter of this
+// OwnerClient returns the way to an app's owner if that is not the limiter of this
 // process; false also for a call that was routed already. It is for limiters
 // that are asked by somebody who does not know the owners.
-func (c *Client) Elsewhere(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool) {
+func (c *Client) OwnerClient(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool) {
 	p := c.owner(org, app)
 	if p == nil || p.direct || p.down.Load() || len(metadata.ValueFromIncomingContext(ctx, routedKey)) > 0 {
 		return nil, false

@@ -29,7 +29,7 @@ func TestDeadDatabaseIsUnavailableToEveryCall(t *testing.T) {
 		"SetGlobalMute": &accountv1.SetGlobalMuteRequest{Org: org, App: app, Username: "amelia", Chat: ptr[int64](60)},
 	}
 	fields := map[string]any{
-		"org": org, "app": app, "username": "amelia", "owner_username": "amelia", "friend_username": "bruno", "blocked_username": "bruno",
+		"service": "account", "org": org, "app": app, "username": "amelia", "owner_username": "amelia", "friend_username": "bruno", "blocked_username": "bruno",
 		"usernames": []string{"bruno"}, "targets": []string{"bruno"}, "properties": []string{"nickname"},
 		"attributes": map[string]string{"nickname": "Bee"}, "nickname": "Bee", "remark": "a friend", "newpassword": "secret-2",
 		"grant_type": "password", "password": "secret",
@@ -39,7 +39,7 @@ func TestDeadDatabaseIsUnavailableToEveryCall(t *testing.T) {
 	defer cancel()
 	for method, err := range testkit.EveryCall(ctx, t, b.channel, []string{
 		"chappe.account.v1.UserService", "chappe.account.v1.TokenService", "chappe.account.v1.AttributeService",
-		"chappe.account.v1.RelationService", "chappe.account.v1.MuteService",
+		"chappe.account.v1.RelationService", "chappe.account.v1.MuteService", "chappe.quota.v1.QuotaService",
 	}, requests, fields) {
 		require.True(t, errs.Is(err, errs.ReasonUnavailable), "%s: %v: if its request does not fit, give the test one that does", method, err)
 	}

@@ -1,7 +1,6 @@
 package account
 
 import (
-	"github.com/chappe-im/chappe/pkg/ident"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -12,6 +11,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"

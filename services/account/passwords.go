@@ -1,7 +1,6 @@
 package account
 
 import (
-	"github.com/chappe-im/chappe/pkg/obs"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 const (

@@ -22,9 +22,11 @@ import (
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/outbox"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 //go:embed migrations
@@ -70,6 +72,7 @@ type Service struct {
 	accountv1.UnimplementedAttributeServiceServer
 	accountv1.UnimplementedRelationServiceServer
 	accountv1.UnimplementedMuteServiceServer
+	quotav1.UnimplementedQuotaServiceServer
 
 	cfg       Config
 	told      func(appKey, user string)
@@ -126,6 +129,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterAttributeServiceServer(r, s)
 	accountv1.RegisterRelationServiceServer(r, s)
 	accountv1.RegisterMuteServiceServer(r, s)
+	quota.Register(r, "account", s)
 }
 
 // Start brings the schema up to date, makes the streams that the service

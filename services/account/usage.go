@@ -7,17 +7,17 @@ import (
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
-	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
-// GetQuotaUsage implements accountv1.UserServiceServer. Of what each user may
-// have it tells the highest use.
-func (s *Service) GetQuotaUsage(ctx context.Context, req *accountv1.GetQuotaUsageRequest) (*accountv1.GetQuotaUsageResponse, error) {
+// GetQuotaUsage returns what an app uses; of what each user may have, the
+// highest use.
+func (s *Service) GetQuotaUsage(ctx context.Context, req *quotav1.GetQuotaUsageRequest) (*quotav1.GetQuotaUsageResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	resp := &accountv1.GetQuotaUsageResponse{Used: make(map[string]int64), Owners: make(map[string]string)}
+	resp := &quotav1.GetQuotaUsageResponse{Used: make(map[string]int64), Owners: make(map[string]string)}
 	for _, name := range []string{tier.QuotaRegisteredUsers, tier.SizeUserAttributesPerApp} {
 		if resp.Used[name], err = quota.Used(ctx, s.db.Read(), app.Number, name, ""); err != nil {
 			return nil, err

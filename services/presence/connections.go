@@ -14,6 +14,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/tier"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 // maxFieldBytes bounds the texts of a connection besides the device's name, all
@@ -176,10 +177,10 @@ func (s *Service) ListConnections(ctx context.Context, req *presencev1.ListConne
 }
 
 // GetQuotaUsage returns how much of its quotas an app uses.
-func (s *Service) GetQuotaUsage(_ context.Context, req *presencev1.GetQuotaUsageRequest) (*presencev1.GetQuotaUsageResponse, error) {
+func (s *Service) GetQuotaUsage(_ context.Context, req *quotav1.GetQuotaUsageRequest) (*quotav1.GetQuotaUsageResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	return &presencev1.GetQuotaUsageResponse{Used: map[string]int64{tier.QuotaOnlineUsers: s.index.usersOnline(app.AppKey())}}, nil
+	return &quotav1.GetQuotaUsageResponse{Used: map[string]int64{tier.QuotaOnlineUsers: s.index.usersOnline(app.AppKey())}}, nil
 }

@@ -31,12 +31,12 @@ func TestDeadDatabaseIsUnavailableToEveryCall(t *testing.T) {
 		"SetPresence": true, "SubscribePresence": true, "GetPresence": true, "UnsubscribePresence": true, "ListPresenceSubscriptions": true,
 	}
 	for method, err := range testkit.EveryCall(ctx, t, n.channel, []string{
-		"chappe.presence.v1.ConnectionService", "chappe.presence.v1.PresenceService",
+		"chappe.presence.v1.ConnectionService", "chappe.presence.v1.PresenceService", "chappe.quota.v1.QuotaService",
 	}, map[string]proto.Message{
 		"Connect":    &presencev1.ConnectRequest{Org: org, App: app, Connection: connection("c1", "amelia", "web_1")},
 		"Disconnect": &presencev1.DisconnectRequest{Org: org, App: app, User: "carla", Resource: "web_1", ConnectionId: "c9"},
 	}, map[string]any{
-		"org": org, "app": app, "username": "amelia", "usernames": []string{"bruno"}, "resource": "web_1", "status": "1", "expiry": "600",
+		"service": "presence", "org": org, "app": app, "username": "amelia", "usernames": []string{"bruno"}, "resource": "web_1", "status": "1", "expiry": "600",
 	}) {
 		if stored[method] {
 			require.True(t, errs.Is(err, errs.ReasonUnavailable), "%s: %v", method, err)

@@ -22,9 +22,11 @@ import (
 	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 // migrationFiles hold the service's schema, for SQLite and PostgreSQL.
@@ -111,6 +113,7 @@ type Deps struct {
 type Service struct {
 	presencev1.UnimplementedConnectionServiceServer
 	presencev1.UnimplementedPresenceServiceServer
+	quotav1.UnimplementedQuotaServiceServer
 
 	cfg     Config
 	deps    Deps
@@ -167,6 +170,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	presencev1.RegisterConnectionServiceServer(r, s)
 	presencev1.RegisterPresenceServiceServer(r, s)
+	quota.Register(r, "presence", s)
 }
 
 // Start migrates the schema and returns once all connections are known.

@@ -14,7 +14,7 @@ import (
 )
 
 func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
-	quotas, err := s.quotaReaders()
+	quotas, err := s.quotaClients()
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
 		if _, err := s.Conn(TargetLimiter); err != nil {
 			return nil, err
 		}
-		deps.Elsewhere = s.limiters.client.Elsewhere
+		deps.OwnerClient = s.limiters.client.OwnerClient
 	}
 	svc, err := limiter.New(limiter.DefaultConfig(), deps, s.limiterOptions...)
 	if err != nil {

@@ -23,7 +23,9 @@ import (
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/limiter"
 )
@@ -48,7 +50,7 @@ type Server struct {
 	group    *lifecycle.Group
 
 	channel  *grpcx.Channel
-	services grpcx.Registrars
+	services registrar
 	grpc     *grpcx.Server
 	ops      *opsServer
 	etcd     *etcdx.Client
@@ -98,7 +100,8 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	in := grpcx.NewInterceptors(logger, s.registry)
 	s.channel = grpcx.NewChannel(in)
 	s.grpc = grpcx.NewServer(in, nil)
-	s.services = grpcx.Registrars{s.channel, s.grpc}
+	s.services = registrar{grpcx.Registrars{s.channel, s.grpc}, &quota.Server{}}
+	quotav1.RegisterQuotaServiceServer(s.services, s.services.Server)
 
 	s.group.Add(lifecycle.Part{Name: "ops", Start: s.startOps, Stop: s.stopOps})
 	s.group.Add(lifecycle.Part{Name: "etcd", Start: s.startEtcd})

@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
-	"github.com/chappe-im/chappe/pkg/cluster"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/limiterclient"
 	"github.com/chappe-im/chappe/pkg/members"
 )
 
@@ -19,10 +19,10 @@ import (
 type limiters struct {
 	id           string
 	registration *members.Registration
-	client       *cluster.Client
+	client       *limiterclient.Client
 	gateways     atomic.Int64
-	// patience is how long an owner may take to answer; 0 is the default.
-	patience time.Duration
+	// timeout is how long an owner may take to answer; 0 is the default.
+	timeout time.Duration
 }
 
 // clustered reports whether limiters find each other in etcd. With an embedded
@@ -52,14 +52,14 @@ func (s *Server) limiterConn() (grpc.ClientConnInterface, error) {
 	if err != nil {
 		return nil, err
 	}
-	deps := cluster.Deps{
+	deps := limiterclient.Deps{
 		Etcd: s.etcd, Apps: s.catalog, Shares: func() int { return int(s.limiters.gateways.Load()) },
-		Patience: s.limiters.patience, Logger: s.logger, Registerer: s.registry,
+		Timeout: s.limiters.timeout, Logger: s.logger, Registerer: s.registry,
 	}
 	if s.cfg.Runs(TargetLimiter) {
 		deps.Self, deps.SelfConn = s.limiters.id, s.channel.Conn()
 	}
-	client, err := cluster.NewClient(context.Background(), deps)
+	client, err := limiterclient.NewClient(context.Background(), deps)
 	if err != nil {
 		watch.Stop()
 		return nil, err

@@ -79,7 +79,7 @@ func WithLimiterOptions(opts ...limiter.Option) Option {
 // callers decide by themselves. On a busy machine a pause must not look like a
 // dead limiter.
 func WithLimiterPatience(d time.Duration) Option {
-	return func(s *Server) { s.limiters.patience = d }
+	return func(s *Server) { s.limiters.timeout = d }
 }
 
 // New puts a process together and starts nothing. out gets what a person at a

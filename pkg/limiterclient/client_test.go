@@ -1,4 +1,4 @@
-package cluster
+package limiterclient
 
 import (
 	"context"
@@ -158,7 +158,7 @@ func (r *rig) client(edit ...func(*Deps)) *Client {
 	deps := Deps{
 		Etcd: r.etcd, Apps: r.catalog, Logger: testkit.Logger(r.t), Registerer: prometheus.NewRegistry(),
 		// A busy machine must not look like a dead owner.
-		Patience: patient,
+		Timeout: patient,
 	}
 	for _, e := range edit {
 		e(&deps)
@@ -247,7 +247,7 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 	var clients []*Client
 	for range callers {
-		c := r.client(func(d *Deps) { d.Shares, d.Patience = func() int { return callers }, 0 })
+		c := r.client(func(d *Deps) { d.Shares, d.Timeout = func() int { return callers }, 0 })
 		r.await(c, 2)
 		clients = append(clients, c)
 	}
@@ -430,7 +430,7 @@ func TestOwnerHangs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "shop")
 	l := r.limiter("slow")
-	c := r.client(func(d *Deps) { d.Patience = 50 * time.Millisecond })
+	c := r.client(func(d *Deps) { d.Timeout = 50 * time.Millisecond })
 	r.await(c, 1)
 	release := make(chan struct{})
 	l.hold.Store(&release)
@@ -469,7 +469,7 @@ func TestChecksAreBatched(t *testing.T) {
 			}
 		})
 	}
-	for range lanes {
+	for range senders {
 		ask()
 		require.Equal(t, 1, <-fake.arrived, "a lone check does not wait")
 	}

@@ -1,4 +1,4 @@
-package cluster
+package limiterclient
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// lanes is how many batches may be under way to one limiter. With more,
+	// senders is how many batches may be under way to one limiter. With more,
 	// batches get smaller; with one, every check would wait for the batch
 	// before it.
-	lanes = 2
+	senders = 2
 	// maxBatch bounds a batch, queueLength what waits for one.
 	maxBatch    = 512
 	queueLength = 8192
@@ -38,10 +38,10 @@ type peer struct {
 	met    *metrics
 	// direct says that the limiter is in this process.
 	direct bool
-	// patience is how long a batch may take; whoever waited for it has waited
+	// timeout is how long a batch may take; what waited for it has waited
 	// this long and decides alone. Once the owner counts as unreachable nobody
 	// waits at all until it answers again.
-	patience time.Duration
+	timeout time.Duration
 
 	queue chan *pending
 	// down is set while the limiter is taken for unreachable, late counts the
@@ -60,14 +60,14 @@ type pending struct {
 	answer chan *limiterv1.CheckResponse
 }
 
-func newPeer(m members.Member, conn grpc.ClientConnInterface, closeConn func(), patience time.Duration, met *metrics) *peer {
+func newPeer(m members.Member, conn grpc.ClientConnInterface, closeConn func(), timeout time.Duration, met *metrics) *peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &peer{
-		member: m, conn: conn, close: closeConn, api: limiterv1.NewLimiterServiceClient(conn), met: met, patience: patience,
+		member: m, conn: conn, close: closeConn, api: limiterv1.NewLimiterServiceClient(conn), met: met, timeout: timeout,
 		queue: make(chan *pending, queueLength), cancel: cancel,
 	}
-	for range lanes {
-		p.done.Go(func() { p.lane(ctx) })
+	for range senders {
+		p.done.Go(func() { p.sender(ctx) })
 	}
 	p.done.Go(func() { p.probe(ctx) })
 	return p
@@ -105,7 +105,7 @@ func (p *peer) check(ctx context.Context, req *limiterv1.CheckRequest) (*limiter
 	default:
 		return nil, false
 	}
-	t := time.NewTimer(p.patience)
+	t := time.NewTimer(p.timeout)
 	defer t.Stop()
 	select {
 	case r := <-x.answer:
@@ -117,10 +117,10 @@ func (p *peer) check(ctx context.Context, req *limiterv1.CheckRequest) (*limiter
 	}
 }
 
-// lane sends what waits as one batch, over and over: while a batch is under
+// sender sends what waits as one batch, over and over: while a batch is under
 // way the next one gathers, so that batches are as large as the load makes
 // them and a lone check does not wait.
-func (p *peer) lane(ctx context.Context) {
+func (p *peer) sender(ctx context.Context) {
 	batch := make([]*pending, 0, maxBatch)
 	req := &limiterv1.BatchCheckRequest{}
 	for {
@@ -149,7 +149,7 @@ func (p *peer) lane(ctx context.Context) {
 
 func (p *peer) send(ctx context.Context, req *limiterv1.BatchCheckRequest, batch []*pending) {
 	p.met.batch.Observe(float64(len(batch)))
-	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	resp, err := p.api.BatchCheck(ctx, req)
 	if err != nil || len(resp.GetResults()) != len(batch) {
@@ -198,7 +198,7 @@ func (p *peer) probe(ctx context.Context) {
 		if !p.down.Load() {
 			continue
 		}
-		pctx, cancel := context.WithTimeout(ctx, max(probeEvery, p.patience))
+		pctx, cancel := context.WithTimeout(ctx, max(probeEvery, p.timeout))
 		_, err := p.api.BatchCheck(pctx, &limiterv1.BatchCheckRequest{})
 		cancel()
 		if err == nil {

@@ -1,8 +1,8 @@
-// Package cluster is the limiter for its callers: it makes one limiter of many.
-// Every caller picks the owner of an app by rendezvous hashing over the live
-// limiters, sends it its checks in batches, and decides alone, on a share of
-// the limits, while the owner cannot be reached.
-package cluster
+// Package limiterclient is the limiter for its callers: it makes one limiter of
+// many. Every caller picks the owner of an app by rendezvous hashing over the
+// live limiters, sends it its checks in batches, and decides alone, on a share
+// of the limits, while the owner cannot be reached.
+package limiterclient
 
 import (
 	"context"
@@ -29,7 +29,7 @@ import (
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
-const defaultPatience = 40 * time.Millisecond
+const defaultTimeout = 40 * time.Millisecond
 
 // Apps gives the app that a check ident.
 type Apps interface {
@@ -50,8 +50,8 @@ type Deps struct {
 	SelfConn grpc.ClientConnInterface
 	// Dial connects to a limiter; nil takes plaintext gRPC.
 	Dial func(addr string) (grpc.ClientConnInterface, func(), error)
-	// Patience is how long an owner may take to answer; 0 is 40 ms.
-	Patience   time.Duration
+	// Timeout is how long an owner may take to answer; 0 is 40 ms.
+	Timeout    time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	// Clock gives nanoseconds that never go back; nil takes the system's
@@ -106,8 +106,8 @@ func NewClient(ctx context.Context, deps Deps) (*Client, error) {
 	if deps.Shares == nil {
 		deps.Shares = func() int { return 1 }
 	}
-	if deps.Patience <= 0 {
-		deps.Patience = defaultPatience
+	if deps.Timeout <= 0 {
+		deps.Timeout = defaultTimeout
 	}
 	if deps.Dial == nil {
 		deps.Dial = dial
@@ -198,7 +198,7 @@ func (c *Client) changed(live members.Members) {
 
 func (c *Client) connect(m members.Member) (*peer, error) {
 	if m.ID == c.deps.Self && c.deps.SelfConn != nil {
-		p := newPeer(m, c.deps.SelfConn, func() {}, c.deps.Patience, c.met)
+		p := newPeer(m, c.deps.SelfConn, func() {}, c.deps.Timeout, c.met)
 		p.direct = true
 		return p, nil
 	}
@@ -206,7 +206,7 @@ func (c *Client) connect(m members.Member) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPeer(m, conn, closeConn, c.deps.Patience, c.met), nil
+	return newPeer(m, conn, closeConn, c.deps.Timeout, c.met), nil
 }
 
 // owner gives the limiter that owns an app, nil if none is known.
@@ -286,7 +286,7 @@ func (c *Client) BatchCheck(ctx context.Context, req *limiterv1.BatchCheckReques
 // share if it cannot be reached.
 func (c *Client) Reserve(ctx context.Context, req *limiterv1.ReserveRequest, opts ...grpc.CallOption) (*limiterv1.ReserveResponse, error) {
 	if p := c.owner(req.GetOrg(), req.GetApp()); p != nil && !p.down.Load() {
-		pctx, cancel := context.WithTimeout(ctx, c.deps.Patience)
+		pctx, cancel := context.WithTimeout(ctx, c.deps.Timeout)
 		resp, err := p.api.Reserve(routed(pctx), req, opts...)
 		cancel()
 		if err == nil {

@@ -1,4 +1,4 @@
-package cluster
+package limiterclient
 
 import (
 	"context"
@@ -34,7 +34,7 @@ func (x conn) Invoke(ctx context.Context, method string, args, reply any, opts .
 		return answer(reply)(x.c.GetUsage(ctx, req, opts...))
 	}
 	if !strings.HasPrefix(method, "/"+limiterv1.AdminService_ServiceDesc.ServiceName+"/") {
-		return errs.Internal(fmt.Errorf("cluster: %s is no call of the limiter", method))
+		return errs.Internal(fmt.Errorf("limiterclient: %s is no call of the limiter", method))
 	}
 	if self := x.c.deps.SelfConn; self != nil {
 		return self.Invoke(ctx, method, args, reply, opts...)
@@ -52,14 +52,14 @@ func (x conn) Invoke(ctx context.Context, method string, args, reply any, opts .
 
 // NewStream is not used: no call of the limiter streams.
 func (x conn) NewStream(_ context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, errs.Internal(fmt.Errorf("cluster: no streams, but %s was called", method))
+	return nil, errs.Internal(fmt.Errorf("limiterclient: no streams, but %s was called", method))
 }
 
 // check is the one call that every request makes: it copies field by field.
 func (x conn) check(ctx context.Context, req *limiterv1.CheckRequest, reply any) error {
 	into, ok := reply.(*limiterv1.CheckResponse)
 	if !ok {
-		return errs.Internal(fmt.Errorf("cluster: the reply is a %T", reply))
+		return errs.Internal(fmt.Errorf("limiterclient: the reply is a %T", reply))
 	}
 	r, err := x.c.Check(ctx, req)
 	if err != nil {
@@ -79,7 +79,7 @@ func answer(into any) func(proto.Message, error) error {
 		}
 		dst, ok := into.(proto.Message)
 		if !ok {
-			return errs.Internal(fmt.Errorf("cluster: the reply is a %T", into))
+			return errs.Internal(fmt.Errorf("limiterclient: the reply is a %T", into))
 		}
 		proto.Reset(dst)
 		proto.Merge(dst, m)

@@ -18,7 +18,7 @@ type registrar struct {
 // quotaClients returns the way to each service's counts.
 func (s *Server) quotaClients() (map[string]quotav1.QuotaServiceClient, error) {
 	out := make(map[string]quotav1.QuotaServiceClient)
-	for _, target := range targets {
+	for _, target := range targets() {
 		if slices.Contains([]string{TargetLimiter, TargetGateway}, target) {
 			continue // what they count are calls and connections
 		}

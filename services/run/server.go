@@ -107,25 +107,16 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	s.group.Add(lifecycle.Part{Name: "etcd", Start: s.startEtcd})
 	s.group.Add(lifecycle.Part{Name: "nats", Start: s.startNATS})
 	s.group.Add(lifecycle.Part{Name: "catalog", Start: s.startCatalog})
-	for _, m := range []struct {
-		target string
-		start  func(context.Context) (stopper, error)
-	}{
-		{TargetLimiter, s.startLimiter},
-		{TargetAccount, s.startAccount},
-		{TargetPresence, s.startPresence},
-		{TargetMessaging, s.startMessaging},
-	} {
-		if cfg.Runs(m.target) {
-			s.addService(m.target, m.start)
+	for _, m := range modules() {
+		if m.name == TargetGateway {
+			s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
+			if cfg.Runs(TargetLimiter) && s.clustered() {
+				s.group.Add(s.limiterRegistration())
+			}
 		}
-	}
-	s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
-	if cfg.Runs(TargetLimiter) && s.clustered() {
-		s.group.Add(s.limiterRegistration())
-	}
-	if cfg.Runs(TargetGateway) {
-		s.addService(TargetGateway, s.startGateway)
+		if cfg.Runs(m.name) {
+			s.addService(m)
+		}
 	}
 	return s, nil
 }
@@ -135,13 +126,12 @@ type stopper interface {
 	Stop(ctx context.Context) error
 }
 
-func (s *Server) addService(name string, start func(context.Context) (stopper, error)) {
+func (s *Server) addService(m module) {
 	var running stopper
 	s.group.Add(lifecycle.Part{
-		Name: name,
-		Start: func(ctx context.Context) error {
-			var err error
-			running, err = start(ctx)
+		Name: m.name,
+		Start: func(ctx context.Context) (err error) {
+			running, err = m.start(s, ctx)
 			return err
 		},
 		Stop: func(ctx context.Context) error { return running.Stop(ctx) },
@@ -209,11 +199,7 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 			return nil, err
 		}
 	case !s.cfg.Runs(target):
-		addr := map[string]string{
-			TargetAccount: s.cfg.AccountAddr, TargetPresence: s.cfg.PresenceAddr,
-			TargetMessaging: s.cfg.MessagingAddr,
-		}[target]
-		dialed, err := grpcx.Dial(addr, nil)
+		dialed, err := grpcx.Dial(s.cfg.peerAddr(target), nil)
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 
 // module is an entry of the table of services.
 type module struct {
+	// name is that of the target, of the service's schema and of its peers.
 	name string
 	// start builds the service, registers it with s.services and starts it.
 	start func(s *Server, ctx context.Context) (stopper, error)

@@ -87,11 +87,11 @@ func CheckNewUser(id string) error {
 	return nil
 }
 
-// GroupID names a group, RoomID a chat room, within an app.
-type (
-	GroupID string
-	RoomID  string
-)
+// GroupID names a group within an app.
+type GroupID string
+
+// RoomID names a chat room within an app.
+type RoomID string
 
 // Token returns the ID as one token of a NATS subject.
 func (g GroupID) Token() string { return Token(string(g)) }

@@ -87,7 +87,7 @@ func (p *passwords) check(ctx context.Context, stored, password string) (bool, e
 	if err != nil {
 		return false, errs.Internal(err)
 	}
-	got, err := p.compute(ctx, cost, password, salt, uint32(len(want))) //nolint:gosec // a few bytes
+	got, err := p.compute(ctx, cost, password, salt, uint32(len(want))) // a few bytes
 	if err != nil {
 		return false, err
 	}

@@ -101,7 +101,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Now = time.Now
 	}
 	// A notice's ID only has to differ from those a client saw just before.
-	ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now) //nolint:gosec // not a secret
+	ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now) // not a secret
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -24,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -58,6 +60,7 @@ type Config struct {
 // DB is one service's database. SQLite has a single writer, so that writers
 // queue here and not on locks.
 type DB struct {
+	service string
 	dialect Dialect
 	write   *sql.DB
 	read    *sql.DB
@@ -117,7 +120,7 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 	r.SetMaxOpenConns(cfg.MaxConns)
 	r.SetMaxIdleConns(2)
 	r.SetConnMaxIdleTime(time.Minute)
-	return &DB{dialect: SQLite, write: w, read: r}, nil
+	return &DB{service: cfg.Service, dialect: SQLite, write: w, read: r}, nil
 }
 
 func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
@@ -142,7 +145,7 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
 	}
-	return &DB{dialect: Postgres, write: db, read: db}, nil
+	return &DB{service: cfg.Service, dialect: Postgres, write: db, read: db}, nil
 }
 
 // Dialect of the database.
@@ -155,6 +158,15 @@ func (db *DB) Close() error {
 	}
 	return errors.Join(db.read.Close(), db.write.Close())
 }
+
+const (
+	// migrationLock sets the lock of migrations apart from other advisory locks
+	// of the database.
+	migrationLock = 7078
+	// migrationTurn is how often, in seconds, a process looks whether it is its
+	// turn to migrate, migrationTurns after how many looks it gives up.
+	migrationTurn, migrationTurns = 1, 300
+)
 
 // Step is a version of a schema that SQL alone cannot bring about. Run makes it
 // within one transaction.
@@ -180,6 +192,17 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS, steps ...Step) erro
 		return fmt.Errorf("migrations: %w", err)
 	}
 	options := []goose.ProviderOption{goose.WithStore(st)}
+	if db.dialect == Postgres {
+		// Processes that start at once take turns, each service for itself.
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(db.service))
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock<<32|int64(h.Sum32())),
+			lock.WithLockTimeout(migrationTurn, migrationTurns))
+		if err != nil {
+			return fmt.Errorf("migrations: %w", err)
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
 	for _, step := range steps {
 		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(step.Version, &goose.GoFunc{RunTx: step.Run}, nil)))
 	}

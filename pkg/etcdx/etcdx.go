@@ -19,6 +19,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // DefaultPrefix is where all of Chappe's keys live.
@@ -187,7 +188,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 		ch := c.raw.Watch(wctx, c.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1))
 		for r := range ch {
 			if err := r.Err(); err != nil {
-				logger.Warn("etcd watch broke", "prefix", prefix, "error", err)
+				logger.Warn("etcd watch broke", "prefix", prefix, obs.KeyError, err)
 				break
 			}
 			events := make([]Event, len(r.Events))
@@ -209,7 +210,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 				from = rev
 				break
 			}
-			logger.Warn("etcd is not answering, the last state stays in force", "prefix", prefix, "error", err)
+			logger.Warn("etcd is not answering, the last state stays in force", "prefix", prefix, obs.KeyError, err)
 			if err := lifecycle.Sleep(ctx, time.Second); err != nil {
 				return err
 			}

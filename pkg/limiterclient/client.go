@@ -182,7 +182,7 @@ func (c *Client) changed(live members.Members) {
 		if !ok {
 			var err error
 			if p, err = c.connect(m); err != nil {
-				c.deps.Logger.Error("cannot connect to a limiter", "limiter", m.ID, "addr", m.Addr, "error", err)
+				c.deps.Logger.Error("cannot connect to a limiter", "limiter", m.ID, "addr", m.Addr, obs.KeyError, err)
 				continue
 			}
 		}

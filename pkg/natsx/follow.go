@@ -9,6 +9,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 const (
@@ -38,7 +39,7 @@ func (c *Conn) FollowStream(ctx context.Context, stream, name, subject string, h
 			return
 		}
 		if !quiet {
-			c.logger.Warn("a stream cannot be followed, trying again until it can", "stream", stream, "consumer", name, "error", err)
+			c.logger.Warn("a stream cannot be followed, trying again until it can", "stream", stream, "consumer", name, obs.KeyError, err)
 			quiet = true
 		}
 		_ = lifecycle.Sleep(ctx, followPause)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
@@ -16,12 +16,12 @@ import (
 
 // LogSubject is where a record of the message log is published.
 func LogSubject(partition int, kind busv1.Kind, app, conversation string) string {
-	return "msg." + strconv.Itoa(partition) + "." + kindToken(kind) + "." + names.Token(app) + "." + names.Token(conversation)
+	return "msg." + strconv.Itoa(partition) + "." + kindToken(kind) + "." + ident.Token(app) + "." + ident.Token(conversation)
 }
 
 // LogAppFilter matches all records of an app in a partition.
 func LogAppFilter(partition int, app string) string {
-	return "msg." + strconv.Itoa(partition) + ".*." + names.Token(app) + ".>"
+	return "msg." + strconv.Itoa(partition) + ".*." + ident.Token(app) + ".>"
 }
 
 // LogStream names the stream of a partition, LogFilter what it takes.
@@ -36,28 +36,28 @@ func SpillStream(partition int) string { return "SPILL_" + strconv.Itoa(partitio
 
 // SpillSubject is where such a delivery of an app waits.
 func SpillSubject(partition int, app string) string {
-	return "spill." + strconv.Itoa(partition) + "." + names.Token(app)
+	return "spill." + strconv.Itoa(partition) + "." + ident.Token(app)
 }
 
 // UserSubject is where gateways listen for what a user is to be shown.
 func UserSubject(app, user string) string {
-	return "dn." + names.Token(app) + ".u." + names.Token(user)
+	return "dn." + ident.Token(app) + ".u." + ident.Token(user)
 }
 
 // GroupSubject is where gateways listen for what a group's members are to be
 // shown.
 func GroupSubject(app, group string) string {
-	return "dn." + names.Token(app) + ".g." + names.Token(group)
+	return "dn." + ident.Token(app) + ".g." + ident.Token(group)
 }
 
 // RoomSubject is the same for a chat room.
 func RoomSubject(app, room string) string {
-	return "dn." + names.Token(app) + ".r." + names.Token(room)
+	return "dn." + ident.Token(app) + ".r." + ident.Token(room)
 }
 
 // UserEventSubject carries busv1.UserEvent of a user.
 func UserEventSubject(app, user string) string {
-	return "ev.user." + names.Token(app) + "." + names.Token(user)
+	return "ev.user." + ident.Token(app) + "." + ident.Token(user)
 }
 
 // UserEventFilter matches the UserEvents of all users of all apps.
@@ -65,7 +65,7 @@ const UserEventFilter = "ev.user.*.*"
 
 // RosterEventSubject carries busv1.RosterEvent for a user.
 func RosterEventSubject(app, user string) string {
-	return "ev.roster." + names.Token(app) + "." + names.Token(user)
+	return "ev.roster." + ident.Token(app) + "." + ident.Token(user)
 }
 
 // RosterEventFilter matches the RosterEvents for all users of all apps.
@@ -73,7 +73,7 @@ const RosterEventFilter = "ev.roster.*.*"
 
 // PresenceEventSubject carries busv1.PresenceEvent of a user.
 func PresenceEventSubject(app, user string) string {
-	return "ev.presence." + names.Token(app) + "." + names.Token(user)
+	return "ev.presence." + ident.Token(app) + "." + ident.Token(user)
 }
 
 // PresenceEventFilter matches the PresenceEvents of all users of all apps.
@@ -129,5 +129,5 @@ const (
 
 // PushSubject carries the push events of a user.
 func PushSubject(app, user string) string {
-	return "push." + names.Token(app) + "." + names.Token(user)
+	return "push." + ident.Token(app) + "." + ident.Token(user)
 }

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -76,14 +75,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}),
 		apps: prometheus.NewGauge(prometheus.GaugeOpts{Name: "chappe_catalog_apps", Help: "Apps known."}),
 	}
-	var all error
-	for _, c := range []prometheus.Collector{m.invalid, m.holding, m.tierless, m.apps} {
-		all = errors.Join(all, reg.Register(c))
-	}
-	if all != nil {
-		return nil, fmt.Errorf("catalog metrics: %w", all)
-	}
-	return m, nil
+	return m, obs.Register(reg, "the catalog", m.invalid, m.holding, m.tierless, m.apps)
 }
 
 // Watch reads all apps and tiers and follows their changes until Stop. When

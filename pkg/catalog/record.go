@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/tier"
 	"github.com/chappe-im/chappe/pkg/token"
@@ -75,10 +75,10 @@ const minKeyBytes = 16
 func (r *Record) Validate() error {
 	var all error
 	bad := func(format string, args ...any) { all = errors.Join(all, fmt.Errorf(format, args...)) }
-	if !names.ValidOrg(r.Org) {
+	if !ident.ValidOrg(r.Org) {
 		bad("org %q: must be 1 to 64 letters, digits, _ or -", r.Org)
 	}
-	if !names.ValidApp(r.App) {
+	if !ident.ValidApp(r.App) {
 		bad("app %q: must be 1 to 32 lower-case letters, digits or -", r.App)
 	}
 	if r.Number <= 0 {
@@ -160,6 +160,9 @@ type App struct {
 	Revision int64
 }
 
+// AppKey returns the app's key as a type.
+func (a *App) AppKey() ident.AppKey { return ident.AppKey(a.Key) }
+
 // SigningKey is the key that signs new tokens.
 func (a *App) SigningKey() token.Key { return a.Keys[0] }
 
@@ -178,7 +181,7 @@ func NewApp(r *Record, revision int64, t *tier.Compiled) *App {
 		keys[i] = token.Key{ID: k.ID, Secret: k.Secret}
 	}
 	return &App{
-		Org: r.Org, Name: r.App, Key: names.AppKey(r.Org, r.App), Number: r.Number, UUID: r.UUID,
+		Org: r.Org, Name: r.App, Key: string(ident.NewAppKey(r.Org, r.App)), Number: r.Number, UUID: r.UUID,
 		ClientID: r.ClientID, SecretHash: r.SecretHash, Registration: r.Registration,
 		TokenTTL: time.Duration(r.TokenTTLSeconds) * time.Second, Created: time.UnixMilli(r.Created),
 		Keys: keys, Tier: t, TierName: r.Tier, Overrides: string(r.Overrides), Revision: revision,

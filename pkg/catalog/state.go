@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -190,7 +190,7 @@ func (s *state) refresh(a *appState) {
 	if a.tierless == exists {
 		a.tierless = !exists
 		if !exists {
-			s.logger.Error("an app is set to a tier that does not exist", obs.KeyApp, names.AppKey(a.record.Org, a.record.App),
+			s.logger.Error("an app is set to a tier that does not exist", obs.KeyApp, ident.NewAppKey(a.record.Org, a.record.App),
 				"tier", a.record.Tier, "in_force", plain.Name)
 		}
 	}
@@ -204,7 +204,7 @@ func (s *state) refresh(a *appState) {
 		if err != nil {
 			s.metrics.invalid.WithLabelValues("app").Inc()
 			s.logger.Error("an app's overrides do not fit its tier, its limits stay as they are",
-				obs.KeyApp, names.AppKey(a.record.Org, a.record.App), "tier", plain.Name, obs.KeyError, err)
+				obs.KeyApp, ident.NewAppKey(a.record.Org, a.record.App), "tier", plain.Name, obs.KeyError, err)
 			a.unfit = true
 			if a.app != nil {
 				merged = a.app.Tier

@@ -62,7 +62,7 @@ func appendValue(dst []byte, kv *msyncv1.KeyValue) []byte {
 	case msyncv1.KeyValue_INT, msyncv1.KeyValue_LLINT:
 		return strconv.AppendInt(dst, kv.GetVarintValue(), 10)
 	case msyncv1.KeyValue_UINT:
-		return strconv.AppendUint(dst, uint64(kv.GetVarintValue()), 10) //nolint:gosec // the wire carries unsigned values so
+		return strconv.AppendUint(dst, uint64(kv.GetVarintValue()), 10) // the wire carries unsigned values so
 	case msyncv1.KeyValue_FLOAT:
 		return appendNumber(dst, float64(kv.GetFloatValue()))
 	case msyncv1.KeyValue_DOUBLE:

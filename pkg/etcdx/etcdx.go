@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // DefaultPrefix is where all of Chappe's keys live.
@@ -186,7 +188,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 		ch := c.raw.Watch(wctx, c.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(from+1))
 		for r := range ch {
 			if err := r.Err(); err != nil {
-				logger.Warn("etcd watch broke", "prefix", prefix, "error", err)
+				logger.Warn("etcd watch broke", "prefix", prefix, obs.KeyError, err)
 				break
 			}
 			events := make([]Event, len(r.Events))
@@ -200,7 +202,7 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 		}
 		cancel()
 		for {
-			if err := pause(ctx, 200*time.Millisecond); err != nil {
+			if err := lifecycle.Sleep(ctx, 200*time.Millisecond); err != nil {
 				return err
 			}
 			rev, err := resync(ctx)
@@ -208,8 +210,8 @@ func (c *Client) Watch(ctx context.Context, logger *slog.Logger, prefix string, 
 				from = rev
 				break
 			}
-			logger.Warn("etcd is not answering, the last state stays in force", "prefix", prefix, "error", err)
-			if err := pause(ctx, time.Second); err != nil {
+			logger.Warn("etcd is not answering, the last state stays in force", "prefix", prefix, obs.KeyError, err)
+			if err := lifecycle.Sleep(ctx, time.Second); err != nil {
 				return err
 			}
 		}
@@ -290,15 +292,4 @@ func translate(err error) error {
 		return err
 	}
 	return errs.Unavailable("etcd", err)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -150,7 +150,7 @@ func Dial(ctx context.Context, url, appKey, user, token string, opts Options) (*
 		done:    make(chan struct{}),
 		waiting: make(map[uint64]chan *msyncv1.CommSyncDL),
 	}
-	c.nextID.Store(uint64(now.UnixMilli()-clientEpoch) * 4096) //nolint:gosec // after 2010
+	c.nextID.Store(uint64(now.UnixMilli()-clientEpoch) * 4096) // after 2010
 	dialer := &net.Dialer{LocalAddr: opts.LocalAddr, Timeout: 10 * time.Second}
 	socket, _, err := gws.NewClient((*events)(c), &gws.ClientOption{
 		Addr:            url,

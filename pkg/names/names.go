@@ -1,112 +1,53 @@
-// Package names holds the rules for identifiers: user IDs, app keys and the
-// tokens that stand for them in NATS subjects.
+// Package names is pkg/ident with plain strings, for packages that are still
+// to take its types. Nothing new uses it.
 package names
 
-import (
-	"strings"
+import "github.com/chappe-im/chappe/pkg/ident"
 
-	"github.com/chappe-im/chappe/pkg/errs"
-)
+// AdminUser is ident.Admin.
+const AdminUser = string(ident.Admin)
 
-// MaxUserIDBytes bounds user IDs (wire contract, identifiers).
-const MaxUserIDBytes = 64
+// MaxUserIDBytes is ident.MaxUserID.
+const MaxUserIDBytes = ident.MaxUserID
 
-// AdminUser is the sender of messages that name none.
-const AdminUser = "admin"
+// FoldUser is ident.FoldUser.
+func FoldUser(id string) string { return string(ident.FoldUser(id)) }
 
-// FoldUser gives the stored form of a user ID: lower case.
-func FoldUser(id string) string { return strings.ToLower(id) }
+// ValidUser is ident.ValidUser.
+func ValidUser(id string) bool { return ident.ValidUser(id) }
 
-// ValidUser reports whether id, in any case, may name a user: 1 to 64 bytes of
-// letters, digits, "_", "-" and ".".
-func ValidUser(id string) bool {
-	if id == "" || len(id) > MaxUserIDBytes {
-		return false
-	}
-	for i := range len(id) {
-		c := id[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
-}
+// CheckNewUser is ident.CheckNewUser.
+func CheckNewUser(id string) error { return ident.CheckNewUser(id) }
 
-// CheckNewUser is ValidUser for registration, with the contract's error.
-func CheckNewUser(id string) error {
-	if !ValidUser(id) {
-		return errs.Invalid("username is not legal")
-	}
-	return nil
-}
+// AppKey is ident.NewAppKey.
+func AppKey(org, app string) string { return string(ident.NewAppKey(org, app)) }
 
-// AppKey joins an org and an app name: "org#app".
-func AppKey(org, app string) string { return org + "#" + app }
+// SplitAppKey is ident.AppKey's Split.
+func SplitAppKey(key string) (org, app string, ok bool) { return ident.AppKey(key).Split() }
 
-// SplitAppKey undoes AppKey.
-func SplitAppKey(key string) (org, app string, ok bool) {
-	org, app, ok = strings.Cut(key, "#")
-	return org, app, ok && org != "" && app != ""
-}
+// ValidOrg is ident.ValidOrg.
+func ValidOrg(org string) bool { return ident.ValidOrg(org) }
 
-// ValidOrg reports whether org may name an organization: 1 to 64 bytes of
-// letters, digits, "_" and "-".
-func ValidOrg(org string) bool {
-	return ValidUser(org) && !strings.Contains(org, ".")
-}
+// ValidApp is ident.ValidApp.
+func ValidApp(app string) bool { return ident.ValidApp(app) }
 
-// ValidApp reports whether app may name an app: at most 32 lower-case letters,
-// digits and hyphens (wire contract, base path).
-func ValidApp(app string) bool {
-	if app == "" || len(app) > 32 {
-		return false
-	}
-	for i := range len(app) {
-		c := app[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return true
-}
+// Token is ident.Token.
+func Token(name string) string { return ident.Token(name) }
 
-// Token makes a user ID, app key or conversation name fit for one token of a
-// NATS subject. Of the characters they may hold only "." has a meaning there;
-// it becomes "=", which none of them holds.
-func Token(name string) string {
-	if strings.IndexByte(name, '.') < 0 {
-		return name
-	}
-	return strings.ReplaceAll(name, ".", "=")
-}
+// FromToken is ident.FromToken.
+func FromToken(token string) string { return ident.FromToken(token) }
 
-// FromToken undoes Token.
-func FromToken(token string) string { return strings.ReplaceAll(token, "=", ".") }
-
-// UserConversation names the conversation of two users: their IDs in order,
-// with "~" between them.
+// UserConversation is ident.UserConversation.
 func UserConversation(a, b string) string {
-	if a > b {
-		a, b = b, a
-	}
-	return a + "~" + b
+	return string(ident.UserConversation(ident.UserID(a), ident.UserID(b)))
 }
 
-// AppendUserConversation appends what UserConversation gives.
+// AppendUserConversation is ident.AppendUserConversation.
 func AppendUserConversation(dst []byte, a, b string) []byte {
-	if a > b {
-		a, b = b, a
-	}
-	return append(append(append(dst, a...), '~'), b...)
+	return ident.AppendUserConversation(dst, a, b)
 }
 
-// Peer gives the other user of a conversation of two.
+// Peer is ident.ConversationID's Peer.
 func Peer(conversation, user string) string {
-	a, b, _ := strings.Cut(conversation, "~")
-	if a == user {
-		return b
-	}
-	return a
+	return string(ident.ConversationID(conversation).Peer(ident.UserID(user)))
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 const (
@@ -17,6 +20,30 @@ const (
 	followWait = 3 * time.Second
 	followSign = followWait / 3
 )
+
+// FollowStream calls handle with the messages of a subject of a stream, one
+// after the other, until ctx ends. name is the place in the stream, which the
+// server keeps and all processes of that name share: each message is handled by
+// one of them. A message whose handling fails comes again after a pause. The
+// stream need not be there yet.
+func (c *Conn) FollowStream(ctx context.Context, stream, name, subject string, handle func(context.Context, StreamMsg) error) {
+	quiet := false
+	for ctx.Err() == nil {
+		cons, err := c.FollowConsumer(ctx, stream, name, subject)
+		if err == nil {
+			quiet = false
+			err = Follow(ctx, cons, handle)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !quiet {
+			c.logger.Warn("a stream cannot be followed, trying again until it can", "stream", stream, "consumer", name, obs.KeyError, err)
+			quiet = true
+		}
+		_ = lifecycle.Sleep(ctx, followPause)
+	}
+}
 
 // FollowConsumer makes or opens the consumer with which Follow takes one
 // subject of a stream, one message after the other.

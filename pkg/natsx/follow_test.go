@@ -71,3 +71,34 @@ func TestFollowHoldsWhatTakesLong(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, []string{"slow", "last"}, got)
 }
+
+// TestFollowStreamWaitsForItsStream begins before the stream is there, and goes
+// on after its consumer was deleted.
+func TestFollowStreamWaitsForItsStream(t *testing.T) {
+	t.Parallel()
+	conn := testkit.NATS(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	got, ended := make(chan string, 8), make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn.FollowStream(ctx, "EV", "mine", "ev.*", func(_ context.Context, m natsx.StreamMsg) error {
+			got <- string(m.Data())
+			return nil
+		})
+	}()
+	require.NoError(t, conn.EnsureStream(t.Context(), natsx.StreamSpec{Name: "EV", Subjects: []string{"ev.>"}}))
+	require.NoError(t, conn.PublishStored(t.Context(), "ev.a", []byte("1"), ""))
+	require.Equal(t, "1", <-got)
+	require.NoError(t, conn.DeleteConsumer(t.Context(), "EV", "mine"))
+	require.NoError(t, conn.PublishStored(t.Context(), "ev.a", []byte("2"), ""))
+	require.Eventually(t, func() bool { // the consumer begins anew
+		select {
+		case m := <-got:
+			return m == "2"
+		default:
+			return false
+		}
+	}, 30*time.Second, 5*time.Millisecond)
+	cancel()
+	<-ended
+}

@@ -12,7 +12,7 @@ import (
 
 // A reader lives as long as its partition: what it kept for each message would
 // pile up without end.
-func TestReaderKeepsNothingForEachMessage(t *testing.T) { //nolint:paralleltest // counts the process's goroutines
+func TestReaderKeepsNothingForEachMessage(t *testing.T) { // counts the process's goroutines
 	conn := testkit.NATS(t)
 	require.NoError(t, conn.EnsureStream(t.Context(), natsx.StreamSpec{Name: "LOG", Subjects: []string{"log"}}))
 	r, err := conn.ReadStream(t.Context(), "LOG", 1, 8)

@@ -65,10 +65,10 @@ func Add(ctx context.Context, tx *sql.Tx, messages ...Message) error {
 		if m.Data == nil {
 			m.Data = []byte{}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (subject, data, msg_id, live) VALUES ($1, $2, $3, $4)`,
+		_, err := store.Exec(ctx, tx, `INSERT INTO outbox (subject, data, msg_id, live) VALUES ($1, $2, $3, $4)`,
 			m.Subject, m.Data, m.ID, m.Live)
 		if err != nil {
-			return fmt.Errorf("outbox: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/store"
@@ -224,18 +223,15 @@ func (r *Relay) round(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*publishTimeout)
 	defer cancel()
 	var some int
-	switch err := r.cfg.DB.Read().QueryRowContext(ctx, `SELECT 1 FROM outbox LIMIT 1`).Scan(&some); {
-	case errors.Is(err, sql.ErrNoRows):
-		return 0, nil
-	case err != nil:
-		return 0, store.Translate(err)
+	if found, err := store.Row(ctx, r.cfg.DB.Read(), `SELECT 1 FROM outbox LIMIT 1`, nil, &some); err != nil || !found {
+		return 0, err
 	}
 	if r.cfg.DB.Dialect() == store.SQLite {
 		// One process owns the file, and one relay its outbox: no lock is needed,
 		// and writers must not wait while NATS answers.
 		rows, err := load(ctx, r.cfg.DB.Read())
 		if err != nil {
-			return 0, store.Translate(err)
+			return 0, err
 		}
 		done, perr := r.publish(ctx, rows)
 		err = r.cfg.DB.Write(ctx, func(tx *sql.Tx) error { return remove(ctx, tx, rows[:done]) })
@@ -245,7 +241,7 @@ func (r *Relay) round(ctx context.Context) (n int, err error) {
 	err = r.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		// The relays of other instances wait here, so that order holds between
 		// them too. 7077 sets this lock apart from other uses of the database.
-		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(7077, hashtext(current_schema()))`); err != nil {
+		if _, err := store.Exec(ctx, tx, `SELECT pg_advisory_xact_lock(7077, hashtext(current_schema()))`); err != nil {
 			return err
 		}
 		rows, err := load(ctx, tx)
@@ -265,25 +261,17 @@ type row struct {
 	Message
 }
 
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func load(ctx context.Context, q queryer) ([]row, error) {
-	rs, err := q.QueryContext(ctx, `SELECT id, subject, data, msg_id, live FROM outbox ORDER BY id LIMIT $1`, batchSize)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
-	}
-	defer func() { _ = rs.Close() }()
-	var rows []row
-	for rs.Next() {
-		var x row
-		if err := rs.Scan(&x.id, &x.Subject, &x.Data, &x.ID, &x.Live); err != nil {
-			return nil, fmt.Errorf("outbox: %w", err)
-		}
-		rows = append(rows, x)
-	}
-	return rows, rs.Err()
+func load(ctx context.Context, q store.Querier) (rows []row, err error) {
+	err = store.Each(ctx, q, `SELECT id, subject, data, msg_id, live FROM outbox ORDER BY id LIMIT $1`, []any{batchSize},
+		func(s store.Scanner) error {
+			var x row
+			if err := s.Scan(&x.id, &x.Subject, &x.Data, &x.ID, &x.Live); err != nil {
+				return err
+			}
+			rows = append(rows, x)
+			return nil
+		})
+	return rows, err
 }
 
 // publish sends rows in order and tells how many of the first ones arrived.
@@ -333,18 +321,12 @@ func remove(ctx context.Context, tx *sql.Tx, rows []row) error {
 	for i, x := range rows {
 		ids[i] = x.id
 	}
-	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (`+store.In(1, len(ids))+`)`, ids...)
-	if err != nil {
-		return fmt.Errorf("outbox: %w", err)
-	}
-	return nil
+	_, err := store.Exec(ctx, tx, `DELETE FROM outbox WHERE id IN (`+store.In(1, len(ids))+`)`, ids...)
+	return err
 }
 
-// Pending tells how many messages wait.
-func (r *Relay) Pending(ctx context.Context) (int64, error) {
-	var n int64
-	if err := r.cfg.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM outbox`).Scan(&n); err != nil {
-		return 0, errs.From(store.Translate(err))
-	}
-	return n, nil
+// Pending returns how many messages wait.
+func (r *Relay) Pending(ctx context.Context) (n int64, err error) {
+	_, err = store.Row(ctx, r.cfg.DB.Read(), `SELECT COUNT(*) FROM outbox`, nil, &n)
+	return n, err
 }

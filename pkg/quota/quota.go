@@ -9,10 +9,9 @@ package quota
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"fmt"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/store"
 )
 
 // Schema is the table that a service's migration must create, alike in both
@@ -40,26 +39,19 @@ func Add(ctx context.Context, tx *sql.Tx, app int64, quota, owner string, n int6
 		return Release(ctx, tx, app, quota, owner, -n)
 	}
 	if limit == nil {
-		_, err := tx.ExecContext(ctx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
+		_, err := store.Exec(ctx, tx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (app, quota, owner) DO UPDATE SET used = usage.used + excluded.used`, app, quota, owner, n)
-		if err != nil {
-			return fmt.Errorf("quota %s: %w", quota, err)
-		}
-		return nil
+		return err
 	}
 	if n > *limit {
 		return errs.QuotaExceeded(quota)
 	}
 	// n - limit is not positive, so that neither side can overflow.
-	res, err := tx.ExecContext(ctx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
+	changed, err := store.Exec(ctx, tx, `INSERT INTO usage (app, quota, owner, used) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (app, quota, owner) DO UPDATE SET used = usage.used + excluded.used WHERE usage.used <= $5`,
 		app, quota, owner, n, *limit-n)
 	if err != nil {
-		return fmt.Errorf("quota %s: %w", quota, err)
-	}
-	changed, err := res.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("quota %s: %w", quota, err)
+		return err
 	}
 	if changed == 0 {
 		return errs.QuotaExceeded(quota)
@@ -73,45 +65,31 @@ func Release(ctx context.Context, tx *sql.Tx, app int64, quota, owner string, n 
 	if n == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE usage SET used = used - $1 WHERE app = $2 AND quota = $3 AND owner = $4`,
+	_, err := store.Exec(ctx, tx, `UPDATE usage SET used = used - $1 WHERE app = $2 AND quota = $3 AND owner = $4`,
 		n, app, quota, owner)
-	if err != nil {
-		return fmt.Errorf("quota %s: %w", quota, err)
-	}
-	return nil
+	return err
 }
 
 // Clear forgets the count of an owner that is gone.
 func Clear(ctx context.Context, tx *sql.Tx, app int64, quota, owner string) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`, app, quota, owner)
-	if err != nil {
-		return fmt.Errorf("quota %s: %w", quota, err)
-	}
-	return nil
+	_, err := store.Exec(ctx, tx, `DELETE FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`, app, quota, owner)
+	return err
 }
 
-// Querier reads: a transaction or a database.
-type Querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+// Used returns how many units are counted.
+func Used(ctx context.Context, q store.Querier, app int64, quota, owner string) (used int64, err error) {
+	_, err = store.Row(ctx, q, `SELECT used FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`,
+		[]any{app, quota, owner}, &used)
+	return used, err
 }
 
-// Used tells how many units are counted.
-func Used(ctx context.Context, q Querier, app int64, quota, owner string) (int64, error) {
-	var used int64
-	err := q.QueryRowContext(ctx, `SELECT used FROM usage WHERE app = $1 AND quota = $2 AND owner = $3`, app, quota, owner).Scan(&used)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("quota %s: %w", quota, err)
-	}
-	return used, nil
-}
-
-// Highest tells which owner has the most units of a quota that each owner has
+// Highest returns the owner with the most units of a quota that each owner has
 // for itself; none, and no owner, if nobody has any.
-func Highest(ctx context.Context, q Querier, app int64, quota string) (owner string, used int64, err error) {
-	err = q.QueryRowContext(ctx, `SELECT owner, used FROM usage WHERE app = $1 AND quota = $2
-		ORDER BY used DESC LIMIT 1`, app, quota).Scan(&owner, &used)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", 0, fmt.Errorf("quota %s: %w", quota, err)
+func Highest(ctx context.Context, q store.Querier, app int64, quota string) (owner string, used int64, err error) {
+	_, err = store.Row(ctx, q, `SELECT owner, used FROM usage WHERE app = $1 AND quota = $2
+		ORDER BY used DESC LIMIT 1`, []any{app, quota}, &owner, &used)
+	if err != nil {
+		return "", 0, err
 	}
 	if used == 0 {
 		owner = ""

@@ -130,11 +130,11 @@ func (l *Log) push(at, units int64) {
 	if at-l.base >= maxAge {
 		l.rebase()
 	}
-	since := entry(at-l.base) << unitBits //nolint:gosec // time does not go back behind the base
+	since := entry(at-l.base) << unitBits // time does not go back behind the base
 	if l.n > 0 {
 		if newest := l.at(l.n - 1); *newest&^maxUnits == since {
 			more := min(units, maxUnits-newest.units())
-			*newest += entry(more) //nolint:gosec // not negative
+			*newest += entry(more) // not negative
 			units -= more
 		}
 	}
@@ -143,13 +143,13 @@ func (l *Log) push(at, units int64) {
 			l.resize(max(minRing, 2*len(l.ring)))
 		}
 		l.n++
-		*l.at(l.n - 1) = since | entry(min(units, maxUnits)) //nolint:gosec // positive
+		*l.at(l.n - 1) = since | entry(min(units, maxUnits)) // positive
 	}
 }
 
 // rebase makes the entries count from the oldest one.
 func (l *Log) rebase() {
-	since := entry(l.first-l.base) << unitBits //nolint:gosec // the base is not after the oldest entry
+	since := entry(l.first-l.base) << unitBits // the base is not after the oldest entry
 	for i := range l.n {
 		*l.at(i) -= since
 	}
@@ -157,7 +157,7 @@ func (l *Log) rebase() {
 }
 
 // time tells when an entry was made.
-func (l *Log) time(e entry) int64 { return l.base + int64(e>>unitBits) } //nolint:gosec // 44 bits
+func (l *Log) time(e entry) int64 { return l.base + int64(e>>unitBits) } // 44 bits
 
 // Used gives the units in the window that ends now.
 func (l *Log) Used(now int64, window int64) int64 {

@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 )
@@ -34,23 +35,23 @@ func Ensure(ctx context.Context, conn *natsx.Conn, replicas int) (natsx.KeyValue
 
 // UserEntry is what to publish, into a stream, so that all tokens of a user
 // issued before an instant are void.
-func UserEntry(appKey, user string, before time.Time) (subject string, data []byte) {
-	return "$KV." + Bucket + ".u." + appToken(appKey) + "." + names.Token(user), value(before)
+func UserEntry(user ident.User, before time.Time) (subject string, data []byte) {
+	return "$KV." + Bucket + ".u." + appToken(user.App) + "." + user.ID.Token(), value(before)
 }
 
 // AppEntry is the same for all tokens of an app, its own and its users'.
-func AppEntry(appKey string, before time.Time) (subject string, data []byte) {
-	return "$KV." + Bucket + ".a." + appToken(appKey), value(before)
+func AppEntry(app ident.AppKey, before time.Time) (subject string, data []byte) {
+	return "$KV." + Bucket + ".a." + appToken(app), value(before)
 }
 
 // appToken makes an app key fit for a bucket's key, which may not hold "#";
 // neither half of an app key holds "/".
-func appToken(appKey string) string {
-	return strings.Replace(names.Token(appKey), "#", "/", 1)
+func appToken(app ident.AppKey) string {
+	return strings.Replace(app.Token(), "#", "/", 1)
 }
 
 func fromAppToken(token string) string {
-	return strings.Replace(names.FromToken(token), "/", "#", 1)
+	return strings.Replace(ident.FromToken(token), "/", "#", 1)
 }
 
 func value(before time.Time) []byte {
@@ -148,13 +149,7 @@ func (l *List) run(ctx context.Context, ready chan struct{}) {
 			return
 		}
 		l.logger.Warn("token revocations are not watched, trying again", obs.KeyError, err)
-		t := time.NewTimer(retryAfter)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
+		_ = lifecycle.Sleep(ctx, retryAfter)
 	}
 }
 
@@ -219,5 +214,5 @@ func (l *List) parse(key string) (uint64, bool) {
 	if app == "" || hasUser != (kind == "u") || kind == "u" && user == "" || kind != "u" && kind != "a" {
 		return 0, false
 	}
-	return l.hash(fromAppToken(app), names.FromToken(user)), true
+	return l.hash(fromAppToken(app), ident.FromToken(user)), true
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/pkg/testkit"
@@ -28,7 +29,7 @@ func publish(t *testing.T, conn *natsx.Conn, subject string, data []byte) {
 
 func user(t *testing.T, conn *natsx.Conn, name string, before time.Time) {
 	t.Helper()
-	subject, data := revocation.UserEntry(app, name, before)
+	subject, data := revocation.UserEntry(ident.User{App: ident.AppKey(app), ID: ident.UserID(name)}, before)
 	publish(t, conn, subject, data)
 }
 
@@ -77,7 +78,7 @@ func TestAppsRevocationVoidsAllItsTokens(t *testing.T) {
 	t.Parallel()
 	conn := testkit.NATS(t)
 	l := watch(t, conn)
-	subject, data := revocation.AppEntry(app, at)
+	subject, data := revocation.AppEntry(ident.AppKey(app), at)
 	publish(t, conn, subject, data)
 	eventually(t, func() bool { return l.Len() == 1 })
 	require.True(t, l.Revoked(app, "", at.Add(-1e9)))
@@ -146,7 +147,7 @@ func BenchmarkRevoked(b *testing.B) {
 	l, err := revocation.Watch(b.Context(), conn, 1, testkit.Logger(b))
 	require.NoError(b, err)
 	b.Cleanup(l.Stop)
-	subject, data := revocation.UserEntry(app, "amelia", at)
+	subject, data := revocation.UserEntry(ident.User{App: ident.AppKey(app), ID: "amelia"}, at)
 	require.NoError(b, conn.PublishStored(b.Context(), subject, data, ""))
 	require.Eventually(b, func() bool { return l.Len() == 1 }, 10*time.Second, time.Millisecond)
 	b.ReportAllocs()

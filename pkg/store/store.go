@@ -6,10 +6,14 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -21,10 +25,12 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/private"
 )
 
@@ -55,6 +61,7 @@ type Config struct {
 // DB is one service's database. SQLite has a single writer, so that writers
 // queue here and not on locks.
 type DB struct {
+	service string
 	dialect Dialect
 	write   *sql.DB
 	read    *sql.DB
@@ -120,7 +127,7 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 	r.SetMaxOpenConns(cfg.MaxConns)
 	r.SetMaxIdleConns(2)
 	r.SetConnMaxIdleTime(time.Minute)
-	return &DB{dialect: SQLite, write: w, read: r}, nil
+	return &DB{service: cfg.Service, dialect: SQLite, write: w, read: r}, nil
 }
 
 func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
@@ -145,7 +152,7 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 			return nil, fmt.Errorf("open database: %w", err)
 		}
 	}
-	return &DB{dialect: Postgres, write: db, read: db}, nil
+	return &DB{service: cfg.Service, dialect: Postgres, write: db, read: db}, nil
 }
 
 // Dialect of the database.
@@ -159,9 +166,26 @@ func (db *DB) Close() error {
 	return errors.Join(db.read.Close(), db.write.Close())
 }
 
+const (
+	// migrationLock sets the lock of migrations apart from other advisory locks
+	// of the database.
+	migrationLock = 7078
+	// migrationTurn is how often, in seconds, a process looks whether it is its
+	// turn to migrate, migrationTurns after how many looks it gives up.
+	migrationTurn, migrationTurns = 1, 300
+)
+
+// Step is a version of a schema that SQL alone cannot bring about. Run makes it
+// within one transaction.
+type Step struct {
+	Version int64
+	Run     func(ctx context.Context, tx *sql.Tx) error
+}
+
 // Migrate brings the schema up to date. migrations holds the folders "sqlite"
-// and "postgres" with goose files of the same versions.
-func (db *DB) Migrate(ctx context.Context, migrations fs.FS) error {
+// and "postgres" with goose files of the same versions; steps are versions
+// between them.
+func (db *DB) Migrate(ctx context.Context, migrations fs.FS, steps ...Step) error {
 	folder, dialect := "sqlite", goose.DialectSQLite3
 	if db.dialect == Postgres {
 		folder, dialect = "postgres", goose.DialectPostgres
@@ -174,7 +198,22 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
-	p, err := goose.NewProvider("", db.write, sub, goose.WithStore(st))
+	options := []goose.ProviderOption{goose.WithStore(st)}
+	if db.dialect == Postgres {
+		// Processes that start at once take turns, each service for itself.
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(db.service))
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock<<32|int64(h.Sum32())),
+			lock.WithLockTimeout(migrationTurn, migrationTurns))
+		if err != nil {
+			return fmt.Errorf("migrations: %w", err)
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	for _, step := range steps {
+		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(step.Version, &goose.GoFunc{RunTx: step.Run}, nil)))
+	}
+	p, err := goose.NewProvider("", db.write, sub, options...)
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -232,12 +271,8 @@ func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 		if err == nil || attempt == maxAttempts || !lostRace(err) {
 			return Translate(err)
 		}
-		t := time.NewTimer(time.Duration(attempt)*2*time.Millisecond + rand.N(5*time.Millisecond))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return Translate(ctx.Err())
-		case <-t.C:
+		if err := lifecycle.Sleep(ctx, time.Duration(attempt)*2*time.Millisecond+rand.N(5*time.Millisecond)); err != nil {
+			return Translate(err)
 		}
 	}
 }
@@ -296,7 +331,7 @@ func Translate(err error) error {
 		return errs.Internal(err)
 	}
 	var ce *pgconn.ConnectError
-	if errors.As(err, &ce) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &ce) || pgconn.SafeToRetry(err) || connectionLost(err) {
 		return errs.Unavailable("database", err)
 	}
 	var se *sqlite.Error
@@ -307,6 +342,14 @@ func Translate(err error) error {
 		}
 	}
 	return errs.Internal(err)
+}
+
+// connectionLost reports whether err says that the connection to the server
+// broke while it was in use.
+func connectionLost(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
 // In writes a list of n parameters for an IN clause, from $first on:

@@ -112,7 +112,7 @@ func startPostgres(dir string) (*postgresServer, error) {
 	}
 	if uid >= 0 {
 		// The server refuses to run as root: give it its folder, and a way there.
-		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // only lets the server's user pass through
+		if err := os.Chmod(dir, 0o711); err != nil { // only lets the server's user pass through
 			return nil, err
 		}
 		if err := os.Chown(data, uid, gid); err != nil {
@@ -198,7 +198,7 @@ func unprivileged() (*syscall.SysProcAttr, int, int, error) {
 		if err1 != nil || err2 != nil {
 			continue
 		}
-		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, uid, gid, nil //nolint:gosec // ids are not negative
+		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, uid, gid, nil // ids are not negative
 	}
 	return nil, 0, 0, fmt.Errorf("running as root and no user postgres or nobody to start PostgreSQL as")
 }

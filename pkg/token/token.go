@@ -101,7 +101,7 @@ func Sign(key Key, c Claims) string {
 	var buf [maxBinary]byte
 	b := append(buf[:0], prefix...)
 	b = append(b, version, byte(c.Kind))
-	b = binary.AppendUvarint(b, uint64(c.App)) //nolint:gosec // app numbers are not negative
+	b = binary.AppendUvarint(b, uint64(c.App)) // app numbers are not negative
 	b = binary.AppendUvarint(b, uint64(key.ID))
 	b = binary.AppendUvarint(b, millis(c.IssuedAt))
 	b = binary.AppendUvarint(b, millis(c.ExpiresAt))
@@ -236,12 +236,12 @@ func millis(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return uint64(max(0, t.UnixMilli())) //nolint:gosec // not negative
+	return uint64(max(0, t.UnixMilli())) // not negative
 }
 
 func fromMillis(ms uint64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(ms)) //nolint:gosec // parse bounds it
+	return time.UnixMilli(int64(ms)) // parse bounds it
 }

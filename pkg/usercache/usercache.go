@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
 const (
@@ -23,9 +25,6 @@ const (
 	// must not be.
 	generationCount = 64
 )
-
-// Key names a user of an app ("org#app").
-type Key struct{ App, User string }
 
 // Mark is a moment before a read: what was known to be forgotten then, and when
 // it was. It belongs to the key that it was given for.
@@ -46,7 +45,7 @@ type Cache[V any] struct {
 type shard[V any] struct {
 	mu          sync.Mutex
 	generations [generationCount]uint64
-	entries     *simplelru.LRU[Key, entry[V]]
+	entries     *simplelru.LRU[ident.User, entry[V]]
 }
 
 type entry[V any] struct {
@@ -63,7 +62,7 @@ func New[V any](size int, maxAge time.Duration, now func() time.Time) (*Cache[V]
 	}
 	c := &Cache[V]{maxAge: maxAge, now: now, seed: maphash.MakeSeed()}
 	for i := range c.shards {
-		entries, err := simplelru.NewLRU[Key, entry[V]](max(1, size/shardCount), nil)
+		entries, err := simplelru.NewLRU[ident.User, entry[V]](max(1, size/shardCount), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +72,7 @@ func New[V any](size int, maxAge time.Duration, now func() time.Time) (*Cache[V]
 }
 
 // locate returns the shard of a key and its generation counter there.
-func (c *Cache[V]) locate(k Key) (s *shard[V], generation *uint64) {
+func (c *Cache[V]) locate(k ident.User) (s *shard[V], generation *uint64) {
 	h := maphash.Comparable(c.seed, k)
 	s = &c.shards[h%shardCount]
 	return s, &s.generations[h/shardCount%generationCount]
@@ -81,7 +80,7 @@ func (c *Cache[V]) locate(k Key) (s *shard[V], generation *uint64) {
 
 // Get returns what is known of a user and whether anything is. The mark is for
 // Put, and must be taken before the read whose result Put gets.
-func (c *Cache[V]) Get(k Key) (v V, mark Mark, ok bool) {
+func (c *Cache[V]) Get(k ident.User) (v V, mark Mark, ok bool) {
 	now := c.now()
 	s, generation := c.locate(k)
 	s.mu.Lock()
@@ -97,7 +96,7 @@ func (c *Cache[V]) Get(k Key) (v V, mark Mark, ok bool) {
 
 // Put keeps a value that was read after mark was taken, unless its user was
 // forgotten since. It reports whether it was kept.
-func (c *Cache[V]) Put(k Key, mark Mark, v V) bool {
+func (c *Cache[V]) Put(k ident.User, mark Mark, v V) bool {
 	s, generation := c.locate(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +110,7 @@ func (c *Cache[V]) Put(k Key, mark Mark, v V) bool {
 // Update is Put for a value that is read in parts: change gets what is known of
 // the user, or the zero value, and returns what to keep. The age of the whole
 // is that of its oldest part. change must not call the cache.
-func (c *Cache[V]) Update(k Key, mark Mark, change func(known V) V) bool {
+func (c *Cache[V]) Update(k ident.User, mark Mark, change func(known V) V) bool {
 	s, generation := c.locate(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +130,7 @@ func (c *Cache[V]) Update(k Key, mark Mark, change func(known V) V) bool {
 }
 
 // Forget drops what is known of a user, and what is being read of the user now.
-func (c *Cache[V]) Forget(k Key) {
+func (c *Cache[V]) Forget(k ident.User) {
 	s, generation := c.locate(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()

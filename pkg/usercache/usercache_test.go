@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
-var amelia = Key{"acme#chat", "amelia"}
+var amelia = ident.User{App: "acme#chat", ID: "amelia"}
 
 // clock is a time that tests move.
 type clock struct{ ns atomic.Int64 }
@@ -48,7 +50,7 @@ func TestGetReturnsWhatWasPut(t *testing.T) {
 	v, _, ok := c.Get(amelia)
 	require.True(t, ok)
 	require.Equal(t, "x", v)
-	_, _, ok = c.Get(Key{"acme#other", "amelia"})
+	_, _, ok = c.Get(ident.User{App: "acme#other", ID: "amelia"})
 	require.False(t, ok, "another app's user of the same name")
 }
 
@@ -122,7 +124,7 @@ func TestEventsAboutOthersKeepNothingOut(t *testing.T) {
 	c, _ := newCache(t, 1<<16, time.Minute)
 	kept := 0
 	for i := range 1000 {
-		k := Key{"acme#chat", strconv.Itoa(i)}
+		k := ident.User{App: "acme#chat", ID: ident.UserID(strconv.Itoa(i))}
 		_, mark, _ := c.Get(k)
 		c.Forget(amelia)
 		if c.Put(k, mark, "x") {
@@ -137,7 +139,7 @@ func TestSizeIsBounded(t *testing.T) {
 	const size = 4 * shardCount
 	c, _ := newCache(t, size, time.Minute)
 	for i := range 100 * size {
-		k := Key{"acme#chat", strconv.Itoa(i)}
+		k := ident.User{App: "acme#chat", ID: ident.UserID(strconv.Itoa(i))}
 		_, mark, _ := c.Get(k)
 		c.Put(k, mark, "x")
 	}

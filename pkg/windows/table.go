@@ -25,7 +25,7 @@ const (
 
 // tag is the part of a hash that a slot holds: neither the highest bits, which
 // all of a shard share, nor the lowest, which choose the slot.
-func tag(hash uint64) uint32 { return uint32(hash>>40) << placeBits } //nolint:gosec // eight bits stay
+func tag(hash uint64) uint32 { return uint32(hash>>40) << placeBits } // eight bits stay
 
 // minSlots is the size of a small index, a power of two as all sizes are.
 const minSlots = 8
@@ -66,7 +66,7 @@ func (t *table) enter(hash uint64, place int) {
 	for t.index[i] != 0 {
 		i = (i + 1) & mask
 	}
-	t.index[i] = tag(hash) | uint32(place) //nolint:gosec // from a length
+	t.index[i] = tag(hash) | uint32(place) // from a length
 }
 
 // rebuild makes the index anew.

@@ -174,7 +174,7 @@ func (b *Buckets) find(app int64, bucketHash uint64) (*shard, uint64) {
 // numbers; the high bits of a product are the good ones, so they choose the
 // shard and are folded down for the place in its table.
 func spread(app int64, bucketHash uint64) uint64 {
-	return (bucketHash ^ uint64(app)*0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15 //nolint:gosec // any bits will do
+	return (bucketHash ^ uint64(app)*0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15 // any bits will do
 }
 
 // hash is that under which find looks for the group.

@@ -4,17 +4,16 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -48,8 +47,8 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 		// Reads the row and holds it until the end, so that the sums are exact.
 		var doc string
 		var before int64
-		err := tx.QueryRowContext(ctx, `INSERT INTO attributes (app, username, doc, bytes) VALUES ($1, $2, '{}', 0)
-			ON CONFLICT (app, username) DO UPDATE SET bytes = attributes.bytes RETURNING doc, bytes`, app.Number, id).Scan(&doc, &before)
+		_, err := store.Row(ctx, tx, `INSERT INTO attributes (app, username, doc, bytes) VALUES ($1, $2, '{}', 0)
+			ON CONFLICT (app, username) DO UPDATE SET bytes = attributes.bytes RETURNING doc, bytes`, []any{app.Number, id}, &doc, &before)
 		if err != nil {
 			return fmt.Errorf("read attributes: %w", err)
 		}
@@ -70,7 +69,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 		if err != nil {
 			return errs.Internal(err)
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE attributes SET doc = $1, bytes = $2 WHERE app = $3 AND username = $4`,
+		_, err = store.Exec(ctx, tx, `UPDATE attributes SET doc = $1, bytes = $2 WHERE app = $3 AND username = $4`,
 			string(encoded), after, app.Number, id)
 		if err != nil {
 			return fmt.Errorf("write attributes: %w", err)
@@ -143,15 +142,15 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
-	key := usercache.Key{App: app.Key, User: id}
+	key := ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(id)}
 	known, mark, _ := s.cache.Get(key)
 	if known.attributes != nil {
 		return &accountv1.GetUserAttributesResponse{Attributes: maps.Clone(known.attributes)}, nil
 	}
 	doc := "{}"
-	err = s.db.Read().QueryRowContext(ctx, `SELECT doc FROM attributes WHERE app = $1 AND username = $2`, app.Number, id).Scan(&doc)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, store.Translate(err)
+	_, err = store.Row(ctx, s.db.Read(), `SELECT doc FROM attributes WHERE app = $1 AND username = $2`, []any{app.Number, id}, &doc)
+	if err != nil {
+		return nil, err
 	}
 	all, err := decodeAttributes(doc)
 	if err != nil {
@@ -169,7 +168,7 @@ func (s *Service) GetUserAttributesCapacity(ctx context.Context, req *accountv1.
 	}
 	n, err := quota.Used(ctx, s.db.Read(), app.Number, tier.SizeUserAttributesPerApp, "")
 	if err != nil {
-		return nil, store.Translate(err)
+		return nil, err
 	}
 	return &accountv1.GetUserAttributesCapacityResponse{Bytes: n}, nil
 }
@@ -193,7 +192,7 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	found := make(map[string]map[string]string, len(req.GetTargets()))
 	if len(args) > 1 {
 		query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
-		err = s.each(ctx, query, args, func(row scanner) error {
+		err = store.Each(ctx, s.db.Read(), query, args, func(row store.Scanner) error {
 			var id, doc string
 			if err := row.Scan(&id, &doc); err != nil {
 				return err

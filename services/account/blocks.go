@@ -10,6 +10,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -27,7 +28,7 @@ func (s *Service) ListBlocks(ctx context.Context, req *accountv1.ListBlocksReque
 	if err != nil {
 		return nil, err
 	}
-	blocked, err := queryStrings(ctx, s.db.Read(), `SELECT blocked FROM blocks WHERE app = $1 AND owner = $2 ORDER BY added DESC, blocked`,
+	blocked, err := store.Column[string](ctx, s.db.Read(), `SELECT blocked FROM blocks WHERE app = $1 AND owner = $2 ORDER BY added DESC, blocked`,
 		app.Number, owner)
 	if err != nil {
 		return nil, err
@@ -52,12 +53,8 @@ func (s *Service) AddBlocks(ctx context.Context, req *accountv1.AddBlocksRequest
 		}
 		now, added := s.now().UnixMicro(), int64(0)
 		for _, id := range blocked {
-			res, err := tx.ExecContext(ctx, `INSERT INTO blocks (app, owner, blocked, added) VALUES ($1, $2, $3, $4)
+			n, err := store.Exec(ctx, tx, `INSERT INTO blocks (app, owner, blocked, added) VALUES ($1, $2, $3, $4)
 				ON CONFLICT (app, owner, blocked) DO NOTHING`, app.Number, owner, id, now)
-			if err != nil {
-				return fmt.Errorf("block user: %w", err)
-			}
-			n, err := res.RowsAffected()
 			if err != nil {
 				return fmt.Errorf("block user: %w", err)
 			}
@@ -160,11 +157,7 @@ func (s *Service) RemoveBlocks(ctx context.Context, req *accountv1.RemoveBlocksR
 func unblock(ctx context.Context, tx *sql.Tx, ev *events, owner string, blocked ...string) error {
 	removed := int64(0)
 	for _, id := range blocked {
-		res, err := tx.ExecContext(ctx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`, ev.app.Number, owner, id)
-		if err != nil {
-			return fmt.Errorf("unblock user: %w", err)
-		}
-		n, err := res.RowsAffected()
+		n, err := store.Exec(ctx, tx, `DELETE FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3`, ev.app.Number, owner, id)
 		if err != nil {
 			return fmt.Errorf("unblock user: %w", err)
 		}

@@ -5,9 +5,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
@@ -47,5 +47,5 @@ func (s *Service) onEvent(m *natsx.Msg) {
 		s.cache.ForgetAll()
 		return
 	}
-	s.cache.Forget(usercache.Key{App: e.GetApp(), User: e.GetUser()})
+	s.cache.Forget(ident.User{App: ident.AppKey(e.GetApp()), ID: ident.UserID(e.GetUser())})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -82,12 +83,8 @@ func (s *Service) befriend(ctx context.Context, tx *sql.Tx, p pair) (added bool,
 	now := s.now().UnixMicro()
 	limit := p.app.Tier.QuotaLimit(tier.QuotaContactsPerUser)
 	for _, side := range p.sides() {
-		res, err := tx.ExecContext(ctx, `INSERT INTO contacts (app, owner, friend, added, remark) VALUES ($1, $2, $3, $4, '')
+		n, err := store.Exec(ctx, tx, `INSERT INTO contacts (app, owner, friend, added, remark) VALUES ($1, $2, $3, $4, '')
 			ON CONFLICT (app, owner, friend) DO NOTHING`, p.app.Number, side[0], side[1], now)
-		if err != nil {
-			return false, fmt.Errorf("add contact: %w", err)
-		}
-		n, err := res.RowsAffected()
 		if err != nil {
 			return false, fmt.Errorf("add contact: %w", err)
 		}
@@ -104,7 +101,7 @@ func (s *Service) befriend(ctx context.Context, tx *sql.Tx, p pair) (added bool,
 
 func forgetRequests(ctx context.Context, tx *sql.Tx, p pair) error {
 	for _, side := range p.sides() {
-		_, err := tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
+		_, err := store.Exec(ctx, tx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
 			p.app.Number, side[0], side[1])
 		if err != nil {
 			return fmt.Errorf("contact requests: %w", err)
@@ -123,12 +120,8 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 	err = s.commit(ctx, p.app, func(tx *sql.Tx, ev *events) error {
 		removed := int64(0)
 		for _, side := range p.sides() {
-			res, err := tx.ExecContext(ctx, `DELETE FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
+			n, err := store.Exec(ctx, tx, `DELETE FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
 				p.app.Number, side[0], side[1])
-			if err != nil {
-				return fmt.Errorf("remove contact: %w", err)
-			}
-			n, err := res.RowsAffected()
 			if err != nil {
 				return fmt.Errorf("remove contact: %w", err)
 			}
@@ -165,7 +158,7 @@ func (s *Service) ListContacts(ctx context.Context, req *accountv1.ListContactsR
 	}
 	resp := &accountv1.ListContactsResponse{}
 	query := `SELECT friend, remark FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC, friend DESC`
-	err = s.each(ctx, query, []any{app.Number, owner}, func(row scanner) error {
+	err = store.Each(ctx, s.db.Read(), query, []any{app.Number, owner}, func(row store.Scanner) error {
 		c := &accountv1.Contact{}
 		if err := row.Scan(&c.Username, &c.Remark); err != nil {
 			return err
@@ -202,7 +195,7 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 	var last contactPosition
 	query := `SELECT friend, remark, added FROM contacts WHERE app = $1 AND owner = $2 AND (added, friend) < ($3, $4)
 		ORDER BY added DESC, friend DESC LIMIT $5`
-	err = s.each(ctx, query, []any{app.Number, owner, before.added, before.friend, limit + 1}, func(row scanner) error {
+	err = store.Each(ctx, s.db.Read(), query, []any{app.Number, owner, before.added, before.friend, limit + 1}, func(row store.Scanner) error {
 		c := &accountv1.Contact{}
 		var added int64
 		if err := row.Scan(&c.Username, &c.Remark, &added); err != nil {
@@ -232,12 +225,8 @@ func (s *Service) SetContactRemark(ctx context.Context, req *accountv1.SetContac
 		return nil, err
 	}
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE contacts SET remark = $1 WHERE app = $2 AND owner = $3 AND friend = $4`,
+		n, err := store.Exec(ctx, tx, `UPDATE contacts SET remark = $1 WHERE app = $2 AND owner = $3 AND friend = $4`,
 			req.GetRemark(), p.app.Number, p.owner.username, p.friend.username)
-		if err != nil {
-			return fmt.Errorf("contact remark: %w", err)
-		}
-		n, err := res.RowsAffected()
 		if err == nil && n == 0 {
 			return errs.NotFound()
 		}

@@ -23,7 +23,7 @@ const positionBytes = 8 + 16
 // cursor writes a position as clients carry it around: opaque, URL-safe.
 func (p position) cursor() string {
 	var b [positionBytes]byte
-	binary.BigEndian.PutUint64(b[:], uint64(p.created)) //nolint:gosec // read back as it was
+	binary.BigEndian.PutUint64(b[:], uint64(p.created)) // read back as it was
 	id, err := uuid.Parse(p.uuid)
 	if err != nil {
 		return ""
@@ -42,7 +42,7 @@ func parseCursor(cursor string) (position, error) {
 		return position{}, invalid()
 	}
 	return position{
-		created: int64(binary.BigEndian.Uint64(b)), //nolint:gosec // as it was written
+		created: int64(binary.BigEndian.Uint64(b)), // as it was written
 		uuid:    uuid.UUID(b[8:]).String(),
 	}, nil
 }
@@ -62,7 +62,7 @@ type contactPosition struct {
 }
 
 func (p contactPosition) cursor() string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(p.added)) //nolint:gosec // read back as it was
+	b := binary.BigEndian.AppendUint64(nil, uint64(p.added)) // read back as it was
 	return base64.RawURLEncoding.EncodeToString(append(b, p.friend...))
 }
 
@@ -75,7 +75,7 @@ func parseContactCursor(cursor string) (contactPosition, error) {
 		return contactPosition{}, invalid()
 	}
 	return contactPosition{
-		added:  int64(binary.BigEndian.Uint64(b)), //nolint:gosec // as it was written
+		added:  int64(binary.BigEndian.Uint64(b)), // as it was written
 		friend: string(b[8:]),
 	}, nil
 }

@@ -3,12 +3,12 @@ package account
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -90,19 +90,18 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 // deleteUser deletes a user's rows and those of others about the user, and
 // gives the user as it was.
 func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, id string, ev *events) (*user, error) {
-	u, err := foundUser(scanUser(tx.QueryRowContext(ctx,
-		`DELETE FROM users WHERE app = $1 AND username = $2 RETURNING `+userColumns, app.Number, id)))
+	u, err := readUser(ctx, tx, `DELETE FROM users WHERE app = $1 AND username = $2 RETURNING `+userColumns, app.Number, id)
 	if err != nil {
 		return nil, err
 	}
 	void := max(s.now().UnixMilli(), u.validFrom) + 1
-	if _, err := tx.ExecContext(ctx, `INSERT INTO former_users (app, username, valid_from) VALUES ($1, $2, $3)
+	if _, err := store.Exec(ctx, tx, `INSERT INTO former_users (app, username, valid_from) VALUES ($1, $2, $3)
 		ON CONFLICT (app, username) DO UPDATE SET valid_from = excluded.valid_from`, app.Number, id, void); err != nil {
 		return nil, fmt.Errorf("delete user: %w", err)
 	}
 	ev.revoked(id, void).changed(id, busv1.UserEvent_CHANGE_DELETED).disconnected(id, busv1.Disconnect_REASON_REMOVED)
 
-	friends, err := queryStrings(ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
+	friends, err := store.Column[string](ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
 		app.Number, id, maxTold)
 	if err != nil {
 		return nil, err
@@ -110,7 +109,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	for _, f := range friends {
 		ev.roster(f, id, msyncv1.RosterBody_REMOVE, "")
 	}
-	blockers, err := queryStrings(ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
+	blockers, err := store.Column[string](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +134,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		{`DELETE FROM blocks WHERE app = $1 AND owner = $2`, []any{app.Number, id}},
 		{`DELETE FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}},
 	} {
-		if _, err := tx.ExecContext(ctx, step.query, step.args...); err != nil {
+		if _, err := store.Exec(ctx, tx, step.query, step.args...); err != nil {
 			return nil, fmt.Errorf("delete user: %w", err)
 		}
 	}
@@ -158,12 +157,9 @@ func releaseUsers(ctx context.Context, tx *sql.Tx, app *catalog.App, n int) erro
 
 func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) (deleted bool, err error) {
 	var bytes int64
-	err = tx.QueryRowContext(ctx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, app, id).Scan(&bytes)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("delete attributes: %w", err)
+	deleted, err = store.Row(ctx, tx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, []any{app, id}, &bytes)
+	if err != nil || !deleted {
+		return false, err
 	}
 	return true, quota.Release(ctx, tx, app, tier.SizeUserAttributesPerApp, "", bytes)
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
@@ -40,7 +40,7 @@ func (e *events) changed(user string, change busv1.UserEvent_Change) *events {
 
 // revoked voids the user's tokens that were issued before an instant.
 func (e *events) revoked(user string, before int64) *events {
-	subject, data := revocation.UserEntry(e.app.Key, user, time.UnixMilli(before))
+	subject, data := revocation.UserEntry(ident.User{App: e.app.AppKey(), ID: ident.UserID(user)}, time.UnixMilli(before))
 	e.messages = append(e.messages, outbox.Message{Subject: subject, Data: data})
 	return e
 }
@@ -127,7 +127,7 @@ func (s *Service) commit(ctx context.Context, app *catalog.App, f func(tx *sql.T
 	}
 	// Also after an error: a commit may have taken place all the same.
 	for _, user := range ev.users {
-		s.cache.Forget(usercache.Key{App: app.Key, User: user})
+		s.cache.Forget(ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(user)})
 		if s.told != nil {
 			s.told(app.Key, user)
 		}

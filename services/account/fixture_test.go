@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -115,6 +116,7 @@ type bench struct {
 	clock *clock
 	svc   *account.Service
 
+	channel   grpc.ClientConnInterface
 	users     accountv1.UserServiceClient
 	tokens    accountv1.TokenServiceClient
 	attrs     accountv1.AttributeServiceClient
@@ -163,6 +165,7 @@ func (b *bench) restart(options ...option) {
 	require.NoError(b.t, svc.Start(b.t.Context()))
 	b.t.Cleanup(func() { stop(b.t, svc) })
 	b.svc = svc
+	b.channel = ch.Conn()
 	b.users = accountv1.NewUserServiceClient(ch.Conn())
 	b.tokens = accountv1.NewTokenServiceClient(ch.Conn())
 	b.attrs = accountv1.NewAttributeServiceClient(ch.Conn())

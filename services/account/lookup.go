@@ -45,9 +45,9 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 	in := store.In(2, len(args)-1)
 	for _, read := range []struct {
 		query string
-		row   func(scanner) error
+		row   func(store.Scanner) error
 	}{
-		{`SELECT username, activated FROM users WHERE app = $1 AND username IN (` + in + `)`, func(row scanner) error {
+		{`SELECT username, activated FROM users WHERE app = $1 AND username IN (` + in + `)`, func(row store.Scanner) error {
 			var id string
 			var activated bool
 			if err := row.Scan(&id, &activated); err != nil {
@@ -56,7 +56,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 			known[id].Exists, known[id].Deactivated = true, !activated
 			return nil
 		}},
-		{`SELECT owner, blocked FROM blocks WHERE app = $1 AND owner IN (` + in + `)`, func(row scanner) error {
+		{`SELECT owner, blocked FROM blocks WHERE app = $1 AND owner IN (` + in + `)`, func(row store.Scanner) error {
 			var id, blocked string
 			if err := row.Scan(&id, &blocked); err != nil {
 				return err
@@ -64,7 +64,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 			known[id].Blocked = append(known[id].Blocked, blocked)
 			return nil
 		}},
-		{`SELECT username, kind, until FROM mutes WHERE app = $1 AND username IN (` + in + `)`, func(row scanner) error {
+		{`SELECT username, kind, until FROM mutes WHERE app = $1 AND username IN (` + in + `)`, func(row store.Scanner) error {
 			var id string
 			var kind muteKind
 			var until int64
@@ -82,7 +82,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 			return nil
 		}},
 	} {
-		if err := s.each(ctx, read.query, args, read.row); err != nil {
+		if err := store.Each(ctx, s.db.Read(), read.query, args, read.row); err != nil {
 			return nil, err
 		}
 	}
@@ -100,19 +100,4 @@ func rounded(args []any) []any {
 		args = append(args, args[1])
 	}
 	return args
-}
-
-// each calls f with every row of a query.
-func (s *Service) each(ctx context.Context, query string, args []any, f func(scanner) error) error {
-	rows, err := s.db.Read().QueryContext(ctx, query, args...)
-	if err != nil {
-		return store.Translate(err)
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return store.Translate(err)
-		}
-	}
-	return store.Translate(rows.Err())
 }

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 
@@ -71,7 +70,7 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 		now := s.now().UnixMilli()
 		// Mutes that have ended go when another is set; until then they only
 		// take up space.
-		if _, err := tx.ExecContext(ctx, `DELETE FROM mutes WHERE app = $1 AND until >= 0 AND until <= $2`, app.Number, now); err != nil {
+		if _, err := store.Exec(ctx, tx, `DELETE FROM mutes WHERE app = $1 AND until >= 0 AND until <= $2`, app.Number, now); err != nil {
 			return fmt.Errorf("mutes: %w", err)
 		}
 		for _, c := range changes {
@@ -95,13 +94,13 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 func setMute(ctx context.Context, tx *sql.Tx, app int64, id string, kind muteKind, seconds, now int64) error {
 	var err error
 	if seconds == 0 {
-		_, err = tx.ExecContext(ctx, `DELETE FROM mutes WHERE app = $1 AND username = $2 AND kind = $3`, app, id, int(kind))
+		_, err = store.Exec(ctx, tx, `DELETE FROM mutes WHERE app = $1 AND username = $2 AND kind = $3`, app, id, int(kind))
 	} else {
 		until := int64(forever)
 		if seconds > 0 {
 			until = now + seconds*1000
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO mutes (app, username, kind, until) VALUES ($1, $2, $3, $4)
+		_, err = store.Exec(ctx, tx, `INSERT INTO mutes (app, username, kind, until) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (app, username, kind) DO UPDATE SET until = excluded.until`, app, id, int(kind), until)
 	}
 	if err != nil {
@@ -134,7 +133,7 @@ func (s *Service) GetGlobalMute(ctx context.Context, req *accountv1.GetGlobalMut
 	}
 	now := s.now()
 	resp := &accountv1.GetGlobalMuteResponse{Username: id, Unixtime: now.Unix()}
-	err = s.each(ctx, `SELECT kind, until FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}, func(row scanner) error {
+	err = store.Each(ctx, s.db.Read(), `SELECT kind, until FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}, func(row store.Scanner) error {
 		var kind muteKind
 		var until int64
 		if err := row.Scan(&kind, &until); err != nil {
@@ -175,25 +174,21 @@ func (s *Service) ListGlobalMutes(ctx context.Context, req *accountv1.ListGlobal
 		return nil, invalid()
 	}
 	now := s.now()
-	rows, err := s.db.Read().QueryContext(ctx, `SELECT username, kind, until FROM mutes
-		WHERE app = $1 AND (until < 0 OR until > $2) ORDER BY username, kind LIMIT $3 OFFSET $4`,
-		app.Number, now.UnixMilli(), size, (page-1)*size)
-	if err != nil {
-		return nil, store.Translate(err)
-	}
-	defer func() { _ = rows.Close() }()
 	resp := &accountv1.ListGlobalMutesResponse{Unixtime: now.Unix()}
-	for rows.Next() {
-		var id string
-		var kind muteKind
-		var until int64
-		if err := rows.Scan(&id, &kind, &until); err != nil {
-			return nil, store.Translate(err)
-		}
-		resp.Mutes = append(resp.Mutes, &accountv1.GlobalMute{Username: id, Kind: kind.String(), Seconds: left(until, now.UnixMilli())})
-	}
-	if err := rows.Err(); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, store.Translate(err)
+	err = store.Each(ctx, s.db.Read(), `SELECT username, kind, until FROM mutes
+		WHERE app = $1 AND (until < 0 OR until > $2) ORDER BY username, kind LIMIT $3 OFFSET $4`,
+		[]any{app.Number, now.UnixMilli(), size, (page - 1) * size}, func(row store.Scanner) error {
+			var id string
+			var kind muteKind
+			var until int64
+			if err := row.Scan(&id, &kind, &until); err != nil {
+				return err
+			}
+			resp.Mutes = append(resp.Mutes, &accountv1.GlobalMute{Username: id, Kind: kind.String(), Seconds: left(until, now.UnixMilli())})
+			return nil
+		})
+	if err != nil {
+		return nil, err
 	}
 	return resp, nil
 }

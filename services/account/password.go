@@ -64,9 +64,9 @@ func noSuchUser(err error) error {
 func (s *Service) storePassword(ctx context.Context, app *catalog.App, u *user, hash string) error {
 	return s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		now := s.now().UnixMilli()
-		changed, err := foundUser(scanUser(tx.QueryRowContext(ctx, `UPDATE users SET password_hash = $1, modified = $2,
+		changed, err := readUser(ctx, tx, `UPDATE users SET password_hash = $1, modified = $2,
 			`+voidTokens("$2")+` WHERE app = $3 AND username = $4 AND uuid = $5 RETURNING `+userColumns,
-			hash, now, app.Number, u.username, u.uuid)))
+			hash, now, app.Number, u.username, u.uuid)
 		if err != nil {
 			return err
 		}

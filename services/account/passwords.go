@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 const (
@@ -56,10 +57,7 @@ func newPasswords(cfg Config, reg prometheus.Registerer) (*passwords, error) {
 	_, _ = rand.Read(p.key[:]) // never fails: the program ends instead
 	var salt [saltBytes]byte
 	p.dummy = encodeHash(p.cost, salt[:], make([]byte, hashBytes))
-	if err := reg.Register(p.checks); err != nil {
-		return nil, fmt.Errorf("account metrics: %w", err)
-	}
-	return p, nil
+	return p, obs.Register(reg, "account", p.checks)
 }
 
 // hash gives the stored form of a password.
@@ -92,7 +90,7 @@ func (p *passwords) check(ctx context.Context, stored, password string) (bool, e
 	if err != nil {
 		return false, errs.Internal(err)
 	}
-	got, err := p.compute(ctx, cost, password, salt, uint32(len(want))) //nolint:gosec // a few bytes
+	got, err := p.compute(ctx, cost, password, salt, uint32(len(want))) // a few bytes
 	if err != nil {
 		return false, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -43,7 +44,7 @@ func (s *Service) UpdatePushSettings(ctx context.Context, req *accountv1.UpdateP
 
 	var u *user
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
-		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, args...))); err != nil {
+		if u, err = readUser(ctx, tx, query, args...); err != nil {
 			return err
 		}
 		if err := mergeIgnored(ctx, tx, app.Number, u, req.GetNotificationIgnore()); err != nil {
@@ -124,7 +125,7 @@ func mergeIgnored(ctx context.Context, tx *sql.Tx, app int64, u *user, changes m
 		return errs.Internal(err)
 	}
 	u.ignoredGroups = sql.NullString{String: string(doc), Valid: true}
-	_, err = tx.ExecContext(ctx, `UPDATE users SET ignored_groups = $1 WHERE app = $2 AND username = $3`, u.ignoredGroups, app, u.username)
+	_, err = store.Exec(ctx, tx, `UPDATE users SET ignored_groups = $1 WHERE app = $2 AND username = $3`, u.ignoredGroups, app, u.username)
 	if err != nil {
 		return fmt.Errorf("muted groups: %w", err)
 	}

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -139,7 +138,7 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 		// is the transaction.
 		used, err := quota.Used(ctx, s.db.Read(), app.Number, tier.QuotaRegisteredUsers, "")
 		if err != nil {
-			return nil, nil, store.Translate(err)
+			return nil, nil, err
 		}
 		if used > *limit-int64(len(fresh)) {
 			return nil, nil, errs.QuotaExceeded(tier.QuotaRegisteredUsers)
@@ -195,7 +194,7 @@ func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser)
 		if len(look.args) == 1 {
 			continue
 		}
-		present, err := queryStrings(ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
+		present, err := store.Column[string](ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
 			` IN (`+store.In(2, len(look.args)-1)+`)`, look.args...)
 		if err != nil {
 			return nil, err
@@ -242,39 +241,17 @@ func (s *Service) insertUsers(ctx context.Context, tx *sql.Tx, app *catalog.App,
 			username: n.id, uuid: id.String(), created: now, modified: now, hash: n.hash, activated: true,
 			nickname: sql.NullString{String: n.nickname, Valid: n.nickname != ""},
 		}
-		err = tx.QueryRowContext(ctx, `INSERT INTO users (app, username, uuid, created, modified, password_hash, activated, nickname, valid_from)
+		found, err := store.Row(ctx, tx, `INSERT INTO users (app, username, uuid, created, modified, password_hash, activated, nickname, valid_from)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
 				COALESCE((SELECT valid_from FROM former_users WHERE app = $1 AND username = $2), 0))
 			ON CONFLICT (app, username) DO NOTHING RETURNING valid_from`,
-			app.Number, u.username, u.uuid, u.created, u.modified, u.hash, u.activated, u.nickname).Scan(&u.validFrom)
-		if errors.Is(err, sql.ErrNoRows) {
-			continue
-		}
+			[]any{app.Number, u.username, u.uuid, u.created, u.modified, u.hash, u.activated, u.nickname}, &u.validFrom)
 		if err != nil {
 			return nil, fmt.Errorf("insert user: %w", err)
 		}
-		created = append(created, u)
+		if found {
+			created = append(created, u)
+		}
 	}
 	return created, nil
-}
-
-// queryStrings reads one column.
-func queryStrings(ctx context.Context, q querier, query string, args ...any) ([]string, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, store.Translate(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []string
-	for rows.Next() {
-		var v string
-		if err := rows.Scan(&v); err != nil {
-			return nil, store.Translate(err)
-		}
-		out = append(out, v)
-	}
-	if err := rows.Err(); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, store.Translate(err)
-	}
-	return out, nil
 }

@@ -73,20 +73,20 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 // target has blocked sender.
 func (s *Service) storeRequest(ctx context.Context, tx *sql.Tx, app *catalog.App, target, sender string) (bool, error) {
 	var closed int
-	err := tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3)
-		+ (SELECT COUNT(*) FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3)`, app.Number, target, sender).Scan(&closed)
+	_, err := store.Row(ctx, tx, `SELECT (SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3)
+		+ (SELECT COUNT(*) FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3)`, []any{app.Number, target, sender}, &closed)
 	if err != nil {
 		return false, fmt.Errorf("contact request: %w", err)
 	}
 	if closed > 0 {
 		return false, nil
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO contact_requests (app, target, sender, created) VALUES ($1, $2, $3, $4)
+	_, err = store.Exec(ctx, tx, `INSERT INTO contact_requests (app, target, sender, created) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (app, target, sender) DO UPDATE SET created = excluded.created`, app.Number, target, sender, s.now().UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("contact request: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender IN
+	_, err = store.Exec(ctx, tx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender IN
 		(SELECT sender FROM contact_requests WHERE app = $1 AND target = $2 ORDER BY created DESC, sender LIMIT $3 OFFSET $4)`,
 		app.Number, target, s.cfg.ContactRequests, s.cfg.ContactRequests)
 	if err != nil {
@@ -98,12 +98,8 @@ func (s *Service) storeRequest(ctx context.Context, tx *sql.Tx, app *catalog.App
 // takeRequest removes the request that friend made to owner; the error is
 // errs.NotFound if there is none.
 func takeRequest(ctx context.Context, tx *sql.Tx, p pair) error {
-	res, err := tx.ExecContext(ctx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
+	n, err := store.Exec(ctx, tx, `DELETE FROM contact_requests WHERE app = $1 AND target = $2 AND sender = $3`,
 		p.app.Number, p.owner.username, p.friend.username)
-	if err != nil {
-		return fmt.Errorf("contact request: %w", err)
-	}
-	n, err := res.RowsAffected()
 	if err == nil && n == 0 {
 		return errs.NotFound()
 	}
@@ -146,10 +142,10 @@ func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContac
 // areFriends is errs.NotFound if they are not.
 func areFriends(ctx context.Context, tx *sql.Tx, p pair) error {
 	var n int
-	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
-		p.app.Number, p.owner.username, p.friend.username).Scan(&n)
+	_, err := store.Row(ctx, tx, `SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3`,
+		[]any{p.app.Number, p.owner.username, p.friend.username}, &n)
 	if err != nil {
-		return store.Translate(fmt.Errorf("contacts: %w", err))
+		return fmt.Errorf("contacts: %w", err)
 	}
 	if n == 0 {
 		return errs.NotFound()

@@ -22,10 +22,12 @@ import (
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/outbox"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 //go:embed migrations
@@ -71,6 +73,7 @@ type Service struct {
 	accountv1.UnimplementedAttributeServiceServer
 	accountv1.UnimplementedRelationServiceServer
 	accountv1.UnimplementedMuteServiceServer
+	quotav1.UnimplementedQuotaServiceServer
 
 	cfg       Config
 	told      func(appKey, user string)
@@ -99,7 +102,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Now = time.Now
 	}
 	// A notice's ID only has to differ from those a client saw just before.
-	ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now) //nolint:gosec // not a secret
+	ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now) // not a secret
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +130,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterAttributeServiceServer(r, s)
 	accountv1.RegisterRelationServiceServer(r, s)
 	accountv1.RegisterMuteServiceServer(r, s)
+	quota.Register(r, "account", s)
 }
 
 // Start brings the schema up to date, makes the streams that the service

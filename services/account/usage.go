@@ -2,24 +2,22 @@ package account
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/quota"
+	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
-	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
-// GetQuotaUsage implements accountv1.UserServiceServer. Of what each user may
-// have it tells the highest use.
-func (s *Service) GetQuotaUsage(ctx context.Context, req *accountv1.GetQuotaUsageRequest) (*accountv1.GetQuotaUsageResponse, error) {
+// GetQuotaUsage returns what an app uses; of what each user may have, the
+// highest use.
+func (s *Service) GetQuotaUsage(ctx context.Context, req *quotav1.GetQuotaUsageRequest) (*quotav1.GetQuotaUsageResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	resp := &accountv1.GetQuotaUsageResponse{Used: make(map[string]int64), Owners: make(map[string]string)}
+	resp := &quotav1.GetQuotaUsageResponse{Used: make(map[string]int64), Owners: make(map[string]string)}
 	for _, name := range []string{tier.QuotaRegisteredUsers, tier.SizeUserAttributesPerApp} {
 		if resp.Used[name], err = quota.Used(ctx, s.db.Read(), app.Number, name, ""); err != nil {
 			return nil, err
@@ -45,10 +43,7 @@ func (s *Service) GetQuotaUsage(ctx context.Context, req *accountv1.GetQuotaUsag
 
 // mostAttributes finds the user with the most bytes of attributes.
 func (s *Service) mostAttributes(ctx context.Context, app *catalog.App) (owner string, bytes int64, err error) {
-	err = s.db.Read().QueryRowContext(ctx, `SELECT username, bytes FROM attributes WHERE app = $1
-		ORDER BY bytes DESC LIMIT 1`, app.Number).Scan(&owner, &bytes)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", 0, fmt.Errorf("read the most attributes: %w", err)
-	}
-	return owner, bytes, nil
+	_, err = store.Row(ctx, s.db.Read(), `SELECT username, bytes FROM attributes WHERE app = $1
+		ORDER BY bytes DESC LIMIT 1`, []any{app.Number}, &owner, &bytes)
+	return owner, bytes, err
 }

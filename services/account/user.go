@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -14,12 +13,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
-
-// querier reads: a transaction or a database.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
 
 // user is a row of users.
 type user struct {
@@ -44,13 +37,26 @@ type user struct {
 const userColumns = `username, uuid, created, modified, password_hash, valid_from, activated, nickname, display_style,
 	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups`
 
-type scanner interface{ Scan(dest ...any) error }
+// columns are where the values of userColumns go.
+func (u *user) columns() []any {
+	return []any{
+		&u.username, &u.uuid, &u.created, &u.modified, &u.hash, &u.validFrom, &u.activated, &u.nickname, &u.displayStyle,
+		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups,
+	}
+}
 
-func scanUser(s scanner) (*user, error) {
+// readUser runs a query that gives userColumns; the error is errs.NotFound if
+// it gives no row.
+func readUser(ctx context.Context, q store.Querier, query string, args ...any) (*user, error) {
 	u := &user{}
-	err := s.Scan(&u.username, &u.uuid, &u.created, &u.modified, &u.hash, &u.validFrom, &u.activated, &u.nickname, &u.displayStyle,
-		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups)
-	return u, err
+	found, err := store.Row(ctx, q, query, args, u.columns()...)
+	if err != nil {
+		return nil, fmt.Errorf("read user: %w", err)
+	}
+	if !found {
+		return nil, errs.NotFound()
+	}
+	return u, nil
 }
 
 // proto gives the user as the API shows it: settings only where they are set.
@@ -101,26 +107,16 @@ func voidTokens(now string) string {
 
 // findUser finds a user by ID or UUID; the error is errs.NotFound if there is
 // none. An ID that looks like another user's UUID wins.
-func findUser(ctx context.Context, q querier, app int64, name string) (*user, error) {
+func findUser(ctx context.Context, q store.Querier, app int64, name string) (*user, error) {
 	if !names.ValidUser(name) {
 		return nil, errs.NotFound()
 	}
 	folded := names.FoldUser(name)
-	u, err := scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND username = $2`, app, folded))
-	if errors.Is(err, sql.ErrNoRows) && looksLikeUUID(folded) {
-		u, err = scanUser(q.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND uuid = $2`, app, folded))
+	u, err := readUser(ctx, q, `SELECT `+userColumns+` FROM users WHERE app = $1 AND username = $2`, app, folded)
+	if errs.Is(err, errs.ReasonNotFound) && looksLikeUUID(folded) {
+		u, err = readUser(ctx, q, `SELECT `+userColumns+` FROM users WHERE app = $1 AND uuid = $2`, app, folded)
 	}
-	return foundUser(u, err)
-}
-
-func foundUser(u *user, err error) (*user, error) {
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, errs.NotFound()
-	case err != nil:
-		return nil, store.Translate(fmt.Errorf("read user: %w", err))
-	}
-	return u, nil
+	return u, err
 }
 
 // findUserID is findUser for callers that need only the ID.
@@ -151,36 +147,15 @@ func (s *Service) holdUsers(ctx context.Context, tx *sql.Tx, app int64, users ..
 	for _, u := range users {
 		args = append(args, u)
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+
+	held, err := store.Column[string](ctx, tx, `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+
 		`) ORDER BY username`+lock, args...)
 	if err != nil {
 		return fmt.Errorf("hold users: %w", err)
 	}
-	defer func() { _ = rows.Close() }()
-	found := 0
-	for rows.Next() {
-		found++
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("hold users: %w", err)
-	}
-	if found != len(users) {
+	if len(held) != len(users) {
 		return errs.NotFound()
 	}
 	return nil
-}
-
-func scanUsers(rows *sql.Rows) ([]*user, error) {
-	defer func() { _ = rows.Close() }()
-	var out []*user
-	for rows.Next() {
-		u, err := scanUser(rows)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, u)
-	}
-	return out, rows.Err()
 }
 
 func usersProto(us []*user) []*accountv1.User {

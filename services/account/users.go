@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -18,7 +18,7 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	key := usercache.Key{App: app.Key, User: names.FoldUser(req.GetUsername())}
+	key := ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(names.FoldUser(req.GetUsername()))}
 	known, mark, _ := s.cache.Get(key)
 	if known.user != nil {
 		return &accountv1.GetUserResponse{User: known.user.proto()}, nil
@@ -27,7 +27,7 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if u.username == key.User {
+	if u.username == string(key.ID) {
 		s.cache.Update(key, mark, withUser(u))
 	}
 	return &accountv1.GetUserResponse{User: u.proto()}, nil
@@ -49,20 +49,21 @@ func (s *Service) ListUsers(ctx context.Context, req *accountv1.ListUsersRequest
 	}
 	users, cursor, err := pageOfUsers(ctx, s.db.Read(), app.Number, after, limit)
 	if err != nil {
-		return nil, store.Translate(err)
+		return nil, err
 	}
 	return &accountv1.ListUsersResponse{Users: usersProto(users), Cursor: cursor}, nil
 }
 
 // pageOfUsers reads users after a position; the cursor is empty on the last
 // page.
-func pageOfUsers(ctx context.Context, q querier, app int64, after position, limit int) ([]*user, string, error) {
-	rows, err := q.QueryContext(ctx, `SELECT `+userColumns+` FROM users WHERE app = $1 AND (created, uuid) > ($2, $3)
-		ORDER BY created, uuid LIMIT $4`, app, after.created, after.uuid, limit+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("list users: %w", err)
-	}
-	users, err := scanUsers(rows)
+func pageOfUsers(ctx context.Context, q store.Querier, app int64, after position, limit int) ([]*user, string, error) {
+	var users []*user
+	err := store.Each(ctx, q, `SELECT `+userColumns+` FROM users WHERE app = $1 AND (created, uuid) > ($2, $3)
+		ORDER BY created, uuid LIMIT $4`, []any{app, after.created, after.uuid, limit + 1}, func(row store.Scanner) error {
+		u := &user{}
+		users = append(users, u)
+		return row.Scan(u.columns()...)
+	})
 	if err != nil {
 		return nil, "", fmt.Errorf("list users: %w", err)
 	}
@@ -112,7 +113,7 @@ func (s *Service) setActivated(ctx context.Context, org, appName, username strin
 			query = `UPDATE users SET activated = $1, modified = $2, ` + voidTokens("$2") + `
 				WHERE app = $3 AND username = $4 RETURNING ` + userColumns
 		}
-		if u, err = foundUser(scanUser(tx.QueryRowContext(ctx, query, activated, now, app.Number, id))); err != nil {
+		if u, err = readUser(ctx, tx, query, activated, now, app.Number, id); err != nil {
 			return err
 		}
 		if activated {

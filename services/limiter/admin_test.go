@@ -88,7 +88,7 @@ func TestCreateAppsAtOnce(t *testing.T) {
 	made := make([]error, 12)
 	for i := range made {
 		wg.Go(func() {
-			_, _, made[i] = r.createApp(t.Context(), NewApp{Org: "acme", App: fmt.Sprintf("app-%d", i/2), Tier: "free"})
+			_, made[i] = r.CreateApp(t.Context(), &limiterv1.CreateAppRequest{Org: "acme", App: fmt.Sprintf("app-%d", i/2), Tier: "free"})
 		})
 	}
 	wg.Wait()
@@ -161,13 +161,14 @@ func TestSetAppTierAndOverrides(t *testing.T) {
 func TestRotateSecret(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	before, secret, err := r.createApp(t.Context(), NewApp{Org: "acme", App: "shop", Tier: "free"})
+	made, err := r.CreateApp(t.Context(), &limiterv1.CreateAppRequest{Org: "acme", App: "shop", Tier: "free"})
 	require.NoError(t, err)
+	before, _ := r.catalog.App("acme", "shop")
 	resp, err := r.RotateAppSecret(t.Context(), &limiterv1.RotateAppSecretRequest{Org: "acme", App: "shop"})
 	require.NoError(t, err)
 	after, _ := r.catalog.App("acme", "shop")
 	require.True(t, after.CheckSecret(resp.GetClientSecret()))
-	require.False(t, after.CheckSecret(secret))
+	require.False(t, after.CheckSecret(made.GetClientSecret()))
 	require.Equal(t, before.Keys, after.Keys, "tokens stay valid")
 	require.Equal(t, before.ClientID, after.ClientID)
 

@@ -14,6 +14,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/tier"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 // seenTimeout is how long a change waits to be in force here before it is
@@ -26,6 +27,31 @@ func appExists(org, app string) error {
 
 func errBusy() error {
 	return errs.New(codes.Aborted, errs.ReasonUnavailable, "too many changes at once, please try again")
+}
+
+// ListApps returns all apps.
+func (s *Service) ListApps(context.Context, *limiterv1.ListAppsRequest) (*limiterv1.ListAppsResponse, error) {
+	resp := &limiterv1.ListAppsResponse{}
+	for _, a := range s.deps.Catalog.Apps() {
+		resp.Apps = append(resp.Apps, appProto(a))
+	}
+	return resp, nil
+}
+
+// GetApp returns one app.
+func (s *Service) GetApp(_ context.Context, req *limiterv1.GetAppRequest) (*limiterv1.GetAppResponse, error) {
+	a, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.GetAppResponse{App: appProto(a)}, nil
+}
+
+func appProto(a *catalog.App) *limiterv1.App {
+	return &limiterv1.App{
+		Org: a.Org, App: a.Name, Tier: a.TierName, Uuid: a.UUID, ClientId: a.ClientID, Registration: a.Registration,
+		Created: a.Created.UnixMilli(), Overrides: a.Overrides, TokenTtlSeconds: int64(a.TokenTTL.Seconds()),
+	}
 }
 
 // seen waits until what was written at a revision is in force in this process
@@ -93,9 +119,10 @@ func (s *Service) editApp(ctx context.Context, org, app, actor string,
 	return nil, errBusy()
 }
 
-// setAppTier moves an app to another tier, which its overrides must fit.
-func (s *Service) setAppTier(ctx context.Context, org, app, name, actor string) (*catalog.App, error) {
-	return s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+// SetAppTier moves an app to another tier, which its overrides must fit.
+func (s *Service) SetAppTier(ctx context.Context, req *limiterv1.SetAppTierRequest) (*limiterv1.SetAppTierResponse, error) {
+	name := req.GetTier()
+	a, err := s.editApp(ctx, req.GetOrg(), req.GetApp(), req.GetActor(), func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
 		doc, revision, err := s.storedTier(ctx, name)
 		if err != nil {
 			return nil, nil, err
@@ -110,13 +137,17 @@ func (s *Service) setAppTier(ctx context.Context, org, app, name, actor string) 
 		r.Tier = name
 		return details, []etcdx.Condition{{Key: catalog.TierKey(name), Revision: revision}}, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.SetAppTierResponse{App: appProto(a)}, nil
 }
 
-// setAppOverrides puts a partial tier document over an app's tier; empty takes
+// SetAppOverrides puts a partial tier document over an app's tier; empty takes
 // the overrides away.
-func (s *Service) setAppOverrides(ctx context.Context, org, app, overrides, actor string) (*catalog.App, error) {
-	overrides = strings.TrimSpace(overrides)
-	return s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+func (s *Service) SetAppOverrides(ctx context.Context, req *limiterv1.SetAppOverridesRequest) (*limiterv1.SetAppOverridesResponse, error) {
+	overrides := strings.TrimSpace(req.GetOverrides())
+	a, err := s.editApp(ctx, req.GetOrg(), req.GetApp(), req.GetActor(), func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
 		doc, revision, err := s.storedTier(ctx, r.Tier)
 		if err != nil {
 			return nil, nil, err
@@ -143,16 +174,20 @@ func (s *Service) setAppOverrides(ctx context.Context, org, app, overrides, acto
 		}
 		return details, []etcdx.Condition{{Key: catalog.TierKey(r.Tier), Revision: revision}}, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.SetAppOverridesResponse{App: appProto(a)}, nil
 }
 
-// rotateSecret gives an app a new secret and returns it; the old one is void
-// at once. Tokens issued so far stay valid unless revoke is set.
-func (s *Service) rotateSecret(ctx context.Context, org, app, actor string, revoke bool) (*catalog.App, string, error) {
+// RotateAppSecret sets a new secret of an app and returns it; the old one is
+// void at once. Tokens issued so far stay valid unless they are to be revoked.
+func (s *Service) RotateAppSecret(ctx context.Context, req *limiterv1.RotateAppSecretRequest) (*limiterv1.RotateAppSecretResponse, error) {
 	secret := credential(secretBytes)
-	a, err := s.editApp(ctx, org, app, actor, func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
+	a, err := s.editApp(ctx, req.GetOrg(), req.GetApp(), req.GetActor(), func(r *catalog.Record) ([]string, []etcdx.Condition, error) {
 		r.SecretHash = catalog.HashSecret(secret)
 		details := []string{"client_secret: rotated"}
-		if revoke {
+		if req.GetRevokeTokens() {
 			newest := r.Keys[0].ID
 			for _, k := range r.Keys {
 				newest = max(newest, k.ID)
@@ -165,7 +200,10 @@ func (s *Service) rotateSecret(ctx context.Context, org, app, actor string, revo
 		}
 		return details, nil, nil
 	})
-	return a, secret, err
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.RotateAppSecretResponse{App: appProto(a), ClientSecret: secret}, nil
 }
 
 // invalidDocument is the answer to a document with faults.

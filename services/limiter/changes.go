@@ -12,6 +12,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/obs"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 const (
@@ -58,6 +59,24 @@ func (s *Service) change(actor, subject string, details []string) (etcdx.Write, 
 	var unique [4]byte
 	_, _ = rand.Read(unique[:]) // never fails: the program ends instead
 	return etcdx.Write{Key: fmt.Sprintf("%s%019d-%s", changesPrefix, now.UnixNano(), hex.EncodeToString(unique[:])), Value: value}, nil
+}
+
+// ListChanges returns the history, newest first: of one subject, or all of it.
+func (s *Service) ListChanges(ctx context.Context, req *limiterv1.ListChangesRequest) (*limiterv1.ListChangesResponse, error) {
+	if !validSubject(req.GetSubject()) {
+		return nil, errs.Invalid("subject must be tier/NAME, app/ORG/APP or empty")
+	}
+	changes, err := s.changes(ctx, req.GetSubject(), int(req.GetLimit()))
+	if err != nil {
+		return nil, err
+	}
+	resp := &limiterv1.ListChangesResponse{}
+	for _, c := range changes {
+		resp.Changes = append(resp.Changes, &limiterv1.Change{
+			Timestamp: c.Timestamp, Actor: c.Actor, Subject: c.Subject, Details: c.Details,
+		})
+	}
+	return resp, nil
 }
 
 // changes reads the history, newest first; an empty subject reads all of it.
@@ -130,7 +149,7 @@ func (s *Service) prune(ctx context.Context) error {
 	return nil
 }
 
-// validSubject reports whether a subject has one of the two forms.
+// validSubject reports whether a subject is empty or has one of the two forms.
 func validSubject(subject string) bool {
 	switch parts := strings.Split(subject, "/"); len(parts) {
 	case 1:

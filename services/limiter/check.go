@@ -1,6 +1,8 @@
 package limiter
 
 import (
+	"context"
+
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/rate"
 	"github.com/chappe-im/chappe/pkg/windows"
@@ -21,8 +23,56 @@ const (
 	ReasonUnknownApp = "unknown_app"
 )
 
-// maxNameBytes bounds the strings of a check.
-const maxNameBytes = 256
+const (
+	// maxNameBytes bounds the strings of a check.
+	maxNameBytes = 256
+	// maxBatch bounds the checks of one request.
+	maxBatch = 10_000
+)
+
+// owner returns the way to the owner of an app if that is another limiter. The
+// batches of the limiter's client come to the owner by themselves; this is for
+// callers that do not know the owners.
+func (s *Service) owner(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool) {
+	if s.deps.OwnerClient == nil {
+		return nil, false
+	}
+	return s.deps.OwnerClient(ctx, org, app)
+}
+
+// Check decides on a call; the app's owner does.
+func (s *Service) Check(ctx context.Context, req *limiterv1.CheckRequest) (*limiterv1.CheckResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.Check(ctx, req)
+	}
+	resp := &limiterv1.CheckResponse{}
+	if err := s.check(req, resp); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// BatchCheck decides on several calls here, whose apps' owner its caller knows
+// to be this limiter.
+func (s *Service) BatchCheck(_ context.Context, req *limiterv1.BatchCheckRequest) (*limiterv1.BatchCheckResponse, error) {
+	checks := req.GetChecks()
+	if len(checks) > maxBatch {
+		return nil, errs.Invalidf("at most %d checks in one request", maxBatch)
+	}
+	// One block for all answers.
+	block := make([]limiterv1.CheckResponse, len(checks))
+	resp := &limiterv1.BatchCheckResponse{Results: make([]*limiterv1.CheckResponse, len(checks))}
+	for i, c := range checks {
+		resp.Results[i] = &block[i]
+		if err := s.check(c, &block[i]); err != nil {
+			block[i].Reason = ReasonInvalid
+			if errs.Is(err, errs.ReasonAppNotFound) {
+				block[i].Reason = ReasonUnknownApp
+			}
+		}
+	}
+	return resp, nil
+}
 
 // check decides on a call, charges all its windows if it is admitted, and fills
 // in the answer. The error is illegal_argument or an unknown app.

@@ -12,7 +12,8 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 const (
@@ -32,73 +33,67 @@ const (
 	attempts = 20
 )
 
-// NewApp is what an app is made of.
-type NewApp struct {
-	Org, App     string
-	Tier         string
-	Registration string
-	Actor        string
-}
-
-// createApp makes an app and returns it with its secret, which is not stored.
-func (s *Service) createApp(ctx context.Context, n NewApp) (*catalog.App, string, error) {
-	if n.Registration == "" {
-		n.Registration = catalog.RegistrationAuthorized
+// CreateApp makes an app and returns it with its secret, which is not stored.
+func (s *Service) CreateApp(ctx context.Context, req *limiterv1.CreateAppRequest) (*limiterv1.CreateAppResponse, error) {
+	registration := req.GetRegistration()
+	if registration == "" {
+		registration = catalog.RegistrationAuthorized
 	}
 	switch {
-	case !names.ValidOrg(n.Org):
-		return nil, "", errs.Invalid("org must be 1 to 64 letters, digits, _ or -")
-	case !names.ValidApp(n.App):
-		return nil, "", errs.Invalid("app must be 1 to 32 lower-case letters, digits or -")
-	case n.Registration != catalog.RegistrationOpen && n.Registration != catalog.RegistrationAuthorized:
-		return nil, "", errs.Invalid("registration must be open or authorized")
+	case !ident.ValidOrg(req.GetOrg()):
+		return nil, errs.Invalid("org must be 1 to 64 letters, digits, _ or -")
+	case !ident.ValidApp(req.GetApp()):
+		return nil, errs.Invalid("app must be 1 to 32 lower-case letters, digits or -")
+	case registration != catalog.RegistrationOpen && registration != catalog.RegistrationAuthorized:
+		return nil, errs.Invalid("registration must be open or authorized")
 	}
 	id, err := timeUUID()
 	if err != nil {
-		return nil, "", errs.Internal(err)
+		return nil, errs.Internal(err)
 	}
 	secret := credential(secretBytes)
 	record := &catalog.Record{
-		Org: n.Org, App: n.App, UUID: id, Tier: n.Tier,
+		Org: req.GetOrg(), App: req.GetApp(), UUID: id, Tier: req.GetTier(),
 		ClientID: credential(idBytes), SecretHash: catalog.HashSecret(secret),
 		Keys:         []catalog.RecordKey{{ID: 1, Secret: random(signingKeyBytes)}},
-		Registration: n.Registration, TokenTTLSeconds: defaultTokenTTL, Created: s.deps.Now().UnixMilli(),
+		Registration: registration, TokenTTLSeconds: defaultTokenTTL, Created: s.deps.Now().UnixMilli(),
 	}
-	change, err := s.change(n.Actor, appSubject(n.Org, n.App), []string{"created with tier " + n.Tier + ", registration " + n.Registration})
+	change, err := s.change(req.GetActor(), appSubject(req.GetOrg(), req.GetApp()),
+		[]string{"created with tier " + req.GetTier() + ", registration " + registration})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	key := catalog.AppKey(n.Org, n.App)
+	key := catalog.AppKey(req.GetOrg(), req.GetApp())
 	for range attempts {
-		tierRevision, err := s.tierRevision(ctx, n.Tier)
+		tierRevision, err := s.tierRevision(ctx, req.GetTier())
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if old, err := s.deps.Etcd.Get(ctx, key); err != nil {
-			return nil, "", err
+			return nil, err
 		} else if old != nil {
-			return nil, "", appExists(n.Org, n.App)
+			return nil, appExists(req.GetOrg(), req.GetApp())
 		}
 		last, revision, err := s.lastNumber(ctx)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		record.Number = last + 1
 		value, err := s.deps.Catalog.Encode(record)
 		if err != nil {
-			return nil, "", errs.Internal(err)
+			return nil, errs.Internal(err)
 		}
 		ok, written, err := s.deps.Etcd.Commit(ctx,
-			[]etcdx.Condition{{Key: key}, {Key: appCounter, Revision: revision}, {Key: catalog.TierKey(n.Tier), Revision: tierRevision}},
+			[]etcdx.Condition{{Key: key}, {Key: appCounter, Revision: revision}, {Key: catalog.TierKey(req.GetTier()), Revision: tierRevision}},
 			[]etcdx.Write{{Key: key, Value: value}, {Key: appCounter, Value: strconv.AppendInt(nil, record.Number, 10)}, change})
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if ok {
-			return s.seen(ctx, record, written), secret, nil
+			return &limiterv1.CreateAppResponse{App: appProto(s.seen(ctx, record, written)), ClientSecret: secret}, nil
 		}
 	}
-	return nil, "", errBusy()
+	return nil, errBusy()
 }
 
 func (s *Service) lastNumber(ctx context.Context) (last, revision int64, err error) {

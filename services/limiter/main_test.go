@@ -11,6 +11,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/testkit"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -48,7 +49,9 @@ func newRig(t testing.TB, opts ...Option) *rig {
 
 func (r *rig) app(t testing.TB, name, tier string) *catalog.App {
 	t.Helper()
-	a, _, err := r.createApp(t.Context(), NewApp{Org: "acme", App: name, Tier: tier})
+	_, err := r.CreateApp(t.Context(), &limiterv1.CreateAppRequest{Org: "acme", App: name, Tier: tier})
 	require.NoError(t, err)
+	a, ok := r.catalog.App("acme", name)
+	require.True(t, ok)
 	return a
 }

@@ -1,9 +1,6 @@
 package limiter
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chappe-im/chappe/pkg/obs"
@@ -43,16 +40,8 @@ func newMetrics(reg prometheus.Registerer, decided func() windows.Counts, backlo
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "chappe_limiter_backlog_deliveries", Help: "Deliveries that wait for downstream budget, by the workers' reports.",
 	}, func() float64 { return float64(backlog()) })
-	var all error
-	for _, c := range []prometheus.Collector{
+	return m, obs.Register(reg, "the limiter",
 		throttled(ReasonRate, func(c windows.Counts) int64 { return c.Throttled }),
 		throttled(ReasonTooCostly, func(c windows.Counts) int64 { return c.TooCostly }),
-		m.backlog, admitted, m.keys, m.delay, m.granted, waiting,
-	} {
-		all = errors.Join(all, reg.Register(c))
-	}
-	if all != nil {
-		return nil, fmt.Errorf("limiter metrics: %w", all)
-	}
-	return m, nil
+		m.backlog, admitted, m.keys, m.delay, m.granted, waiting)
 }

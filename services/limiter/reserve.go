@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/rate"
 	"github.com/chappe-im/chappe/pkg/tier"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 const (
@@ -45,37 +47,33 @@ type report struct {
 
 func newBudgets() *budgets { return &budgets{apps: make(map[int64]*budget)} }
 
-// Grant is the answer to a reservation.
-type Grant struct {
-	Deliveries int64
-	// Delay is the time to wait before delivering, or, with nothing granted,
-	// before asking again.
-	Delay     time.Duration
-	Unlimited bool
-}
-
 // Reserve takes deliveries from an app's downstream budget, at most a second's
-// worth. The error is illegal_argument or an unknown app.
-func (s *Service) reserve(org, app string, cost int64, maxDelay time.Duration) (Grant, error) {
-	if cost < 1 || maxDelay < 0 {
-		return Grant{}, errs.Invalid("cost must be at least 1 and max_delay_ms not negative")
+// worth.
+func (s *Service) Reserve(ctx context.Context, req *limiterv1.ReserveRequest) (*limiterv1.ReserveResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.Reserve(ctx, req)
 	}
-	a, ok := s.deps.Catalog.App(org, app)
-	if !ok {
-		return Grant{}, errs.AppNotFound(org, app)
+	if req.GetCost() < 1 || req.GetMaxDelayMs() < 0 {
+		return nil, errs.Invalid("cost must be at least 1 and max_delay_ms not negative")
 	}
-	down := a.Tier.Downstream()
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	down := app.Tier.Downstream()
 	if !down.Limited {
-		s.metrics.granted.Add(float64(cost))
-		return Grant{Deliveries: cost, Unlimited: true}, nil
+		s.metrics.granted.Add(float64(req.GetCost()))
+		return &limiterv1.ReserveResponse{Granted: req.GetCost(), Unlimited: true}, nil
 	}
-	granted, delay := s.budgets.reserve(a.Number, s.deps.Clock,
-		rate.Budget{PerSecond: down.PerSecond, Burst: down.PerSecond}, cost, maxDelay)
+	const maxMillis = int64(24 * time.Hour / time.Millisecond)
+	wait := time.Duration(min(req.GetMaxDelayMs(), maxMillis)) * time.Millisecond
+	granted, delay := s.budgets.reserve(app.Number, s.deps.Clock,
+		rate.Budget{PerSecond: down.PerSecond, Burst: down.PerSecond}, req.GetCost(), wait)
 	if granted > 0 {
 		s.metrics.granted.Add(float64(granted))
 		s.metrics.delay.Observe(delay.Seconds())
 	}
-	return Grant{Deliveries: granted, Delay: delay}, nil
+	return &limiterv1.ReserveResponse{Granted: granted, DelayUs: int64((delay + time.Microsecond - 1) / time.Microsecond)}, nil
 }
 
 func (b *budgets) reserve(app int64, clock func() int64, budget rate.Budget, cost int64, maxDelay time.Duration) (int64, time.Duration) {
@@ -86,18 +84,22 @@ func (b *budgets) reserve(app int64, clock func() int64, budget rate.Budget, cos
 }
 
 // ReportBacklog notes how many deliveries of an app wait at a worker.
-func (s *Service) reportBacklog(org, app, reporter string, deliveries int64) error {
+func (s *Service) ReportBacklog(ctx context.Context, req *limiterv1.ReportBacklogRequest) (*limiterv1.ReportBacklogResponse, error) {
+	if o, ok := s.owner(ctx, req.GetOrg(), req.GetApp()); ok {
+		return o.ReportBacklog(ctx, req)
+	}
+	reporter, deliveries := req.GetReporter(), req.GetDeliveries()
 	if deliveries < 0 || deliveries > maxDeliveries || reporter == "" || len(reporter) > maxNameBytes {
-		return errs.Invalid("reporter must be set and deliveries must be a sensible number")
+		return nil, errs.Invalid("reporter must be set and deliveries must be a sensible number")
 	}
-	a, ok := s.deps.Catalog.App(org, app)
-	if !ok {
-		return errs.AppNotFound(org, app)
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
 	}
-	if !s.budgets.report(a.Number, s.deps.Clock, reporter, deliveries) {
-		return errs.Invalid("too many reporters of one app's backlog")
+	if !s.budgets.report(app.Number, s.deps.Clock, reporter, deliveries) {
+		return nil, errs.Invalid("too many reporters of one app's backlog")
 	}
-	return nil
+	return &limiterv1.ReportBacklogResponse{}, nil
 }
 
 func (b *budgets) report(app int64, clock func() int64, reporter string, deliveries int64) bool {

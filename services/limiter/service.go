@@ -17,9 +17,11 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/windows"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 // Config is what an operator sets.
@@ -31,7 +33,7 @@ type Config struct {
 	KeepChanges int
 }
 
-// DefaultConfig gives the settings of every installation.
+// DefaultConfig returns the settings of every installation.
 func DefaultConfig() Config {
 	return Config{SweepEvery: time.Second, KeepChanges: 2000}
 }
@@ -48,23 +50,17 @@ func (c Config) Validate() error {
 	return all
 }
 
-// QuotaReader tells how much of its quotas an app uses, by their names; the
-// limiter adds the limits. Only the service that owns the counted things
-// knows.
-type QuotaReader interface {
-	QuotaUsage(ctx context.Context, org, app string) (map[string]QuotaUse, error)
-}
-
 // Deps are what the service works with.
 type Deps struct {
 	Etcd    *etcdx.Client
 	Catalog *catalog.Catalog
-	Quotas  []QuotaReader
-	// Elsewhere gives the way to the owner of an app if that is another
+	// Quotas are the services that count what apps have of something, by name.
+	Quotas map[string]quotav1.QuotaServiceClient
+	// OwnerClient returns the way to the owner of an app if that is another
 	// limiter; nil if there is only this one.
-	Elsewhere  func(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool)
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	OwnerClient func(ctx context.Context, org, app string) (limiterv1.LimiterServiceClient, bool)
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
 	// Clock gives nanoseconds that never go back; nil takes the system's
 	// monotonic clock.
 	Clock func() int64
@@ -80,12 +76,12 @@ type Recorder func(app, rule string, cost int64, atNs int64)
 // Option changes a Service at construction.
 type Option func(*Service)
 
-// WithRecorder has every admitted check reported, for tests that hold the
-// limiter to its promise by its own record.
+// WithRecorder reports every admitted check, for tests that hold the limiter to
+// its promise by its own record.
 func WithRecorder(r Recorder) Option { return func(s *Service) { s.recorder = r } }
 
-// WithClock has the limiter decide by another clock than the system's: one
-// that gives nanoseconds and never goes back.
+// WithClock sets another clock than the system's: one that gives nanoseconds and
+// never goes back.
 func WithClock(clock func() int64) Option { return func(s *Service) { s.deps.Clock = clock } }
 
 // Service is the limiter.
@@ -133,6 +129,15 @@ func New(cfg Config, deps Deps, opts ...Option) (*Service, error) {
 	}
 	s.metrics = m
 	return s, nil
+}
+
+// app returns the app that a request names.
+func (s *Service) app(org, app string) (*catalog.App, error) {
+	a, ok := s.deps.Catalog.App(org, app)
+	if !ok {
+		return nil, errs.AppNotFound(org, app)
+	}
+	return a, nil
 }
 
 func (s *Service) decided() windows.Counts { return s.buckets.Counts() }

@@ -11,13 +11,29 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/tier"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
-// StoredTier is a tier document and its revision in etcd.
-type StoredTier struct {
-	Name     string
-	Document *tier.Document
-	Revision int64
+// ListTiers returns the tiers in force.
+func (s *Service) ListTiers(context.Context, *limiterv1.ListTiersRequest) (*limiterv1.ListTiersResponse, error) {
+	resp := &limiterv1.ListTiersResponse{}
+	for _, t := range s.deps.Catalog.Tiers() {
+		resp.Tiers = append(resp.Tiers, tierProto(t.Document(), t.Revision))
+	}
+	return resp, nil
+}
+
+// GetTier returns one tier as it is stored.
+func (s *Service) GetTier(ctx context.Context, req *limiterv1.GetTierRequest) (*limiterv1.GetTierResponse, error) {
+	doc, revision, err := s.storedTier(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &limiterv1.GetTierResponse{Tier: tierProto(doc, revision)}, nil
+}
+
+func tierProto(doc *tier.Document, revision int64) *limiterv1.Tier {
+	return &limiterv1.Tier{Name: doc.Name, Document: string(doc.JSON()), Revision: revision}
 }
 
 // storedTier reads a tier from etcd.
@@ -41,47 +57,47 @@ func noTier(name string) error {
 	return errs.New(codes.NotFound, errs.ReasonNotFound, fmt.Sprintf("there is no tier %q", name))
 }
 
-// putTier checks a document and, unless dryRun, puts it in force. It returns
-// what differs from the document before.
-func (s *Service) putTier(ctx context.Context, name, document, actor string, dryRun bool) (StoredTier, []string, error) {
-	doc, err := tier.Parse([]byte(document))
+// PutTier checks a document and, unless it is a dry run, puts it in force. It
+// returns what differs from the document before.
+func (s *Service) PutTier(ctx context.Context, req *limiterv1.PutTierRequest) (*limiterv1.PutTierResponse, error) {
+	doc, err := tier.Parse([]byte(req.GetDocument()))
 	if err != nil {
-		return StoredTier{}, nil, invalidDocument("the tier document is not valid", err)
+		return nil, invalidDocument("the tier document is not valid", err)
 	}
-	if name != "" && doc.Name != name {
-		return StoredTier{}, nil, errs.Invalidf("the document is of tier %s, not of %s", doc.Name, name)
+	if name := req.GetName(); name != "" && doc.Name != name {
+		return nil, errs.Invalidf("the document is of tier %s, not of %s", doc.Name, name)
 	}
 	key := catalog.TierKey(doc.Name)
 	for range attempts {
 		kv, err := s.deps.Etcd.Get(ctx, key)
 		if err != nil {
-			return StoredTier{}, nil, err
+			return nil, err
 		}
 		details, revision := differences(kv, doc), int64(0)
 		if kv != nil {
 			revision = kv.Revision
 		}
 		if err := s.fitsApps(ctx, doc); err != nil {
-			return StoredTier{}, nil, err
+			return nil, err
 		}
-		if dryRun || len(details) == 0 {
-			return StoredTier{doc.Name, doc, revision}, details, nil
+		if req.GetDryRun() || len(details) == 0 {
+			return &limiterv1.PutTierResponse{Tier: tierProto(doc, revision), Changes: details}, nil
 		}
-		change, err := s.change(actor, tierSubject(doc.Name), details)
+		change, err := s.change(req.GetActor(), tierSubject(doc.Name), details)
 		if err != nil {
-			return StoredTier{}, nil, err
+			return nil, err
 		}
 		ok, written, err := s.deps.Etcd.Commit(ctx, []etcdx.Condition{{Key: key, Revision: revision}},
 			[]etcdx.Write{{Key: key, Value: doc.JSON()}, change})
 		if err != nil {
-			return StoredTier{}, nil, err
+			return nil, err
 		}
 		if ok {
 			s.tierSeen(ctx, doc.Name, written)
-			return StoredTier{doc.Name, doc, written}, details, nil
+			return &limiterv1.PutTierResponse{Tier: tierProto(doc, written), Changes: details}, nil
 		}
 	}
-	return StoredTier{}, nil, errBusy()
+	return nil, errBusy()
 }
 
 // differences says in words what a document changes.
@@ -129,47 +145,39 @@ func (s *Service) tierSeen(ctx context.Context, name string, revision int64) {
 	})
 }
 
-// deleteTier removes a tier that no app is set to.
-func (s *Service) deleteTier(ctx context.Context, name, actor string) error {
+// DeleteTier removes a tier that no app is set to.
+func (s *Service) DeleteTier(ctx context.Context, req *limiterv1.DeleteTierRequest) (*limiterv1.DeleteTierResponse, error) {
+	name := req.GetName()
 	for range attempts {
 		kv, err := s.deps.Etcd.Get(ctx, catalog.TierKey(name))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if kv == nil {
-			return noTier(name)
+			return nil, noTier(name)
 		}
 		apps, _, err := s.deps.Etcd.List(ctx, catalog.AppsPrefix)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, a := range apps {
 			if r, err := s.deps.Catalog.Decode(a.Value); err == nil && r.Tier == name {
-				return errs.New(codes.FailedPrecondition, errs.ReasonIllegalArgument,
+				return nil, errs.New(codes.FailedPrecondition, errs.ReasonIllegalArgument,
 					fmt.Sprintf("the app %s/%s has the tier %s", r.Org, r.App, name))
 			}
 		}
-		change, err := s.change(actor, tierSubject(name), []string{"deleted"})
+		change, err := s.change(req.GetActor(), tierSubject(name), []string{"deleted"})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ok, _, err := s.deps.Etcd.Commit(ctx, []etcdx.Condition{{Key: kv.Key, Revision: kv.Revision}},
 			[]etcdx.Write{{Key: kv.Key, Delete: true}, change})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if ok {
-			return nil
+			return &limiterv1.DeleteTierResponse{}, nil
 		}
 	}
-	return errBusy()
-}
-
-// tiers lists the tiers in force.
-func (s *Service) tiers() []StoredTier {
-	var out []StoredTier
-	for _, t := range s.deps.Catalog.Tiers() {
-		out = append(out, StoredTier{t.Name, t.Document(), t.Revision})
-	}
-	return out
+	return nil, errBusy()
 }

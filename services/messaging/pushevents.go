@@ -12,9 +12,9 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -208,7 +208,7 @@ func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogT
 
 // user returns a user with the push settings; nil if there is none.
 func (p *pusher) user(ctx context.Context, appKey, name string) (*accountv1.User, error) {
-	key := usercache.Key{App: appKey, User: name}
+	key := ident.User{App: ident.AppKey(appKey), ID: ident.UserID(name)}
 	known, mark, ok := p.svc.pushUsers.Get(key)
 	if ok {
 		return known, nil

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/usercache"
@@ -59,10 +60,10 @@ func (c *recipientCache) onEvent(m *natsx.Msg) {
 		c.forgetAll()
 		return
 	}
-	c.forget(usercache.Key{App: e.GetApp(), User: e.GetUser()})
+	c.forget(ident.User{App: ident.AppKey(e.GetApp()), ID: ident.UserID(e.GetUser())})
 }
 
-func (c *recipientCache) forget(key usercache.Key) {
+func (c *recipientCache) forget(key ident.User) {
 	c.cache.Forget(key)
 	c.settings.Forget(key)
 }
@@ -70,7 +71,7 @@ func (c *recipientCache) forget(key usercache.Key) {
 // UserChanged has what is known of a user asked for anew, without waiting for
 // the event that says so.
 func (s *Service) UserChanged(appKey, user string) {
-	s.recipients.forget(usercache.Key{App: appKey, User: user})
+	s.recipients.forget(ident.User{App: ident.AppKey(appKey), ID: ident.UserID(user)})
 }
 
 func (c *recipientCache) forgetAll() {
@@ -85,7 +86,7 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string) ([
 	var places []int
 	var marks []usercache.Mark
 	for i, u := range users {
-		r, mark, ok := c.cache.Get(usercache.Key{App: app, User: u})
+		r, mark, ok := c.cache.Get(ident.User{App: ident.AppKey(app), ID: ident.UserID(u)})
 		if ok {
 			out[i] = r
 			continue
@@ -108,7 +109,7 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string) ([
 		// Who does not exist is asked for each time: a send to a new user may
 		// follow on the user's registration closer than its event.
 		if got.exists {
-			c.cache.Put(usercache.Key{App: app, User: missing[i]}, marks[i], got)
+			c.cache.Put(ident.User{App: ident.AppKey(app), ID: ident.UserID(missing[i])}, marks[i], got)
 		}
 	}
 	return out, nil

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
@@ -17,9 +19,9 @@ import (
 	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/gatewayreg"
 	"github.com/chappe-im/chappe/pkg/grpcx"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/testkit"
@@ -42,7 +44,7 @@ const (
 	step     = 10 * time.Millisecond
 )
 
-var appKey = names.AppKey(org, app)
+const appKey = org + "#" + app
 
 // apps is a catalogue that has every app but "none".
 type apps struct {
@@ -81,9 +83,17 @@ func (a *apps) App(org, app string) (*catalog.App, bool) {
 	if err != nil {
 		return nil, false
 	}
-	a.made[app] = &catalog.App{Org: org, Name: app, Key: names.AppKey(org, app), Tier: c}
+	a.made[app] = &catalog.App{Org: org, Name: app, Key: string(ident.NewAppKey(org, app)), Number: numberOf(app), Tier: c}
 	return a.made[app], true
 }
+
+func (a *apps) AppByKey(key string) (*catalog.App, bool) {
+	org, app, _ := ident.AppKey(key).Split()
+	return a.App(org, app)
+}
+
+// numberOf is the number that the apps of these tests have by their name.
+func numberOf(app string) int64 { return int64(crc32.ChecksumIEEE([]byte(app))) }
 
 // accounts knows users by name and UUID, in every app.
 type accounts struct {
@@ -171,9 +181,9 @@ func newBed(t testing.TB, db *store.DB) *bed {
 	return b
 }
 
-func (b *bed) register(t testing.TB, id string) *gatewayreg.Registration {
+func (b *bed) register(t testing.TB, id string) *members.Registration {
 	t.Helper()
-	r, err := gatewayreg.Register(t.Context(), b.etcd, testkit.Logger(t), id)
+	r, err := members.Register(t.Context(), b.etcd, testkit.Logger(t), members.Gateways, members.Member{ID: id})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Stop() })
 	return r
@@ -183,6 +193,7 @@ func (b *bed) register(t testing.TB, id string) *gatewayreg.Registration {
 type node struct {
 	*bed
 	service  *presence.Service
+	channel  grpc.ClientConnInterface
 	conns    presencev1.ConnectionServiceClient
 	presence presencev1.PresenceServiceClient
 }
@@ -203,7 +214,7 @@ func (b *bed) start(t testing.TB) *node {
 	s.Register(ch)
 	require.NoError(t, s.Start(t.Context()))
 	n := &node{
-		bed: b, service: s,
+		bed: b, service: s, channel: ch.Conn(),
 		conns: presencev1.NewConnectionServiceClient(ch.Conn()), presence: presencev1.NewPresenceServiceClient(ch.Conn()),
 	}
 	t.Cleanup(func() { n.stop(t) })

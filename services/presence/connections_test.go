@@ -13,7 +13,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/gatewayreg"
+	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -306,7 +306,7 @@ func TestConnectionsOfACrashedGatewayVanishWithin15Seconds(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	// A registration that nobody keeps alive any more, as after kill -9.
-	session, err := n.etcd.NewSession(t.Context(), gatewayreg.TTL)
+	session, err := n.etcd.NewSession(t.Context(), members.Gateways.TTL())
 	require.NoError(t, err)
 	require.NoError(t, session.Put(t.Context(), "/gateways/gw-2", []byte("gw-2")))
 	in := connection("c1", "amelia", "web_1")

@@ -6,13 +6,16 @@ import (
 	"sync"
 	"unique"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
 // conn is a connection as the index holds it. It is not changed once it is in
-// the index, except for gen and kicked, which index.mu guards.
+// the index, except for generation and kicked, which index.mu guards.
 type conn struct {
-	id, user, resource, ip string
+	id     string
+	device ident.Device
+	ip     string
 	// The same few values for all connections, so shared.
 	gateway, os, version string
 	since                int64
@@ -22,9 +25,10 @@ type conn struct {
 	kicked bool
 }
 
-func newConn(c *presencev1.Connection, revision uint64) *conn {
+func newConn(app ident.AppKey, c *presencev1.Connection, revision uint64) *conn {
 	return &conn{
-		id: c.GetId(), user: c.GetUser(), resource: c.GetResource(), ip: c.GetIp(),
+		id: c.GetId(), ip: c.GetIp(),
+		device:  ident.User{App: ident.AppKey(intern(string(app))), ID: ident.UserID(c.GetUser())}.Device(c.GetResource()),
 		gateway: intern(c.GetGateway()), os: intern(c.GetOs()), version: intern(c.GetVersion()),
 		since: c.GetSince(), revision: revision,
 	}
@@ -32,7 +36,7 @@ func newConn(c *presencev1.Connection, revision uint64) *conn {
 
 func (c *conn) proto() *presencev1.Connection {
 	return &presencev1.Connection{
-		Id: c.id, Gateway: c.gateway, User: c.user, Resource: c.resource,
+		Id: c.id, Gateway: c.gateway, User: string(c.device.ID), Resource: c.device.Resource,
 		Os: c.os, Version: c.version, Ip: c.ip, Since: c.since,
 	}
 }
@@ -51,14 +55,15 @@ type onlineUser struct {
 // instance's own writes.
 type index struct {
 	mu       sync.RWMutex
-	apps     map[string]map[string]*onlineUser
+	apps     map[ident.AppKey]map[ident.UserID]*onlineUser
 	gateways map[string]int
 	total    int
 	// watched is the newest revision that the watch has brought.
 	watched uint64
-	// ahead holds, for keys this instance has changed, the revision up to which
-	// the watch brings nothing new. It empties itself as the watch catches up.
-	ahead map[string]uint64
+	// ahead holds, for devices this instance has changed, the revision up to
+	// which the watch brings nothing new. It empties itself as the watch catches
+	// up.
+	ahead map[ident.Device]uint64
 	// generation counts starts of the watch: what an older one brought and the
 	// present one did not is gone.
 	generation uint32
@@ -74,9 +79,9 @@ type revisionWaiter struct {
 
 func newIndex() *index {
 	return &index{
-		apps:     make(map[string]map[string]*onlineUser),
+		apps:     make(map[ident.AppKey]map[ident.UserID]*onlineUser),
 		gateways: make(map[string]int),
-		ahead:    make(map[string]uint64),
+		ahead:    make(map[ident.Device]uint64),
 		gone:     make(map[string][]chan struct{}),
 	}
 }
@@ -88,54 +93,57 @@ type effect struct {
 }
 
 // put enters a connection that this instance wrote into the bucket.
-func (x *index) put(key, app string, c *conn) effect {
+func (x *index) put(c *conn) effect {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if c.revision > x.watched {
-		x.ahead[key] = c.revision
-		x.insert(app, c)
+		x.ahead[c.device] = c.revision
+		x.insert(c)
 	}
-	u := x.apps[app][c.user]
+	u := x.user(c.device.User)
 	return effect{online: u != nil, changed: u != nil && u.since == c.revision}
 }
 
 // remove takes out a connection that this instance deleted from the bucket,
 // at the revision of the deletion.
-func (x *index) remove(key, app, user, resource string, revision uint64) effect {
+func (x *index) remove(d ident.Device, revision uint64) effect {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if revision > x.watched {
-		x.ahead[key] = revision
-		x.drop(app, user, resource, revision)
+		x.ahead[d] = revision
+		x.drop(d, revision)
 	}
-	online := x.apps[app][user] != nil
+	online := x.user(d.User) != nil
 	return effect{online: online, changed: !online}
 }
 
-// follow applies what the watch brings: c nil is a deletion.
-func (x *index) follow(key, app, user, resource string, c *conn, revision uint64) {
+// user needs mu. It returns nil if the user has no connection.
+func (x *index) user(u ident.User) *onlineUser { return x.apps[u.App][u.ID] }
+
+// follow applies what the watch brings of a device: c nil is a deletion.
+func (x *index) follow(d ident.Device, c *conn, revision uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if revision > x.watched {
 		x.watched = revision
 		x.wake()
 	}
-	if a, ok := x.ahead[key]; ok {
+	if a, ok := x.ahead[d]; ok {
 		if revision < a {
 			return
 		}
-		delete(x.ahead, key)
+		delete(x.ahead, d)
 		if revision == a {
 			// Applied already, and perhaps taken out again since.
-			x.confirm(app, user, resource, revision)
+			x.confirm(d, revision)
 			return
 		}
 	}
 	if c == nil {
-		x.drop(app, user, resource, revision)
+		x.drop(d, revision)
 		return
 	}
-	x.insert(app, c)
+	x.insert(c)
 }
 
 // beginLoad is called before the watch brings its first entry, endLoad after it
@@ -150,11 +158,11 @@ func (x *index) beginLoad() {
 func (x *index) endLoad() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for app, users := range x.apps {
+	for _, users := range x.apps {
 		for _, u := range users {
-			for _, c := range append([]*conn(nil), u.conns...) {
+			for _, c := range slices.Clone(u.conns) {
 				if c.generation != x.generation {
-					x.drop(app, c.user, c.resource, c.revision)
+					x.drop(c.device, c.revision)
 				}
 			}
 		}
@@ -162,10 +170,10 @@ func (x *index) endLoad() {
 }
 
 // confirm needs mu. It notes that the present watch has brought a connection.
-func (x *index) confirm(app, user, resource string, revision uint64) {
-	if u := x.apps[app][user]; u != nil {
+func (x *index) confirm(d ident.Device, revision uint64) {
+	if u := x.user(d.User); u != nil {
 		for _, c := range u.conns {
-			if c.resource == resource && c.revision == revision {
+			if c.device.Resource == d.Resource && c.revision == revision {
 				c.generation = x.generation
 			}
 		}
@@ -173,20 +181,20 @@ func (x *index) confirm(app, user, resource string, revision uint64) {
 }
 
 // insert needs mu.
-func (x *index) insert(app string, c *conn) {
+func (x *index) insert(c *conn) {
 	c.generation = x.generation
-	users := x.apps[app]
+	users := x.apps[c.device.App]
 	if users == nil {
-		users = make(map[string]*onlineUser)
-		x.apps[app] = users
+		users = make(map[ident.UserID]*onlineUser)
+		x.apps[c.device.App] = users
 	}
-	u := users[c.user]
+	u := users[c.device.ID]
 	if u == nil {
 		u = &onlineUser{since: c.revision}
-		users[c.user] = u
+		users[c.device.ID] = u
 	}
 	for i, old := range u.conns {
-		if old.resource != c.resource {
+		if old.device.Resource != c.device.Resource {
 			continue
 		}
 		switch {
@@ -209,13 +217,13 @@ func (x *index) insert(app string, c *conn) {
 }
 
 // drop needs mu. It leaves alone what is newer than revision.
-func (x *index) drop(app, user, resource string, revision uint64) {
-	u := x.apps[app][user]
+func (x *index) drop(d ident.Device, revision uint64) {
+	u := x.user(d.User)
 	if u == nil {
 		return
 	}
 	for i, c := range u.conns {
-		if c.resource != resource {
+		if c.device.Resource != d.Resource {
 			continue
 		}
 		if c.revision > revision {
@@ -224,9 +232,9 @@ func (x *index) drop(app, user, resource string, revision uint64) {
 		u.conns = append(u.conns[:i:i], u.conns[i+1:]...)
 		x.count(c, -1)
 		if len(u.conns) == 0 {
-			delete(x.apps[app], user)
-			if len(x.apps[app]) == 0 {
-				delete(x.apps, app)
+			delete(x.apps[d.App], d.ID)
+			if len(x.apps[d.App]) == 0 {
+				delete(x.apps, d.App)
 			}
 		}
 		x.announceGone(c.id)
@@ -290,13 +298,13 @@ func (x *index) reached(ctx context.Context, revision uint64) error {
 	}
 }
 
-// find gives the connection of a device, or nil.
-func (x *index) find(app, user, resource string) *conn {
+// find returns the connection of a device, or nil.
+func (x *index) find(d ident.Device) *conn {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if u := x.apps[app][user]; u != nil {
+	if u := x.user(d.User); u != nil {
 		for _, c := range u.conns {
-			if c.resource == resource {
+			if c.device.Resource == d.Resource {
 				return c
 			}
 		}
@@ -305,25 +313,25 @@ func (x *index) find(app, user, resource string) *conn {
 }
 
 // online reports whether a user has a connection.
-func (x *index) online(app, user string) bool {
+func (x *index) online(u ident.User) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.apps[app][user] != nil
+	return x.user(u) != nil
 }
 
-// conns lists a user's connections.
-func (x *index) conns(app, user string) []*conn {
+// conns returns a user's connections.
+func (x *index) conns(user ident.User) []*conn {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	u := x.apps[app][user]
+	u := x.user(user)
 	if u == nil {
 		return nil
 	}
-	return append([]*conn(nil), u.conns...)
+	return slices.Clone(u.conns)
 }
 
-// usersOnline counts the users of an app who have a connection.
-func (x *index) usersOnline(app string) int64 {
+// usersOnline returns how many users of an app have a connection.
+func (x *index) usersOnline(app ident.AppKey) int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return int64(len(x.apps[app]))
@@ -332,14 +340,14 @@ func (x *index) usersOnline(app string) int64 {
 // withinQuota reports whether a user is among the first quota users online, in
 // the order in which they came: a question to which all instances that have
 // seen the same revisions have the same answer.
-func (x *index) withinQuota(app, user string, quota int64) bool {
+func (x *index) withinQuota(user ident.User, quota int64) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	users := x.apps[app]
+	users := x.apps[user.App]
 	if int64(len(users)) <= quota {
 		return true
 	}
-	u := users[user]
+	u := users[user.ID]
 	if u == nil {
 		return true
 	}
@@ -352,7 +360,7 @@ func (x *index) withinQuota(app, user string, quota int64) bool {
 	return before < quota
 }
 
-// leaving are connections whose end somebody waits for.
+// leaving are connections whose end a caller waits for.
 type leaving struct {
 	index *index
 	ids   []string
@@ -361,13 +369,13 @@ type leaving struct {
 
 // kick marks a user's connections, or only that of one device, as ended by an
 // operator. The caller must call wait.
-func (x *index) kick(app, user, resource string) *leaving {
+func (x *index) kick(user ident.User, resource string) *leaving {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l := &leaving{index: x}
-	if u := x.apps[app][user]; u != nil {
+	if u := x.user(user); u != nil {
 		for _, c := range u.conns {
-			if resource == "" || c.resource == resource {
+			if resource == "" || c.device.Resource == resource {
 				c.kicked = true
 				ch := make(chan struct{})
 				x.gone[c.id] = append(x.gone[c.id], ch)
@@ -378,7 +386,8 @@ func (x *index) kick(app, user, resource string) *leaving {
 	return l
 }
 
-// wait returns when all of them are gone or ctx ends, and says which.
+// wait returns when all of them are gone or ctx ends, and reports whether they
+// are gone.
 func (l *leaving) wait(ctx context.Context) bool {
 	for i, ch := range l.ends {
 		select {
@@ -415,7 +424,7 @@ func (x *index) isKicked(c *conn) bool {
 	return c.kicked
 }
 
-// knownGateways lists the gateways that have connections.
+// knownGateways returns the gateways that have connections.
 func (x *index) knownGateways() []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -426,36 +435,30 @@ func (x *index) knownGateways() []string {
 	return out
 }
 
-// appConn is a connection with its app.
-type appConn struct {
-	app string
-	*conn
-}
-
-// takeGateway takes out all connections of a gateway and gives them back.
-func (x *index) takeGateway(gateway string) []appConn {
+// dropGateway takes out all connections of a gateway and returns them.
+func (x *index) dropGateway(gateway string) []*conn {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.gateways[gateway] == 0 {
 		return nil
 	}
-	out := make([]appConn, 0, x.gateways[gateway])
-	for app, users := range x.apps {
+	out := make([]*conn, 0, x.gateways[gateway])
+	for _, users := range x.apps {
 		for _, u := range users {
 			for _, c := range u.conns {
 				if c.gateway == gateway {
-					out = append(out, appConn{app, c})
+					out = append(out, c)
 				}
 			}
 		}
 	}
 	for _, c := range out {
-		x.drop(c.app, c.user, c.resource, c.revision)
+		x.drop(c.device, c.revision)
 	}
 	return out
 }
 
-// size counts connections.
+// size returns how many connections there are.
 func (x *index) size() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -1,6 +1,10 @@
 package presence
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chappe-im/chappe/pkg/obs"
+)
 
 type metrics struct {
 	refused prometheus.Counter
@@ -9,7 +13,7 @@ type metrics struct {
 	notices prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, x *index) *metrics {
+func newMetrics(reg prometheus.Registerer, x *index) (*metrics, error) {
 	m := &metrics{
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "chappe_presence_logins_refused_total", Help: "Logins refused because the app's plan allows no further user online.",
@@ -24,8 +28,8 @@ func newMetrics(reg prometheus.Registerer, x *index) *metrics {
 			Name: "chappe_presence_notices_total", Help: "Presence changes sent to subscribers who are online.",
 		}),
 	}
-	reg.MustRegister(m.refused, m.lost, m.dropped, m.notices, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	connections := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "chappe_presence_connections", Help: "Connections of all gateways.",
-	}, func() float64 { return float64(x.size()) }))
-	return m
+	}, func() float64 { return float64(x.size()) })
+	return m, obs.Register(reg, "presence", m.refused, m.lost, m.dropped, m.notices, connections)
 }

@@ -567,7 +567,7 @@ func TestDeletedUserLeavesNothing(t *testing.T) {
 		count := func(where string) (rows int) {
 			for _, q := range []string{
 				"subscriptions WHERE subscriber = " + where, "subscriptions WHERE target = " + where, "subscribers WHERE username = " + where,
-				"presence_users WHERE username = " + where, "presence_devices WHERE username = " + where,
+				"users WHERE username = " + where, "devices WHERE username = " + where,
 			} {
 				var c int
 				require.NoError(t, n.db.Read().QueryRowContext(t.Context(), "SELECT count(*) FROM "+q).Scan(&c))

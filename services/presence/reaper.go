@@ -22,33 +22,33 @@ const (
 // reaper drops the connections of gateways that are gone.
 type reaper struct {
 	service *Service
-	bell    chan struct{}
+	wakeup  chan struct{}
 
 	mu sync.Mutex
 	// missing holds when gateways were first found to be gone.
 	missing map[string]time.Time
 
-	// left are connections out of the index and not yet out of the bucket. Only
-	// run uses it once it runs.
-	left []appConn
+	// pendingDeletes are connections out of the index and not yet out of the
+	// bucket. Only run uses it once it runs.
+	pendingDeletes []*conn
 }
 
 func newReaper(s *Service) *reaper {
-	return &reaper{service: s, bell: make(chan struct{}, 1), missing: make(map[string]time.Time)}
+	return &reaper{service: s, wakeup: make(chan struct{}, 1), missing: make(map[string]time.Time)}
 }
 
 // wake makes the reaper look again: the list of gateways has changed, or a
 // connection of an unknown one has appeared.
 func (r *reaper) wake() {
 	select {
-	case r.bell <- struct{}{}:
+	case r.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// spares reports whether a gateway lost its registration so recently that its
+// inGrace reports whether a gateway lost its registration so recently that its
 // connections still count.
-func (r *reaper) spares(gateway string) bool {
+func (r *reaper) inGrace(gateway string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, ok := r.missing[gateway]
@@ -62,14 +62,14 @@ func (r *reaper) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.bell:
+		case <-r.wakeup:
 		case <-timer.C:
 		}
 		due, next := r.due()
 		for _, gateway := range due {
-			r.condemn(gateway)
+			r.dropGateway(gateway)
 		}
-		if r.left = r.remove(ctx, r.left); len(r.left) > 0 {
+		if r.pendingDeletes = r.remove(ctx, r.pendingDeletes); len(r.pendingDeletes) > 0 {
 			next = reapRetry
 		}
 		timer.Stop()
@@ -79,23 +79,23 @@ func (r *reaper) run(ctx context.Context) {
 	}
 }
 
-// condemn takes a gateway's connections out of the index.
-func (r *reaper) condemn(gateway string) {
-	lost := r.service.index.takeGateway(gateway)
+// dropGateway takes a gateway's connections out of the index.
+func (r *reaper) dropGateway(gateway string) {
+	lost := r.service.index.dropGateway(gateway)
 	if len(lost) > 0 {
 		r.service.deps.Logger.Info("a gateway is gone, its connections are dropped", "gateway", gateway, "connections", len(lost))
 	}
-	r.left = append(r.left, lost...)
+	r.pendingDeletes = append(r.pendingDeletes, lost...)
 }
 
-// condemnAll does so for all gateways. It is called before run.
-func (r *reaper) condemnAll() {
+// dropAllGateways does so for all gateways. It is called before run.
+func (r *reaper) dropAllGateways() {
 	for _, gateway := range r.service.index.knownGateways() {
-		r.condemn(gateway)
+		r.dropGateway(gateway)
 	}
 }
 
-// due gives the gateways whose grace has run out and the time until the next
+// due returns the gateways whose grace has run out and the time until the next
 // one's does, 0 if there is none.
 func (r *reaper) due() (due []string, next time.Duration) {
 	s := r.service
@@ -134,15 +134,15 @@ func (r *reaper) due() (due []string, next time.Duration) {
 }
 
 // remove deletes connections that are out of the index from the bucket too and
-// gives back those it could not. Several instances do this at the same time;
+// returns those it could not. Several instances do this at the same time;
 // the one whose deletion counts records it.
-func (r *reaper) remove(ctx context.Context, lost []appConn) []appConn {
+func (r *reaper) remove(ctx context.Context, lost []*conn) []*conn {
 	if len(lost) == 0 {
 		return nil
 	}
-	work := make(chan appConn)
+	work := make(chan *conn)
 	var mu sync.Mutex
-	var failed []appConn
+	var failed []*conn
 	var wg sync.WaitGroup
 	for range min(reapWorkers, len(lost)) {
 		wg.Go(func() {
@@ -168,21 +168,20 @@ func (r *reaper) remove(ctx context.Context, lost []appConn) []appConn {
 
 // removeOne deletes exactly the entry that was dropped: a gateway that has come
 // back may have entered the connection again.
-func (r *reaper) removeOne(ctx context.Context, c appConn) error {
+func (r *reaper) removeOne(ctx context.Context, c *conn) error {
 	s := r.service
-	key := connectionKey(c.app, c.user, c.resource)
-	removed, err := s.bucket.Delete(ctx, key, c.revision)
+	removed, err := s.bucket.Delete(ctx, connectionKey(c.device), c.revision)
 	if errors.Is(err, natsx.ErrConflict) {
 		return nil
 	}
 	if err != nil {
-		s.deps.Logger.Debug("connection not removed", obs.KeyApp, c.app, obs.KeyUser, c.user, obs.KeyError, err)
+		s.deps.Logger.Debug("connection not removed", obs.KeyApp, c.device.App, obs.KeyUser, c.device.ID, obs.KeyError, err)
 		return err
 	}
-	eff := s.index.remove(key, c.app, c.user, c.resource, removed)
+	eff := s.index.remove(c.device, removed)
 	s.metrics.lost.Inc()
 	at := s.deps.Now().UnixMilli()
-	s.announce(c.app, c.conn, busv1.PresenceEvent_STATUS_OFFLINE, busv1.PresenceEvent_REASON_LOST, eff, at)
-	s.records.logout(c.app, c.conn, at)
+	s.announce(c, busv1.PresenceEvent_STATUS_OFFLINE, busv1.PresenceEvent_REASON_LOST, eff, at)
+	s.records.logout(c, at)
 	return nil
 }

@@ -3,10 +3,11 @@ package presence
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/obs"
 )
 
@@ -23,20 +24,17 @@ const (
 	flushTimeout = 3 * time.Second
 )
 
-// deviceID names a device across apps.
-type deviceID struct{ app, user, resource string }
-
-// recorder writes logins and logouts to the database, many at a time, behind
-// the back of those who log in. Of several of one device only the last counts.
-// Readers look into it first, so nobody sees that it is behind.
+// recorder writes logins and logouts to the database, many at a time, after
+// they have been answered. Of several of one device only the last counts.
+// Readers look into it first, so that they see what is not stored yet.
 type recorder struct {
 	service *Service
-	bell    chan struct{}
+	wake    chan struct{}
 
 	mu      sync.Mutex
-	waiting map[deviceID]deviceChange
+	waiting map[ident.Device]deviceChange
 	// byUser counts devices waiting, or being written, for a user.
-	byUser map[string]int
+	byUser map[ident.User]int
 	// writing is the batch under way.
 	writing []deviceChange
 	idle    []chan struct{}
@@ -44,52 +42,52 @@ type recorder struct {
 
 func newRecorder(s *Service) *recorder {
 	return &recorder{
-		service: s, bell: make(chan struct{}, 1),
-		waiting: make(map[deviceID]deviceChange), byUser: make(map[string]int),
+		service: s, wake: make(chan struct{}, 1),
+		waiting: make(map[ident.Device]deviceChange), byUser: make(map[ident.User]int),
 	}
 }
 
-func (r *recorder) login(app string, c *conn, at int64)  { r.add(app, c, true, at) }
-func (r *recorder) logout(app string, c *conn, at int64) { r.add(app, c, false, at) }
+func (r *recorder) login(c *conn, at int64)  { r.add(c.device, true, at) }
+func (r *recorder) logout(c *conn, at int64) { r.add(c.device, false, at) }
 
-func (r *recorder) add(app string, c *conn, online bool, at int64) {
-	id := deviceID{app, c.user, c.resource}
+func (r *recorder) add(device ident.Device, online bool, at int64) {
+	app, known := r.service.appByKey(device.App)
 	r.mu.Lock()
-	before, there := r.waiting[id]
-	if !there && len(r.waiting) >= maxWaiting {
+	before, there := r.waiting[device]
+	if !known || !there && len(r.waiting) >= maxWaiting {
 		r.mu.Unlock()
 		r.service.metrics.dropped.Inc()
 		return
 	}
-	r.waiting[id] = deviceChange{
-		app: app, user: c.user, resource: c.resource, online: online, at: at, enter: online || before.enter,
+	r.waiting[device] = deviceChange{
+		app: app.Number, device: device, online: online, at: at, enter: online || before.enter,
 	}
 	if !there {
-		r.byUser[userKey(app, c.user)]++
+		r.byUser[device.User]++
 	}
 	r.mu.Unlock()
 	select {
-	case r.bell <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// pending gives what is recorded of a user and perhaps not stored yet.
-func (r *recorder) pending(app, user string) []deviceChange {
+// pending returns what is recorded of a user and perhaps not stored yet.
+func (r *recorder) pending(user ident.User) []deviceChange {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byUser[userKey(app, user)] == 0 {
+	if r.byUser[user] == 0 {
 		return nil
 	}
 	var out []deviceChange
 	for _, c := range r.writing {
-		if c.app == app && c.user == user {
+		if c.device.User == user {
 			out = append(out, c)
 		}
 	}
 	// Of a device that is in both, the later one comes last.
 	for _, c := range r.waiting {
-		if c.app == app && c.user == user {
+		if c.device.User == user {
 			out = append(out, c)
 		}
 	}
@@ -119,14 +117,14 @@ func (r *recorder) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.bell:
+		case <-r.wake:
 		}
 		for ctx.Err() == nil && r.writeBatch(ctx) {
 		}
 	}
 }
 
-// writeBatch writes what waits and says whether there was anything.
+// writeBatch writes what waits and reports whether there was anything.
 func (r *recorder) writeBatch(ctx context.Context) bool {
 	batch := r.next()
 	if len(batch) == 0 {
@@ -140,15 +138,12 @@ func (r *recorder) writeBatch(ctx context.Context) bool {
 			break
 		}
 		r.service.deps.Logger.Warn("logins and logouts cannot be recorded yet", "count", len(batch), obs.KeyError, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(recordRetry):
-		}
+		_ = lifecycle.Sleep(ctx, recordRetry)
 	}
 	r.written()
 	for i, c := range batch {
-		if i == 0 || batch[i-1].app != c.app || batch[i-1].user != c.user {
-			r.service.notices.changed(c.app, c.user)
+		if i == 0 || batch[i-1].device.User != c.device.User {
+			r.service.notices.changed(c.device.User)
 		}
 	}
 	return true
@@ -164,15 +159,7 @@ func (r *recorder) next() []deviceChange {
 		r.writing = append(r.writing, c)
 		delete(r.waiting, id)
 	}
-	slices.SortFunc(r.writing, func(a, b deviceChange) int {
-		if c := strings.Compare(a.app, b.app); c != 0 {
-			return c
-		}
-		if c := strings.Compare(a.user, b.user); c != 0 {
-			return c
-		}
-		return strings.Compare(a.resource, b.resource)
-	})
+	slices.SortFunc(r.writing, func(a, b deviceChange) int { return a.device.Compare(b.device) })
 	return r.writing
 }
 
@@ -180,9 +167,9 @@ func (r *recorder) written() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.writing {
-		key := userKey(c.app, c.user)
-		if r.byUser[key]--; r.byUser[key] == 0 {
-			delete(r.byUser, key)
+		user := c.device.User
+		if r.byUser[user]--; r.byUser[user] == 0 {
+			delete(r.byUser, user)
 		}
 	}
 	r.writing = nil

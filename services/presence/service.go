@@ -15,14 +15,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/gatewayreg"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/idgen"
+	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/natsx"
-	"github.com/chappe-im/chappe/pkg/obs"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
 // migrationFiles hold the service's schema, for SQLite and PostgreSQL.
@@ -30,19 +34,18 @@ import (
 //go:embed migrations
 var migrationFiles embed.FS
 
-// bucketName is the JetStream bucket of connections.
-const bucketName = "SESSIONS"
-
-// markerTTL is how long the bucket remembers that a connection was removed.
-const markerTTL = 5 * time.Minute
+// appNumbersVersion is the schema version at which the numbers of apps are
+// brought into the database: rows were once keyed by "org#app".
+const appNumbersVersion = 2
 
 // Config of the service.
 type Config struct {
 	// Replicas of the bucket of connections.
 	Replicas int
 	// GatewayGrace is how long connections outlive their gateway's
-	// registration, so that a gateway may renew it. Together with
-	// gatewayreg.TTL it is how long a crashed gateway's connections are shown.
+	// registration, so that a gateway may renew it. Together with the
+	// registration's time to live it is how long a crashed gateway's connections
+	// are shown.
 	GatewayGrace time.Duration
 	// TakeOver says that no gateway can be alive when the service starts,
 	// because all of them run in this process: connections that a killed
@@ -56,7 +59,7 @@ type Config struct {
 	CleanEvery time.Duration
 }
 
-// DefaultConfig gives the settings of a single node.
+// DefaultConfig returns the settings of a single node.
 func DefaultConfig() Config {
 	return Config{Replicas: 1, GatewayGrace: time.Second, DisconnectWait: 2 * time.Second, CleanEvery: time.Minute}
 }
@@ -80,9 +83,15 @@ func (c Config) Validate() error {
 	return all
 }
 
-// IDs gives the IDs of notices.
+// IDs makes the IDs of notices.
 type IDs interface {
 	Next() int64
+}
+
+// Apps finds apps, with what their plan allows.
+type Apps interface {
+	App(org, app string) (*catalog.App, bool)
+	AppByKey(key string) (*catalog.App, bool)
 }
 
 // Deps are what the service works with.
@@ -104,6 +113,7 @@ type Deps struct {
 type Service struct {
 	presencev1.UnimplementedConnectionServiceServer
 	presencev1.UnimplementedPresenceServiceServer
+	quotav1.UnimplementedQuotaServiceServer
 
 	cfg     Config
 	deps    Deps
@@ -117,8 +127,8 @@ type Service struct {
 	admit   [64]sync.Mutex // by app; see admission
 
 	bucket   *natsx.Bucket
-	live     atomic.Pointer[gatewayreg.Live]
-	gateways *gatewayreg.Watcher
+	live     atomic.Pointer[members.Members]
+	gateways *members.Watcher
 	events   *natsx.Subscription
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -134,16 +144,18 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	if deps.IDs == nil {
 		// A notice's ID only has to differ from those a client saw just before.
-		ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now) //nolint:gosec // not a secret
+		ids, err := idgen.New(rand.IntN(idgen.MaxNode+1), deps.Now)
 		if err != nil {
 			return nil, err
 		}
 		deps.IDs = ids
 	}
 	s := &Service{cfg: cfg, deps: deps, index: newIndex()}
-	s.metrics = newMetrics(deps.Registerer, s.index)
-	s.live.Store(&gatewayreg.Live{})
+	s.live.Store(&members.Members{})
 	var err error
+	if s.metrics, err = newMetrics(deps.Registerer, s.index); err != nil {
+		return nil, err
+	}
 	if s.users, err = newUsers(deps.Accounts, deps.Now); err != nil {
 		return nil, err
 	}
@@ -158,6 +170,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	presencev1.RegisterConnectionServiceServer(r, s)
 	presencev1.RegisterPresenceServiceServer(r, s)
+	quota.Register(r, "presence", s)
 }
 
 // Start migrates the schema and returns once all connections are known.
@@ -166,7 +179,8 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("presence: %w", err)
 	}
-	if err := s.deps.DB.Migrate(ctx, migrations); err != nil {
+	numbers := store.Step{Version: appNumbersVersion, Run: s.numberApps}
+	if err := s.deps.DB.Migrate(ctx, migrations, numbers); err != nil {
 		return fmt.Errorf("presence: %w", err)
 	}
 	s.bucket, err = s.deps.NATS.OpenBucket(ctx, natsx.BucketSpec{Name: bucketName, Replicas: s.cfg.Replicas, MarkerTTL: markerTTL})
@@ -186,39 +200,31 @@ func (s *Service) start(ctx, run context.Context) error {
 	if s.events, err = s.followUsers(); err != nil {
 		return err
 	}
-	s.gateways, err = gatewayreg.Watch(ctx, s.deps.Etcd, s.deps.Logger, func(l gatewayreg.Live) {
-		s.live.Store(&l)
+	s.gateways, err = members.Watch(ctx, s.deps.Etcd, s.deps.Logger, members.Gateways, func(live members.Members) {
+		s.live.Store(&live)
 		s.reaper.wake()
 	})
 	if err != nil {
 		return err
 	}
 	loaded := make(chan struct{})
-	s.goRun(func() { s.followBucket(run, sync.OnceFunc(func() { close(loaded) })) })
+	s.running.Go(func() { s.followBucket(run, sync.OnceFunc(func() { close(loaded) })) })
 	select {
 	case <-loaded:
 	case <-ctx.Done():
 		return fmt.Errorf("load connections: %w", ctx.Err())
 	}
 	if s.cfg.TakeOver {
-		s.reaper.condemnAll()
+		s.reaper.dropAllGateways()
 	}
-	s.goRun(func() { s.reaper.run(run) })
-	s.goRun(func() { s.records.run(run) })
+	s.running.Go(func() { s.reaper.run(run) })
+	s.running.Go(func() { s.records.run(run) })
 	for i := range s.notices.queues {
-		s.goRun(func() { s.notices.run(run, i) })
+		s.running.Go(func() { s.notices.run(run, i) })
 	}
-	s.goRun(func() { s.clean(run) })
-	s.goRun(func() { s.followDeletions(run) })
+	s.running.Go(func() { s.clean(run) })
+	s.running.Go(func() { s.followDeletions(run) })
 	return nil
-}
-
-func (s *Service) goRun(f func()) {
-	s.running.Add(1)
-	go func() {
-		defer s.running.Done()
-		f()
-	}()
 }
 
 // Stop ends the service's work and waits for it. It may be called twice.
@@ -240,22 +246,18 @@ func (s *Service) Stop(ctx context.Context) error {
 	return nil
 }
 
-// followBucket keeps the index in step with the bucket until ctx ends.
-func (s *Service) followBucket(ctx context.Context, loaded func()) {
-	for ctx.Err() == nil {
-		s.index.beginLoad()
-		err := s.bucket.Watch(ctx, s.apply, func() {
-			s.index.endLoad()
-			s.reaper.wake()
-			loaded()
-		})
-		if ctx.Err() != nil {
-			return
-		}
-		s.deps.Logger.Warn("the watch of connections broke, starting it again", obs.KeyError, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+// app returns the app that a request names.
+func (s *Service) app(org, app string) (*catalog.App, error) {
+	a, ok := s.deps.Apps.App(org, app)
+	if !ok {
+		return nil, errs.AppNotFound(org, app)
 	}
+	return a, nil
 }
+
+func (s *Service) appByKey(key ident.AppKey) (*catalog.App, bool) {
+	return s.deps.Apps.AppByKey(string(key))
+}
+
+// invalid is a request that does not fit and has no text of its own.
+func invalid() error { return errs.Invalid(errs.MessageInvalidRequest) }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 )
 
@@ -35,38 +35,39 @@ type deviceRow struct {
 	updated  int64
 }
 
-// login or logout of a device.
+// deviceChange is a login or logout of a device.
 type deviceChange struct {
-	app, user, resource string
-	online              bool
-	at                  int64
+	app    int64
+	device ident.Device
+	online bool
+	at     int64
 	// enter is false for a logout alone. It changes rows and makes none, so that
 	// nothing is left of a user who is deleted while online.
 	enter bool
 }
 
-const setLastTime = `INSERT INTO presence_users (app, username, last_time) VALUES ($1, $2, $3)
+const setLastTime = `INSERT INTO users (app, username, last_time) VALUES ($1, $2, $3)
 ON CONFLICT (app, username) DO UPDATE SET last_time = excluded.last_time
-WHERE presence_users.last_time < excluded.last_time`
+WHERE users.last_time < excluded.last_time`
 
-const insertDevice = `INSERT INTO presence_devices (app, username, resource, status, logged_in, updated) VALUES ($1, $2, $3, $4, $5, $6)
+const insertDevice = `INSERT INTO devices (app, username, resource, status, logged_in, updated) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (app, username, resource) DO UPDATE SET `
 
 const setDevice = insertDevice + `status = excluded.status, updated = excluded.updated,
-logged_in = presence_devices.logged_in OR excluded.logged_in`
+logged_in = devices.logged_in OR excluded.logged_in`
 
-const updateLastTime = `UPDATE presence_users SET last_time = $3 WHERE app = $1 AND username = $2 AND last_time < $3`
+const updateLastTime = `UPDATE users SET last_time = $3 WHERE app = $1 AND username = $2 AND last_time < $3`
 
-const updateDevice = `UPDATE presence_devices SET logged_in = $5, updated = $6, status = $4
+const updateDevice = `UPDATE devices SET logged_in = $5, updated = $6, status = $4
 WHERE app = $1 AND username = $2 AND resource = $3 AND updated <= $6`
 
 // recordDevice does not undo what the device said of itself after the login
 // that is recorded only now.
 const recordDevice = insertDevice + `logged_in = excluded.logged_in, updated = excluded.updated, status = excluded.status
-WHERE presence_devices.updated <= excluded.updated`
+WHERE devices.updated <= excluded.updated`
 
-const trimDevices = `DELETE FROM presence_devices WHERE app = $1 AND username = $2 AND resource IN (
-SELECT resource FROM presence_devices WHERE app = $1 AND username = $2 ORDER BY updated DESC, resource LIMIT 1000 OFFSET $3)`
+const trimDevices = `DELETE FROM devices WHERE app = $1 AND username = $2 AND resource IN (
+SELECT resource FROM devices WHERE app = $1 AND username = $2 ORDER BY updated DESC, resource LIMIT 1000 OFFSET $3)`
 
 // record writes logins and logouts, which must be in the order of their users,
 // so that two instances that write the same ones do not block each other.
@@ -98,16 +99,16 @@ func (st *statusStore) record(ctx context.Context, changes []deviceChange) error
 			if c.online {
 				status = statusOnline
 			}
-			if err := exec(user, c.app, c.user, c.at); err != nil {
+			if err := exec(user, c.app, c.device.ID, c.at); err != nil {
 				return err
 			}
-			if err := exec(device, c.app, c.user, c.resource, status, true, c.at); err != nil {
+			if err := exec(device, c.app, c.device.ID, c.device.Resource, status, true, c.at); err != nil {
 				return err
 			}
-			if i+1 < len(changes) && changes[i+1].app == c.app && changes[i+1].user == c.user {
+			if i+1 < len(changes) && changes[i+1].device.User == c.device.User {
 				continue
 			}
-			if err := exec(trimDevices, c.app, c.user, maxDevices); err != nil {
+			if err := exec(trimDevices, c.app, c.device.ID, maxDevices); err != nil {
 				return err
 			}
 		}
@@ -115,35 +116,32 @@ func (st *statusStore) record(ctx context.Context, changes []deviceChange) error
 	})
 }
 
-// setStatus writes what a device says of itself.
-func (st *statusStore) setStatus(ctx context.Context, app, user, resource, status, ext string, connected bool, at int64) error {
+// setStatus writes what a device says of itself. loggedIn of the row is true if
+// the device is connected.
+func (st *statusStore) setStatus(ctx context.Context, app int64, user ident.UserID, resource string, d deviceRow, ext string) error {
 	return st.db.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO presence_users (app, username, ext) VALUES ($1, $2, $3)
+		if _, err := store.Exec(ctx, tx, `INSERT INTO users (app, username, ext) VALUES ($1, $2, $3)
 ON CONFLICT (app, username) DO UPDATE SET ext = excluded.ext`, app, user, ext); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, setDevice, app, user, resource, status, connected, at); err != nil {
+		if _, err := store.Exec(ctx, tx, setDevice, app, user, resource, d.status, d.loggedIn, d.updated); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, trimDevices, app, user, maxDevices)
+		_, err := store.Exec(ctx, tx, trimDevices, app, user, maxDevices)
 		return err
 	})
 }
 
 // statuses reads what is stored of users; those of whom nothing is are left
 // out.
-func (st *statusStore) statuses(ctx context.Context, app string, users []string) (map[string]*statusRow, error) {
-	out := make(map[string]*statusRow, len(users))
+func (st *statusStore) statuses(ctx context.Context, app int64, users []ident.UserID) (map[ident.UserID]*statusRow, error) {
+	out := make(map[ident.UserID]*statusRow, len(users))
 	if len(users) == 0 {
 		return out, nil
 	}
-	args := make([]any, 0, len(users)+1)
-	args = append(args, app)
-	for _, u := range users {
-		args = append(args, u)
-	}
+	args := with([]any{app}, users)
 	in := store.In(2, len(users))
-	row := func(user string) *statusRow {
+	row := func(user ident.UserID) *statusRow {
 		r := out[user]
 		if r == nil {
 			r = &statusRow{devices: make(map[string]deviceRow)}
@@ -151,9 +149,10 @@ func (st *statusStore) statuses(ctx context.Context, app string, users []string)
 		}
 		return r
 	}
-	err := st.each(ctx, `SELECT username, ext, last_time FROM presence_users WHERE app = $1 AND username IN (`+in+`)`, args,
-		func(rows *sql.Rows) error {
-			var user, ext string
+	err := store.Each(ctx, st.db.Read(), `SELECT username, ext, last_time FROM users WHERE app = $1 AND username IN (`+in+`)`, args,
+		func(rows store.Scanner) error {
+			var user ident.UserID
+			var ext string
 			var last int64
 			if err := rows.Scan(&user, &ext, &last); err != nil {
 				return err
@@ -165,9 +164,10 @@ func (st *statusStore) statuses(ctx context.Context, app string, users []string)
 	if err != nil {
 		return nil, err
 	}
-	err = st.each(ctx, `SELECT username, resource, status, logged_in, updated FROM presence_devices WHERE app = $1 AND username IN (`+in+`)`, args,
-		func(rows *sql.Rows) error {
-			var user, resource string
+	err = store.Each(ctx, st.db.Read(), `SELECT username, resource, status, logged_in, updated FROM devices WHERE app = $1 AND username IN (`+in+`)`, args,
+		func(rows store.Scanner) error {
+			var user ident.UserID
+			var resource string
 			var d deviceRow
 			if err := rows.Scan(&user, &resource, &d.status, &d.loggedIn, &d.updated); err != nil {
 				return err
@@ -178,130 +178,93 @@ func (st *statusStore) statuses(ctx context.Context, app string, users []string)
 	return out, err
 }
 
-func (st *statusStore) each(ctx context.Context, query string, args []any, f func(*sql.Rows) error) error {
-	rows, err := st.db.Read().QueryContext(ctx, query, args...)
-	if err != nil {
-		return store.Translate(err)
+// with appends users to the arguments of a statement.
+func with(args []any, users []ident.UserID) []any {
+	for _, u := range users {
+		args = append(args, u)
 	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return store.Translate(err)
-		}
-	}
-	return store.Translate(rows.Err())
+	return args
 }
 
 // subscribe enters or renews subscriptions that end at expires, and makes room
 // for them by ending those with the least time left.
-func (st *statusStore) subscribe(ctx context.Context, app, subscriber string, targets []string, now, expires int64) error {
+func (st *statusStore) subscribe(ctx context.Context, app int64, subscriber ident.UserID, targets []ident.UserID, now, expires int64) error {
 	return st.db.Write(ctx, func(tx *sql.Tx) error {
 		// The row is a lock: two calls for one subscriber must not both count
 		// before either has written.
-		if _, err := tx.ExecContext(ctx, `INSERT INTO subscribers (app, username, touched) VALUES ($1, $2, $3)
+		if _, err := store.Exec(ctx, tx, `INSERT INTO subscribers (app, username, touched) VALUES ($1, $2, $3)
 ON CONFLICT (app, username) DO UPDATE SET touched = excluded.touched`, app, subscriber, now); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires <= $3`,
+		if _, err := store.Exec(ctx, tx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires <= $3`,
 			app, subscriber, now); err != nil {
 			return err
 		}
 		values := make([]string, len(targets))
-		args := []any{app, subscriber, expires}
-		for i, target := range targets {
-			values[i] = fmt.Sprintf("($1, $2, $%d, $3)", len(args)+1)
-			args = append(args, target)
+		for i := range targets {
+			values[i] = fmt.Sprintf("($1, $2, $%d, $3)", 4+i)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO subscriptions (app, subscriber, target, expires) VALUES `+strings.Join(values, ", ")+
-			` ON CONFLICT (app, subscriber, target) DO UPDATE SET expires = excluded.expires`, args...); err != nil {
+		if _, err := store.Exec(ctx, tx, `INSERT INTO subscriptions (app, subscriber, target, expires) VALUES `+strings.Join(values, ", ")+
+			` ON CONFLICT (app, subscriber, target) DO UPDATE SET expires = excluded.expires`,
+			with([]any{app, subscriber, expires}, targets)...); err != nil {
 			return err
 		}
 		var count int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM subscriptions WHERE app = $1 AND subscriber = $2`, app, subscriber).Scan(&count); err != nil {
+		if _, err := store.Row(ctx, tx, `SELECT count(*) FROM subscriptions WHERE app = $1 AND subscriber = $2`,
+			[]any{app, subscriber}, &count); err != nil {
 			return err
 		}
 		if count <= maxSubscriptions {
 			return nil
 		}
-		args = []any{app, subscriber, count - maxSubscriptions}
-		for _, target := range targets {
-			args = append(args, target)
-		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND target IN (
+		_, err := store.Exec(ctx, tx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND target IN (
 SELECT target FROM subscriptions WHERE app = $1 AND subscriber = $2 AND target NOT IN (`+store.In(4, len(targets))+`)
-ORDER BY expires, target LIMIT $3)`, args...)
+ORDER BY expires, target LIMIT $3)`, with([]any{app, subscriber, count - maxSubscriptions}, targets)...)
 		return err
 	})
 }
 
 // unsubscribe ends subscriptions; those that are none are fine.
-func (st *statusStore) unsubscribe(ctx context.Context, app, subscriber string, targets []string) error {
-	args := []any{app, subscriber}
-	for _, target := range targets {
-		args = append(args, target)
-	}
+func (st *statusStore) unsubscribe(ctx context.Context, app int64, subscriber ident.UserID, targets []ident.UserID) error {
 	return st.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND target IN (`+store.In(3, len(targets))+`)`, args...)
+		_, err := store.Exec(ctx, tx, `DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2 AND target IN (`+store.In(3, len(targets))+`)`,
+			with([]any{app, subscriber}, targets)...)
 		return err
 	})
 }
 
 // subscription is one of a list of subscriptions: user is the other side.
 type subscription struct {
-	user    string
+	user    ident.UserID
 	expires int64
 }
 
-// subscriptions lists what a user is subscribed to, by name, and counts all of
-// it.
-func (st *statusStore) subscriptions(ctx context.Context, app, subscriber string, now int64, limit, offset int64) (int64, []subscription, error) {
-	var total int64
-	err := st.db.Read().QueryRowContext(ctx, `SELECT count(*) FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires > $3`,
-		app, subscriber, now).Scan(&total)
-	if err != nil {
-		return 0, nil, store.Translate(err)
+// subscriptions returns a page of what a user is subscribed to, by name, and
+// the number of all.
+func (st *statusStore) subscriptions(ctx context.Context, app int64, subscriber ident.UserID, now, limit, offset int64) (total int64, page []subscription, err error) {
+	_, err = store.Row(ctx, st.db.Read(), `SELECT count(*) FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires > $3`,
+		[]any{app, subscriber, now}, &total)
+	if err != nil || offset >= total {
+		return total, nil, err
 	}
-	if offset >= total {
-		return total, nil, nil
-	}
-	var out []subscription
-	err = st.each(ctx, `SELECT target, expires FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires > $3
-ORDER BY target LIMIT $4 OFFSET $5`, []any{app, subscriber, now, limit, offset}, scanSubscriptions(&out))
-	return total, out, err
+	err = store.Each(ctx, st.db.Read(), `SELECT target, expires FROM subscriptions WHERE app = $1 AND subscriber = $2 AND expires > $3
+ORDER BY target LIMIT $4 OFFSET $5`, []any{app, subscriber, now, limit, offset}, scanSubscriptions(&page))
+	return total, page, err
 }
 
-// subscribers gives who is subscribed to a user, a page of them in the order of
-// their names after a name.
-func (st *statusStore) subscribers(ctx context.Context, app, target, after string, now int64, limit int) ([]subscription, error) {
+// subscribers returns the users subscribed to a user, a page of them in the
+// order of their names after a name.
+func (st *statusStore) subscribers(ctx context.Context, app int64, target, after ident.UserID, now int64, limit int) ([]subscription, error) {
 	out := make([]subscription, 0, 64)
-	err := st.each(ctx, `SELECT subscriber, expires FROM subscriptions WHERE app = $1 AND target = $2 AND subscriber > $3 AND expires > $4
+	err := store.Each(ctx, st.db.Read(), `SELECT subscriber, expires FROM subscriptions WHERE app = $1 AND target = $2 AND subscriber > $3 AND expires > $4
 ORDER BY subscriber LIMIT $5`, []any{app, target, after, now, limit}, scanSubscriptions(&out))
 	return out, err
 }
 
-// subscribed gives those of the users whom anybody is subscribed to.
-func (st *statusStore) subscribed(ctx context.Context, app string, users []string, now int64) ([]string, error) {
-	args := []any{app, now}
-	for _, u := range users {
-		args = append(args, u)
-	}
-	var out []string
-	err := st.each(ctx, `SELECT DISTINCT target FROM subscriptions WHERE app = $1 AND expires > $2 AND target IN (`+store.In(3, len(users))+`)`, args,
-		func(rows *sql.Rows) error {
-			var user string
-			if err := rows.Scan(&user); err != nil {
-				return err
-			}
-			out = append(out, user)
-			return nil
-		})
-	return out, err
-}
-
-func scanSubscriptions(into *[]subscription) func(*sql.Rows) error {
-	return func(rows *sql.Rows) error {
+func scanSubscriptions(into *[]subscription) func(store.Scanner) error {
+	return func(row store.Scanner) error {
 		var s subscription
-		if err := rows.Scan(&s.user, &s.expires); err != nil {
+		if err := row.Scan(&s.user, &s.expires); err != nil {
 			return err
 		}
 		*into = append(*into, s)
@@ -309,42 +272,36 @@ func scanSubscriptions(into *[]subscription) func(*sql.Rows) error {
 	}
 }
 
-// clean deletes up to limit subscriptions that have ended and says how many.
-func (st *statusStore) clean(ctx context.Context, now int64, limit int) (int64, error) {
-	var n int64
-	err := st.db.Write(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE (app, subscriber, target) IN (
+// subscribed returns those of the users who have a subscriber.
+func (st *statusStore) subscribed(ctx context.Context, app int64, users []ident.UserID, now int64) ([]ident.UserID, error) {
+	return store.Column[ident.UserID](ctx, st.db.Read(), `SELECT DISTINCT target FROM subscriptions
+WHERE app = $1 AND expires > $2 AND target IN (`+store.In(3, len(users))+`)`, with([]any{app, now}, users)...)
+}
+
+// clean deletes up to limit subscriptions that have ended and returns how many.
+func (st *statusStore) clean(ctx context.Context, now int64, limit int) (n int64, err error) {
+	err = st.db.Write(ctx, func(tx *sql.Tx) error {
+		n, err = store.Exec(ctx, tx, `DELETE FROM subscriptions WHERE (app, subscriber, target) IN (
 SELECT app, subscriber, target FROM subscriptions WHERE expires <= $1 ORDER BY expires LIMIT $2)`, now, limit)
-		if err != nil {
-			return err
-		}
-		n, err = r.RowsAffected()
 		return err
 	})
 	return n, err
 }
 
 // forget deletes all that is stored of a user.
-func (st *statusStore) forget(ctx context.Context, app, user string) error {
+func (st *statusStore) forget(ctx context.Context, app int64, user ident.UserID) error {
 	return st.db.Write(ctx, func(tx *sql.Tx) error {
 		for _, q := range []string{
 			`DELETE FROM subscriptions WHERE app = $1 AND subscriber = $2`,
 			`DELETE FROM subscriptions WHERE app = $1 AND target = $2`,
 			`DELETE FROM subscribers WHERE app = $1 AND username = $2`,
-			`DELETE FROM presence_devices WHERE app = $1 AND username = $2`,
-			`DELETE FROM presence_users WHERE app = $1 AND username = $2`,
+			`DELETE FROM devices WHERE app = $1 AND username = $2`,
+			`DELETE FROM users WHERE app = $1 AND username = $2`,
 		} {
-			if _, err := tx.ExecContext(ctx, q, app, user); err != nil {
+			if _, err := store.Exec(ctx, tx, q, app, user); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// distinct gives the values of a list without repetitions, in order.
-func distinct(in []string) []string {
-	out := slices.Clone(in)
-	slices.Sort(out)
-	return slices.Compact(out)
 }

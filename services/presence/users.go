@@ -6,15 +6,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
-	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
 // What is remembered of users: how many, and for how long although a deletion
@@ -39,54 +37,55 @@ func newUsers(accounts accountv1.UserServiceClient, now func() time.Time) (*user
 	return &users{accounts: accounts, known: known}, nil
 }
 
-// resolve gives the stored form of a user's ID, or of the ID of the user with
-// that UUID, or NotFound.
-func (u *users) resolve(ctx context.Context, org, app, username string) (string, error) {
-	user := names.FoldUser(username)
-	if !names.ValidUser(user) {
-		return "", errs.NotFound()
+// knownUser returns the user that a call names by ID or UUID, or NotFound.
+// A user who is online exists, without a question.
+func (s *Service) knownUser(ctx context.Context, org, app, username string) (ident.User, error) {
+	user := ident.User{App: ident.NewAppKey(org, app), ID: ident.FoldUser(username)}
+	if s.index.online(user) {
+		return user, nil
 	}
-	key := usercache.Key{App: names.AppKey(org, app), User: user}
-	_, mark, ok := u.known.Get(key)
+	return s.users.resolve(ctx, org, app, username)
+}
+
+// resolve returns the user with an ID or, where there is none, with that UUID;
+// or NotFound.
+func (u *users) resolve(ctx context.Context, org, app, username string) (ident.User, error) {
+	user := ident.User{App: ident.NewAppKey(org, app), ID: ident.FoldUser(username)}
+	if !user.ID.Valid() {
+		return ident.User{}, errs.NotFound()
+	}
+	_, mark, ok := u.known.Get(user)
 	if ok {
 		return user, nil
 	}
-	r, err := u.accounts.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: app, Usernames: []string{user}})
+	id := string(user.ID)
+	r, err := u.accounts.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: app, Usernames: []string{id}})
 	if err != nil {
-		return "", err
+		return ident.User{}, err
 	}
 	if len(r.GetRecipients()) == 1 && r.GetRecipients()[0].GetExists() {
-		u.known.Put(key, mark, struct{}{})
+		u.known.Put(user, mark, struct{}{})
 		return user, nil
 	}
-	if uuid.Validate(user) != nil || len(user) != len(uuid.Nil.String()) {
-		return "", errs.NotFound()
+	if uuid.Validate(id) != nil || len(id) != len(uuid.Nil.String()) {
+		return ident.User{}, errs.NotFound()
 	}
-	g, err := u.accounts.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: user})
+	g, err := u.accounts.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: id})
 	if err != nil {
-		return "", err
+		return ident.User{}, err
 	}
-	return g.GetUser().GetUsername(), nil
+	return ident.User{App: user.App, ID: ident.UserID(g.GetUser().GetUsername())}, nil
 }
 
-func (u *users) forget(app, user string) {
-	u.known.Forget(usercache.Key{App: app, User: user})
+func (u *users) forget(user ident.User) {
+	u.known.Forget(user)
 }
 
 // followUsers forgets what is remembered of users who are deleted.
 func (s *Service) followUsers() (*natsx.Subscription, error) {
 	return s.deps.NATS.Subscribe(bus.UserEventFilter, func(m *natsx.Msg) {
-		if e := deletion(m.Data); e != nil {
-			s.users.forget(e.GetApp(), e.GetUser())
+		if user, ok := deletion(m.Data); ok {
+			s.users.forget(user)
 		}
 	})
-}
-
-// deletion reads a user event and gives it if it tells of a deletion.
-func deletion(data []byte) *busv1.UserEvent {
-	var e busv1.UserEvent
-	if proto.Unmarshal(data, &e) != nil || e.GetChange() != busv1.UserEvent_CHANGE_DELETED {
-		return nil
-	}
-	return &e
 }

@@ -76,7 +76,7 @@ func TestGatewayWithAnotherSecret(t *testing.T) {
 			Targets: targets, HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Data: dir, Etcd: []string{etcd.Endpoint()},
 			NATS: strings.Replace(nats.URL(), "://", "://"+token+"@", 1), Durability: DurabilityProcess, BodyLimit: 1 << 20, DrainTimeout: 10 * time.Second,
 			Partitions: 1, LogAge: time.Hour, LogReplicas: 1, GRPCSecretFile: secret, SealKeyFile: sealKey,
-			AccountAddr: account, PresenceAddr: account, MessagingAddr: account,
+			Peers: map[string]string{TargetAccount: account, TargetPresence: account, TargetMessaging: account},
 		}, nil, testkit.Logger(t), io.Discard, WithLimiterPatience(10*time.Second))
 		require.NoError(t, err)
 		require.NoError(t, s.Start(ctx))

@@ -26,9 +26,6 @@ const (
 	TargetMessaging = "messaging"
 )
 
-// Targets lists all targets but "all".
-var targets = []string{TargetLimiter, TargetAccount, TargetPresence, TargetMessaging, TargetGateway}
-
 // Durability settings: what an acknowledged send survives.
 const (
 	DurabilityProcess = "process"
@@ -85,15 +82,15 @@ type Config struct {
 	OpsSecretFile  string
 	SealKeyFile    string
 
-	Advertise     string
-	AccountAddr   string
-	PresenceAddr  string
-	MessagingAddr string
+	Advertise string
+	// Peers are the addresses of services by their names, of those that are not
+	// where peerAddr looks for them.
+	Peers map[string]string
 }
 
 // Flags defines the flags of a configuration with their defaults.
 func (c *Config) Flags(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&c.Targets, "target", []string{TargetAll}, "what to run: all, or some of "+strings.Join(targets, ", "))
+	fs.StringSliceVar(&c.Targets, "target", []string{TargetAll}, "what to run: all, or some of "+strings.Join(targets(), ", "))
 	fs.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "address of REST and client connections")
 	fs.StringVar(&c.GRPC, "grpc", "127.0.0.1:9090", "address of gRPC")
 	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health and profiles; empty for none")
@@ -127,9 +124,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.GRPCTLSName, "grpc-tls-name", "", "name that the certificates of the other processes are made out to; empty is the host that is called")
 	fs.StringVar(&c.OpsSecretFile, "ops-secret-file", "", "file with a secret that metrics and profiles ask for as a bearer token; empty asks nobody and is refused beyond loopback")
 	fs.StringVar(&c.SealKeyFile, "seal-key-file", "", "file with the key (32 bytes in base64) that seals the apps' signing keys in etcd; empty is seal-key in the data directory, made at the first start")
-	fs.StringVar(&c.AccountAddr, "account-addr", "dns:///chappe-account:9090", "where the account service is, if not in this process")
-	fs.StringVar(&c.PresenceAddr, "presence-addr", "dns:///chappe-presence:9090", "where the presence service is, if not in this process")
-	fs.StringVar(&c.MessagingAddr, "messaging-addr", "dns:///chappe-messaging:9090", "where the messaging service is, if not in this process")
+	fs.StringToStringVar(&c.Peers, "peer", nil, "where services are that do not run in this process: name=address, comma-separated or repeated; one that is not named is at dns:///chappe-NAME:9090")
 }
 
 // Fill sets the flags that the command line left alone: from the environment,
@@ -156,6 +151,14 @@ func Fill(fs *pflag.FlagSet, file string, getenv func(string) string) error {
 				for i, x := range list {
 					parts[i] = fmt.Sprint(x)
 				}
+				v = strings.Join(parts, ",")
+			}
+			if pairs, ok := v.(map[string]any); ok {
+				parts := make([]string, 0, len(pairs))
+				for name, x := range pairs {
+					parts = append(parts, name+"="+fmt.Sprint(x))
+				}
+				slices.Sort(parts)
 				v = strings.Join(parts, ",")
 			}
 			given[k] = fmt.Sprint(v)
@@ -195,7 +198,15 @@ func (c *Config) Runs(target string) bool {
 	return slices.Contains(c.Targets, TargetAll) || slices.Contains(c.Targets, target)
 }
 
-// databaseURL gives where the SQL schemas are.
+// peerAddr returns where a service is that does not run in this process.
+func (c *Config) peerAddr(target string) string {
+	if addr, ok := c.Peers[target]; ok {
+		return addr
+	}
+	return "dns:///chappe-" + target + ":9090"
+}
+
+// databaseURL returns where the SQL schemas are.
 func (c *Config) databaseURL() string {
 	if c.Database != "" {
 		return c.Database
@@ -206,6 +217,7 @@ func (c *Config) databaseURL() string {
 // Validate reports every setting that does not fit.
 func (c *Config) Validate() error {
 	var all error
+	targets := targets()
 	bad := func(format string, args ...any) { all = errors.Join(all, fmt.Errorf(format, args...)) }
 	if len(c.Targets) == 0 {
 		bad("target: name at least one of all, %s", strings.Join(targets, ", "))
@@ -213,6 +225,16 @@ func (c *Config) Validate() error {
 	for _, t := range c.Targets {
 		if t != TargetAll && !slices.Contains(targets, t) {
 			bad("target: %q is none of all, %s", t, strings.Join(targets, ", "))
+		}
+	}
+	for name, addr := range c.Peers {
+		switch {
+		case name == TargetLimiter:
+			bad("peer: limiters find each other in etcd; see --advertise")
+		case name == TargetGateway || !slices.Contains(targets, name):
+			bad("peer: %q is no service that others call", name)
+		case addr == "":
+			bad("peer: %s has no address", name)
 		}
 	}
 	for name, addr := range map[string]string{"http": c.HTTP, "grpc": c.GRPC, "ops": c.Ops} {

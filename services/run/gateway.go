@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/chappe-im/chappe/pkg/gatewayreg"
+	"github.com/chappe-im/chappe/pkg/members"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/gateway/auth"
@@ -19,7 +19,7 @@ import (
 // gatewayParts are what makes up a gateway: its name in the cluster, the client
 // connections, and the front.
 type gatewayParts struct {
-	registration *gatewayreg.Registration
+	registration *members.Registration
 	sessions     *session.Server
 	front        *gateway.Gateway
 
@@ -86,7 +86,7 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 	if err != nil {
 		return nil, err
 	}
-	registration, err := gatewayreg.Register(ctx, s.etcd, s.logger, id)
+	registration, err := members.Register(ctx, s.etcd, s.logger, members.Gateways, members.Member{ID: id})
 	if err != nil {
 		return nil, err
 	}

@@ -9,20 +9,20 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
-	"github.com/chappe-im/chappe/pkg/cluster"
-	"github.com/chappe-im/chappe/pkg/gatewayreg"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
+	"github.com/chappe-im/chappe/pkg/limiterclient"
+	"github.com/chappe-im/chappe/pkg/members"
 )
 
 // limiters is this process's part in a cluster of limiters: the limiter that
 // it enters in the list, and the client that finds the owner of each app.
 type limiters struct {
 	id           string
-	registration *cluster.Registration
-	client       *cluster.Client
+	registration *members.Registration
+	client       *limiterclient.Client
 	gateways     atomic.Int64
-	// patience is how long an owner may take to answer; 0 is the default.
-	patience time.Duration
+	// timeout is how long an owner may take to answer; 0 is the default.
+	timeout time.Duration
 }
 
 // clustered reports whether limiters find each other in etcd. With an embedded
@@ -35,7 +35,8 @@ func (s *Server) limiterRegistration() lifecycle.Part {
 	return lifecycle.Part{
 		Name: "limiter registration",
 		Start: func(ctx context.Context) (err error) {
-			s.limiters.registration, err = cluster.Register(ctx, s.etcd, s.logger, s.limiters.id, s.advertised())
+			s.limiters.registration, err = members.Register(ctx, s.etcd, s.logger, members.Limiters,
+				members.Member{ID: s.limiters.id, Addr: s.advertised()})
 			return err
 		},
 		Stop: func(context.Context) error { return s.limiters.registration.Stop() },
@@ -45,20 +46,20 @@ func (s *Server) limiterRegistration() lifecycle.Part {
 // limiterConn gives a connection on which each call goes to its app's owner.
 func (s *Server) limiterConn() (grpc.ClientConnInterface, error) {
 	// While an owner is away, the gateways divide the limits among themselves.
-	watch, err := gatewayreg.Watch(context.Background(), s.etcd, s.logger, func(live gatewayreg.Live) {
+	watch, err := members.Watch(context.Background(), s.etcd, s.logger, members.Gateways, func(live members.Members) {
 		s.limiters.gateways.Store(int64(len(live)))
 	})
 	if err != nil {
 		return nil, err
 	}
-	deps := cluster.Deps{
+	deps := limiterclient.Deps{
 		Etcd: s.etcd, Apps: s.catalog, Access: s.access, Shares: func() int { return int(s.limiters.gateways.Load()) },
-		Patience: s.limiters.patience, Logger: s.logger, Registerer: s.registry,
+		Timeout: s.limiters.timeout, Logger: s.logger, Registerer: s.registry,
 	}
 	if s.cfg.Runs(TargetLimiter) {
 		deps.Self, deps.SelfConn = s.limiters.id, s.channel.Conn()
 	}
-	client, err := cluster.NewClient(context.Background(), deps)
+	client, err := limiterclient.NewClient(context.Background(), deps)
 	if err != nil {
 		watch.Stop()
 		return nil, err

@@ -67,7 +67,7 @@ func limitersFindEachOther(t *testing.T, access Config) {
 		}
 		if i == 2 {
 			cfg.Targets, cfg.Data = []string{TargetPresence}, dir
-			cfg.AccountAddr = "127.0.0.1:1"
+			cfg.Peers = map[string]string{TargetAccount: "127.0.0.1:1"}
 		}
 		s, err := New(cfg, nil, logger, io.Discard, WithLimiterPatience(time.Minute))
 		require.NoError(t, err)

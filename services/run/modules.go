@@ -13,8 +13,38 @@ import (
 	"github.com/chappe-im/chappe/services/presence"
 )
 
+// module is an entry of the table of services.
+type module struct {
+	// name is that of the target, of the service's schema and of its peers.
+	name string
+	// start builds the service, registers it with s.services and starts it.
+	start func(s *Server, ctx context.Context) (stopper, error)
+}
+
+// modules is the table of services: what a process can run, in the order in
+// which it starts them. A service may call those before it at its start, and
+// all of them later. The gateway comes last, when everything can be called.
+func modules() []module {
+	return []module{
+		{TargetLimiter, (*Server).startLimiter},
+		{TargetAccount, (*Server).startAccount},
+		{TargetPresence, (*Server).startPresence},
+		{TargetMessaging, (*Server).startMessaging},
+		{TargetGateway, (*Server).startGateway},
+	}
+}
+
+// targets returns the names of all targets but "all".
+func targets() []string {
+	var out []string
+	for _, m := range modules() {
+		out = append(out, m.name)
+	}
+	return out
+}
+
 func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
-	quotas, err := s.quotaReaders()
+	quotas, err := s.quotaClients()
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +53,7 @@ func (s *Server) startLimiter(ctx context.Context) (stopper, error) {
 		if _, err := s.Conn(TargetLimiter); err != nil {
 			return nil, err
 		}
-		deps.Elsewhere = s.limiters.client.Elsewhere
+		deps.OwnerClient = s.limiters.client.OwnerClient
 	}
 	svc, err := limiter.New(limiter.DefaultConfig(), deps, s.limiterOptions...)
 	if err != nil {

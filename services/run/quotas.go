@@ -1,52 +1,32 @@
 package run
 
 import (
-	"context"
+	"slices"
 
-	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
-	"github.com/chappe-im/chappe/services/limiter"
+	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/quota"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 )
 
-// accountQuotas and presenceQuotas ask the services that count for what an app
-// uses, so that the limiter can show it beside the limits.
-type accountQuotas struct{ client accountv1.UserServiceClient }
-
-// QuotaUsage implements limiter.QuotaReader.
-func (q accountQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]limiter.QuotaUse, error) {
-	r, err := q.client.GetQuotaUsage(ctx, &accountv1.GetQuotaUsageRequest{Org: org, App: app})
-	return uses(r.GetUsed(), r.GetOwners()), err
+// registrar is where services register: everywhere that the process is called,
+// and among those that count what apps use.
+type registrar struct {
+	grpcx.Registrars
+	*quota.Server
 }
 
-func uses(used map[string]int64, owners map[string]string) map[string]limiter.QuotaUse {
-	out := make(map[string]limiter.QuotaUse, len(used))
-	for name, n := range used {
-		out[name] = limiter.QuotaUse{Used: n, Owner: owners[name]}
+// quotaClients returns the way to each service's counts.
+func (s *Server) quotaClients() (map[string]quotav1.QuotaServiceClient, error) {
+	out := make(map[string]quotav1.QuotaServiceClient)
+	for _, target := range targets() {
+		if slices.Contains([]string{TargetLimiter, TargetGateway}, target) {
+			continue // what they count are calls and connections
+		}
+		conn, err := s.Conn(target)
+		if err != nil {
+			return nil, err
+		}
+		out[target] = quotav1.NewQuotaServiceClient(conn)
 	}
-	return out
-}
-
-type presenceQuotas struct {
-	client presencev1.ConnectionServiceClient
-}
-
-// QuotaUsage implements limiter.QuotaReader.
-func (q presenceQuotas) QuotaUsage(ctx context.Context, org, app string) (map[string]limiter.QuotaUse, error) {
-	r, err := q.client.GetQuotaUsage(ctx, &presencev1.GetQuotaUsageRequest{Org: org, App: app})
-	return uses(r.GetUsed(), nil), err
-}
-
-func (s *Server) quotaReaders() ([]limiter.QuotaReader, error) {
-	accounts, err := s.Conn(TargetAccount)
-	if err != nil {
-		return nil, err
-	}
-	presences, err := s.Conn(TargetPresence)
-	if err != nil {
-		return nil, err
-	}
-	return []limiter.QuotaReader{
-		accountQuotas{accountv1.NewUserServiceClient(accounts)},
-		presenceQuotas{presencev1.NewConnectionServiceClient(presences)},
-	}, nil
+	return out, nil
 }

@@ -24,8 +24,10 @@ import (
 	"github.com/chappe-im/chappe/pkg/installation"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/store"
+	quotav1 "github.com/chappe-im/chappe/proto/gen/chappe/quota/v1"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/limiter"
 	"github.com/chappe-im/chappe/services/messaging"
@@ -52,7 +54,7 @@ type Server struct {
 	group    *lifecycle.Group
 
 	channel  *grpcx.Channel
-	services grpcx.Registrars
+	services registrar
 	grpc     *grpcx.Server
 	ops      *opsServer
 	etcd     *etcdx.Client
@@ -92,7 +94,7 @@ func WithLimiterOptions(opts ...limiter.Option) Option {
 // callers decide by themselves. On a busy machine a pause must not look like a
 // dead limiter.
 func WithLimiterPatience(d time.Duration) Option {
-	return func(s *Server) { s.limiters.patience = d }
+	return func(s *Server) { s.limiters.timeout = d }
 }
 
 // WithDiskFree sets what tells the free bytes of a directory's disk.
@@ -126,35 +128,27 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 		return nil, err
 	}
 	s.grpc = grpcx.NewServer(in, s.access)
-	s.services = grpcx.Registrars{s.channel, s.grpc}
+	s.services = registrar{grpcx.Registrars{s.channel, s.grpc}, &quota.Server{}}
+	quotav1.RegisterQuotaServiceServer(s.services, s.services.Server)
 
 	s.group.Add(lifecycle.Part{Name: "ops", Start: s.startOps, Stop: s.stopOps})
 	s.group.Add(lifecycle.Part{Name: "etcd", Start: s.startEtcd})
 	s.group.Add(lifecycle.Part{Name: "nats", Start: s.startNATS})
 	s.group.Add(lifecycle.Part{Name: "installation", Start: s.checkInstallation})
 	s.group.Add(lifecycle.Part{Name: "catalog", Start: s.startCatalog})
-	for _, m := range []struct {
-		target string
-		start  func(context.Context) (stopper, error)
-	}{
-		{TargetLimiter, s.startLimiter},
-		{TargetAccount, s.startAccount},
-		{TargetPresence, s.startPresence},
-		{TargetMessaging, s.startMessaging},
-	} {
-		if cfg.Runs(m.target) {
-			s.addService(m.target, m.start)
+	for _, m := range modules() {
+		if m.name == TargetGateway {
+			if cfg.DiskReserve > 0 && len(cfg.storedDirs()) > 0 {
+				s.addService(module{name: "disk", start: (*Server).startDiskWatch})
+			}
+			s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
+			if cfg.Runs(TargetLimiter) && s.clustered() {
+				s.group.Add(s.limiterRegistration())
+			}
 		}
-	}
-	if cfg.DiskReserve > 0 && len(cfg.storedDirs()) > 0 {
-		s.addService("disk", s.startDiskWatch)
-	}
-	s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
-	if cfg.Runs(TargetLimiter) && s.clustered() {
-		s.group.Add(s.limiterRegistration())
-	}
-	if cfg.Runs(TargetGateway) {
-		s.addService(TargetGateway, s.startGateway)
+		if cfg.Runs(m.name) {
+			s.addService(m)
+		}
 	}
 	return s, nil
 }
@@ -164,13 +158,12 @@ type stopper interface {
 	Stop(ctx context.Context) error
 }
 
-func (s *Server) addService(name string, start func(context.Context) (stopper, error)) {
+func (s *Server) addService(m module) {
 	var running stopper
 	s.group.Add(lifecycle.Part{
-		Name: name,
-		Start: func(ctx context.Context) error {
-			var err error
-			running, err = start(ctx)
+		Name: m.name,
+		Start: func(ctx context.Context) (err error) {
+			running, err = m.start(s, ctx)
 			return err
 		},
 		Stop: func(ctx context.Context) error { return running.Stop(ctx) },
@@ -238,11 +231,7 @@ func (s *Server) Conn(target string) (grpc.ClientConnInterface, error) {
 			return nil, err
 		}
 	case !s.cfg.Runs(target):
-		addr := map[string]string{
-			TargetAccount: s.cfg.AccountAddr, TargetPresence: s.cfg.PresenceAddr,
-			TargetMessaging: s.cfg.MessagingAddr,
-		}[target]
-		dialed, err := grpcx.Dial(addr, s.access)
+		dialed, err := grpcx.Dial(s.cfg.peerAddr(target), s.access)
 		if err != nil {
 			return nil, err
 		}

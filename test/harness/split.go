@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,19 +55,21 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
 		cfg.Database = "sqlite:" + dir
 	}
-	for _, part := range []struct {
-		target string
-		addr   *string
-	}{
-		{run.TargetLimiter, &s.limiter},
-		{run.TargetAccount, &cfg.AccountAddr},
-		{run.TargetPresence, &cfg.PresenceAddr},
-		{run.TargetMessaging, &cfg.MessagingAddr},
-	} {
-		*part.addr = s.start(t, part.target).GRPCAddr()
+	s.limiter = s.start(t, run.TargetLimiter).GRPCAddr()
+	for _, target := range []string{run.TargetAccount, run.TargetPresence, run.TargetMessaging} {
+		s.startPeer(t, target)
 	}
 	s.Server = s.Gateway(t)
 	return s
+}
+
+// startPeer starts a service that those started from now on call.
+func (s *Split) startPeer(t testing.TB, target string) {
+	t.Helper()
+	peers := map[string]string{} // those that run keep the map that they have
+	maps.Copy(peers, s.cfg.Peers)
+	peers[target] = s.start(t, target).GRPCAddr()
+	s.cfg.Peers = peers
 }
 
 func (s *Split) start(t testing.TB, target string) *run.Server {
@@ -100,7 +103,7 @@ func (s *Split) LimiterProcess(t testing.TB) *Process {
 // send to it.
 func (s *Split) Messaging(t testing.TB) {
 	t.Helper()
-	s.cfg.MessagingAddr = s.start(t, run.TargetMessaging).GRPCAddr()
+	s.startPeer(t, run.TargetMessaging)
 }
 
 // Gateway starts a further gateway.

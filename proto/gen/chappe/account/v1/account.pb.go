@@ -4329,112 +4329,6 @@ func (x *GlobalMute) GetSeconds() int64 {
 	return 0
 }
 
-type GetQuotaUsageRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetQuotaUsageRequest) Reset() {
-	*x = GetQuotaUsageRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetQuotaUsageRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetQuotaUsageRequest) ProtoMessage() {}
-
-func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetQuotaUsageRequest.ProtoReflect.Descriptor instead.
-func (*GetQuotaUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{71}
-}
-
-func (x *GetQuotaUsageRequest) GetOrg() string {
-	if x != nil {
-		return x.Org
-	}
-	return ""
-}
-
-func (x *GetQuotaUsageRequest) GetApp() string {
-	if x != nil {
-		return x.App
-	}
-	return ""
-}
-
-type GetQuotaUsageResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// By the quota's name in tier documents.
-	Used map[string]int64 `protobuf:"bytes,1,rep,name=used,proto3" json:"used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Of quotas that each user has, the user with the highest use.
-	Owners        map[string]string `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetQuotaUsageResponse) Reset() {
-	*x = GetQuotaUsageResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetQuotaUsageResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetQuotaUsageResponse) ProtoMessage() {}
-
-func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetQuotaUsageResponse.ProtoReflect.Descriptor instead.
-func (*GetQuotaUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{72}
-}
-
-func (x *GetQuotaUsageResponse) GetUsed() map[string]int64 {
-	if x != nil {
-		return x.Used
-	}
-	return nil
-}
-
-func (x *GetQuotaUsageResponse) GetOwners() map[string]string {
-	if x != nil {
-		return x.Owners
-	}
-	return nil
-}
-
 var File_chappe_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_chappe_account_v1_account_proto_rawDesc = "" +
@@ -4794,19 +4688,7 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"GlobalMute\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
-	"\aseconds\x18\x03 \x01(\x03R\aseconds\":\n" +
-	"\x14GetQuotaUsageRequest\x12\x10\n" +
-	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
-	"\x03app\x18\x02 \x01(\tR\x03app\"\xa1\x02\n" +
-	"\x15GetQuotaUsageResponse\x12F\n" +
-	"\x04used\x18\x01 \x03(\v22.chappe.account.v1.GetQuotaUsageResponse.UsedEntryR\x04used\x12L\n" +
-	"\x06owners\x18\x02 \x03(\v24.chappe.account.v1.GetQuotaUsageResponse.OwnersEntryR\x06owners\x1a7\n" +
-	"\tUsedEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
-	"\vOwnersEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc7\b\n" +
+	"\aseconds\x18\x03 \x01(\x03R\aseconds2\xe3\a\n" +
 	"\vUserService\x12b\n" +
 	"\rRegisterUsers\x12'.chappe.account.v1.RegisterUsersRequest\x1a(.chappe.account.v1.RegisterUsersResponse\x12P\n" +
 	"\aGetUser\x12!.chappe.account.v1.GetUserRequest\x1a\".chappe.account.v1.GetUserResponse\x12V\n" +
@@ -4818,8 +4700,7 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x0eDeactivateUser\x12(.chappe.account.v1.DeactivateUserRequest\x1a).chappe.account.v1.DeactivateUserResponse\x12_\n" +
 	"\fActivateUser\x12&.chappe.account.v1.ActivateUserRequest\x1a'.chappe.account.v1.ActivateUserResponse\x12q\n" +
 	"\x12UpdatePushSettings\x12,.chappe.account.v1.UpdatePushSettingsRequest\x1a-.chappe.account.v1.UpdatePushSettingsResponse\x12k\n" +
-	"\x10LookupRecipients\x12*.chappe.account.v1.LookupRecipientsRequest\x1a+.chappe.account.v1.LookupRecipientsResponse\x12b\n" +
-	"\rGetQuotaUsage\x12'.chappe.account.v1.GetQuotaUsageRequest\x1a(.chappe.account.v1.GetQuotaUsageResponse2\xd0\x01\n" +
+	"\x10LookupRecipients\x12*.chappe.account.v1.LookupRecipientsRequest\x1a+.chappe.account.v1.LookupRecipientsResponse2\xd0\x01\n" +
 	"\fTokenService\x12Y\n" +
 	"\n" +
 	"IssueToken\x12$.chappe.account.v1.IssueTokenRequest\x1a%.chappe.account.v1.IssueTokenResponse\x12e\n" +
@@ -4862,7 +4743,7 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
 	(*NewUser)(nil),                           // 1: chappe.account.v1.NewUser
@@ -4935,19 +4816,15 @@ var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*ListGlobalMutesRequest)(nil),            // 68: chappe.account.v1.ListGlobalMutesRequest
 	(*ListGlobalMutesResponse)(nil),           // 69: chappe.account.v1.ListGlobalMutesResponse
 	(*GlobalMute)(nil),                        // 70: chappe.account.v1.GlobalMute
-	(*GetQuotaUsageRequest)(nil),              // 71: chappe.account.v1.GetQuotaUsageRequest
-	(*GetQuotaUsageResponse)(nil),             // 72: chappe.account.v1.GetQuotaUsageResponse
-	nil,                                       // 73: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 74: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 75: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 76: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 77: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 78: chappe.account.v1.UserAttributes.AttributesEntry
-	nil,                                       // 79: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	nil,                                       // 80: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	nil,                                       // 71: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 72: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 73: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 74: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 75: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 76: chappe.account.v1.UserAttributes.AttributesEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	73, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	71, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
 	1,  // 1: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
 	0,  // 2: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
 	4,  // 3: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
@@ -4956,94 +4833,90 @@ var file_chappe_account_v1_account_proto_depIdxs = []int32{
 	0,  // 6: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
 	0,  // 7: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
 	0,  // 8: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	74, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	72, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
 	0,  // 10: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
 	23, // 11: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
 	0,  // 12: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	75, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	76, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	77, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	73, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	74, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	75, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
 	36, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	78, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	76, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
 	0,  // 18: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
 	0,  // 19: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
 	45, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
 	45, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
 	0,  // 22: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
 	70, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	79, // 24: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	80, // 25: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
-	2,  // 26: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	5,  // 27: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	7,  // 28: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	9,  // 29: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	11, // 30: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	13, // 31: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	15, // 32: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	17, // 33: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	19, // 34: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	21, // 35: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	71, // 36: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
-	24, // 37: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	26, // 38: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
-	28, // 39: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	30, // 40: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	32, // 41: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	34, // 42: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	37, // 43: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	39, // 44: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	41, // 45: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	43, // 46: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	46, // 47: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
-	48, // 48: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
-	50, // 49: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
-	52, // 50: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
-	54, // 51: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
-	56, // 52: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	58, // 53: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	60, // 54: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	62, // 55: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
-	64, // 56: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	66, // 57: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	68, // 58: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	3,  // 59: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	6,  // 60: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	8,  // 61: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	10, // 62: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	12, // 63: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	14, // 64: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	16, // 65: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	18, // 66: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	20, // 67: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	22, // 68: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	72, // 69: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
-	25, // 70: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	27, // 71: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
-	29, // 72: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	31, // 73: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	33, // 74: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	35, // 75: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	38, // 76: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	40, // 77: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	42, // 78: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	44, // 79: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	47, // 80: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
-	49, // 81: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
-	51, // 82: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
-	53, // 83: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
-	55, // 84: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
-	57, // 85: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	59, // 86: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	61, // 87: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	63, // 88: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
-	65, // 89: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	67, // 90: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	69, // 91: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	59, // [59:92] is the sub-list for method output_type
-	26, // [26:59] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	2,  // 24: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	5,  // 25: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	7,  // 26: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	9,  // 27: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	11, // 28: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	13, // 29: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	15, // 30: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	17, // 31: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	19, // 32: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	21, // 33: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	24, // 34: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	26, // 35: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
+	28, // 36: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	30, // 37: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	32, // 38: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	34, // 39: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	37, // 40: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	39, // 41: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	41, // 42: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	43, // 43: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	46, // 44: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	48, // 45: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	50, // 46: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	52, // 47: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	54, // 48: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	56, // 49: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	58, // 50: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	60, // 51: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	62, // 52: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
+	64, // 53: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	66, // 54: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	68, // 55: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	3,  // 56: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	6,  // 57: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	8,  // 58: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	10, // 59: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	12, // 60: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	14, // 61: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	16, // 62: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	18, // 63: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	20, // 64: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	22, // 65: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	25, // 66: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	27, // 67: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
+	29, // 68: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	31, // 69: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	33, // 70: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	35, // 71: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	38, // 72: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	40, // 73: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	42, // 74: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	44, // 75: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	47, // 76: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	49, // 77: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	51, // 78: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	53, // 79: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	55, // 80: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	57, // 81: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	59, // 82: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	61, // 83: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	63, // 84: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
+	65, // 85: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	67, // 86: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	69, // 87: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	56, // [56:88] is the sub-list for method output_type
+	24, // [24:56] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -5068,7 +4941,7 @@ func file_chappe_account_v1_account_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   81,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

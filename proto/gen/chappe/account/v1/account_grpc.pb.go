@@ -32,7 +32,6 @@ const (
 	UserService_ActivateUser_FullMethodName       = "/chappe.account.v1.UserService/ActivateUser"
 	UserService_UpdatePushSettings_FullMethodName = "/chappe.account.v1.UserService/UpdatePushSettings"
 	UserService_LookupRecipients_FullMethodName   = "/chappe.account.v1.UserService/LookupRecipients"
-	UserService_GetQuotaUsage_FullMethodName      = "/chappe.account.v1.UserService/GetQuotaUsage"
 )
 
 // UserServiceClient is the client API for UserService service.
@@ -58,8 +57,6 @@ type UserServiceClient interface {
 	UpdatePushSettings(ctx context.Context, in *UpdatePushSettingsRequest, opts ...grpc.CallOption) (*UpdatePushSettingsResponse, error)
 	// LookupRecipients tells a sending service what it needs to know of users.
 	LookupRecipients(ctx context.Context, in *LookupRecipientsRequest, opts ...grpc.CallOption) (*LookupRecipientsResponse, error)
-	// GetQuotaUsage tells how much of the quotas kept here an app uses.
-	GetQuotaUsage(ctx context.Context, in *GetQuotaUsageRequest, opts ...grpc.CallOption) (*GetQuotaUsageResponse, error)
 }
 
 type userServiceClient struct {
@@ -170,16 +167,6 @@ func (c *userServiceClient) LookupRecipients(ctx context.Context, in *LookupReci
 	return out, nil
 }
 
-func (c *userServiceClient) GetQuotaUsage(ctx context.Context, in *GetQuotaUsageRequest, opts ...grpc.CallOption) (*GetQuotaUsageResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(GetQuotaUsageResponse)
-	err := c.cc.Invoke(ctx, UserService_GetQuotaUsage_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // UserServiceServer is the server API for UserService service.
 // All implementations must embed UnimplementedUserServiceServer
 // for forward compatibility.
@@ -203,8 +190,6 @@ type UserServiceServer interface {
 	UpdatePushSettings(context.Context, *UpdatePushSettingsRequest) (*UpdatePushSettingsResponse, error)
 	// LookupRecipients tells a sending service what it needs to know of users.
 	LookupRecipients(context.Context, *LookupRecipientsRequest) (*LookupRecipientsResponse, error)
-	// GetQuotaUsage tells how much of the quotas kept here an app uses.
-	GetQuotaUsage(context.Context, *GetQuotaUsageRequest) (*GetQuotaUsageResponse, error)
 	mustEmbedUnimplementedUserServiceServer()
 }
 
@@ -244,9 +229,6 @@ func (UnimplementedUserServiceServer) UpdatePushSettings(context.Context, *Updat
 }
 func (UnimplementedUserServiceServer) LookupRecipients(context.Context, *LookupRecipientsRequest) (*LookupRecipientsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LookupRecipients not implemented")
-}
-func (UnimplementedUserServiceServer) GetQuotaUsage(context.Context, *GetQuotaUsageRequest) (*GetQuotaUsageResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method GetQuotaUsage not implemented")
 }
 func (UnimplementedUserServiceServer) mustEmbedUnimplementedUserServiceServer() {}
 func (UnimplementedUserServiceServer) testEmbeddedByValue()                     {}
@@ -449,24 +431,6 @@ func _UserService_LookupRecipients_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
-func _UserService_GetQuotaUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(GetQuotaUsageRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(UserServiceServer).GetQuotaUsage(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: UserService_GetQuotaUsage_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(UserServiceServer).GetQuotaUsage(ctx, req.(*GetQuotaUsageRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // UserService_ServiceDesc is the grpc.ServiceDesc for UserService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -513,10 +477,6 @@ var UserService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LookupRecipients",
 			Handler:    _UserService_LookupRecipients_Handler,
-		},
-		{
-			MethodName: "GetQuotaUsage",
-			Handler:    _UserService_GetQuotaUsage_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

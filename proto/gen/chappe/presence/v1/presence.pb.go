@@ -1484,103 +1484,6 @@ func (*DisconnectUserResponse) Descriptor() ([]byte, []int) {
 	return file_chappe_presence_v1_presence_proto_rawDescGZIP(), []int{24}
 }
 
-type GetQuotaUsageRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetQuotaUsageRequest) Reset() {
-	*x = GetQuotaUsageRequest{}
-	mi := &file_chappe_presence_v1_presence_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetQuotaUsageRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetQuotaUsageRequest) ProtoMessage() {}
-
-func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_presence_v1_presence_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetQuotaUsageRequest.ProtoReflect.Descriptor instead.
-func (*GetQuotaUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_presence_v1_presence_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *GetQuotaUsageRequest) GetOrg() string {
-	if x != nil {
-		return x.Org
-	}
-	return ""
-}
-
-func (x *GetQuotaUsageRequest) GetApp() string {
-	if x != nil {
-		return x.App
-	}
-	return ""
-}
-
-type GetQuotaUsageResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// By the quota's name in tier documents.
-	Used          map[string]int64 `protobuf:"bytes,1,rep,name=used,proto3" json:"used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetQuotaUsageResponse) Reset() {
-	*x = GetQuotaUsageResponse{}
-	mi := &file_chappe_presence_v1_presence_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetQuotaUsageResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetQuotaUsageResponse) ProtoMessage() {}
-
-func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_presence_v1_presence_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetQuotaUsageResponse.ProtoReflect.Descriptor instead.
-func (*GetQuotaUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_presence_v1_presence_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *GetQuotaUsageResponse) GetUsed() map[string]int64 {
-	if x != nil {
-		return x.Used
-	}
-	return nil
-}
-
 var File_chappe_presence_v1_presence_proto protoreflect.FileDescriptor
 
 const file_chappe_presence_v1_presence_proto_rawDesc = "" +
@@ -1687,21 +1590,12 @@ const file_chappe_presence_v1_presence_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\x12\x1a\n" +
 	"\bresource\x18\x04 \x01(\tR\bresource\"\x18\n" +
-	"\x16DisconnectUserResponse\":\n" +
-	"\x14GetQuotaUsageRequest\x12\x10\n" +
-	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
-	"\x03app\x18\x02 \x01(\tR\x03app\"\x99\x01\n" +
-	"\x15GetQuotaUsageResponse\x12G\n" +
-	"\x04used\x18\x01 \x03(\v23.chappe.presence.v1.GetQuotaUsageResponse.UsedEntryR\x04used\x1a7\n" +
-	"\tUsedEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\x96\x03\n" +
+	"\x16DisconnectUserResponse2\xb0\x02\n" +
 	"\x11ConnectionService\x12R\n" +
 	"\aConnect\x12\".chappe.presence.v1.ConnectRequest\x1a#.chappe.presence.v1.ConnectResponse\x12[\n" +
 	"\n" +
 	"Disconnect\x12%.chappe.presence.v1.DisconnectRequest\x1a&.chappe.presence.v1.DisconnectResponse\x12j\n" +
-	"\x0fListConnections\x12*.chappe.presence.v1.ListConnectionsRequest\x1a+.chappe.presence.v1.ListConnectionsResponse\x12d\n" +
-	"\rGetQuotaUsage\x12(.chappe.presence.v1.GetQuotaUsageRequest\x1a).chappe.presence.v1.GetQuotaUsageResponse2\x96\a\n" +
+	"\x0fListConnections\x12*.chappe.presence.v1.ListConnectionsRequest\x1a+.chappe.presence.v1.ListConnectionsResponse2\x96\a\n" +
 	"\x0fPresenceService\x12j\n" +
 	"\x0fGetOnlineStatus\x12*.chappe.presence.v1.GetOnlineStatusRequest\x1a+.chappe.presence.v1.GetOnlineStatusResponse\x12y\n" +
 	"\x14BatchGetOnlineStatus\x12/.chappe.presence.v1.BatchGetOnlineStatusRequest\x1a0.chappe.presence.v1.BatchGetOnlineStatusResponse\x12^\n" +
@@ -1724,7 +1618,7 @@ func file_chappe_presence_v1_presence_proto_rawDescGZIP() []byte {
 	return file_chappe_presence_v1_presence_proto_rawDescData
 }
 
-var file_chappe_presence_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_chappe_presence_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_chappe_presence_v1_presence_proto_goTypes = []any{
 	(*Connection)(nil),                        // 0: chappe.presence.v1.Connection
 	(*ConnectRequest)(nil),                    // 1: chappe.presence.v1.ConnectRequest
@@ -1751,48 +1645,42 @@ var file_chappe_presence_v1_presence_proto_goTypes = []any{
 	(*PresenceSubscription)(nil),              // 22: chappe.presence.v1.PresenceSubscription
 	(*DisconnectUserRequest)(nil),             // 23: chappe.presence.v1.DisconnectUserRequest
 	(*DisconnectUserResponse)(nil),            // 24: chappe.presence.v1.DisconnectUserResponse
-	(*GetQuotaUsageRequest)(nil),              // 25: chappe.presence.v1.GetQuotaUsageRequest
-	(*GetQuotaUsageResponse)(nil),             // 26: chappe.presence.v1.GetQuotaUsageResponse
-	nil,                                       // 27: chappe.presence.v1.Presence.StatusEntry
-	nil,                                       // 28: chappe.presence.v1.GetQuotaUsageResponse.UsedEntry
+	nil,                                       // 25: chappe.presence.v1.Presence.StatusEntry
 }
 var file_chappe_presence_v1_presence_proto_depIdxs = []int32{
 	0,  // 0: chappe.presence.v1.ConnectRequest.connection:type_name -> chappe.presence.v1.Connection
 	0,  // 1: chappe.presence.v1.ListConnectionsResponse.connections:type_name -> chappe.presence.v1.Connection
 	15, // 2: chappe.presence.v1.SubscribePresenceResponse.result:type_name -> chappe.presence.v1.Presence
-	27, // 3: chappe.presence.v1.Presence.status:type_name -> chappe.presence.v1.Presence.StatusEntry
+	25, // 3: chappe.presence.v1.Presence.status:type_name -> chappe.presence.v1.Presence.StatusEntry
 	15, // 4: chappe.presence.v1.GetPresenceResponse.result:type_name -> chappe.presence.v1.Presence
 	22, // 5: chappe.presence.v1.ListPresenceSubscriptionsResponse.subscriptions:type_name -> chappe.presence.v1.PresenceSubscription
-	28, // 6: chappe.presence.v1.GetQuotaUsageResponse.used:type_name -> chappe.presence.v1.GetQuotaUsageResponse.UsedEntry
-	1,  // 7: chappe.presence.v1.ConnectionService.Connect:input_type -> chappe.presence.v1.ConnectRequest
-	3,  // 8: chappe.presence.v1.ConnectionService.Disconnect:input_type -> chappe.presence.v1.DisconnectRequest
-	5,  // 9: chappe.presence.v1.ConnectionService.ListConnections:input_type -> chappe.presence.v1.ListConnectionsRequest
-	25, // 10: chappe.presence.v1.ConnectionService.GetQuotaUsage:input_type -> chappe.presence.v1.GetQuotaUsageRequest
-	7,  // 11: chappe.presence.v1.PresenceService.GetOnlineStatus:input_type -> chappe.presence.v1.GetOnlineStatusRequest
-	9,  // 12: chappe.presence.v1.PresenceService.BatchGetOnlineStatus:input_type -> chappe.presence.v1.BatchGetOnlineStatusRequest
-	11, // 13: chappe.presence.v1.PresenceService.SetPresence:input_type -> chappe.presence.v1.SetPresenceRequest
-	13, // 14: chappe.presence.v1.PresenceService.SubscribePresence:input_type -> chappe.presence.v1.SubscribePresenceRequest
-	16, // 15: chappe.presence.v1.PresenceService.GetPresence:input_type -> chappe.presence.v1.GetPresenceRequest
-	18, // 16: chappe.presence.v1.PresenceService.UnsubscribePresence:input_type -> chappe.presence.v1.UnsubscribePresenceRequest
-	20, // 17: chappe.presence.v1.PresenceService.ListPresenceSubscriptions:input_type -> chappe.presence.v1.ListPresenceSubscriptionsRequest
-	23, // 18: chappe.presence.v1.PresenceService.DisconnectUser:input_type -> chappe.presence.v1.DisconnectUserRequest
-	2,  // 19: chappe.presence.v1.ConnectionService.Connect:output_type -> chappe.presence.v1.ConnectResponse
-	4,  // 20: chappe.presence.v1.ConnectionService.Disconnect:output_type -> chappe.presence.v1.DisconnectResponse
-	6,  // 21: chappe.presence.v1.ConnectionService.ListConnections:output_type -> chappe.presence.v1.ListConnectionsResponse
-	26, // 22: chappe.presence.v1.ConnectionService.GetQuotaUsage:output_type -> chappe.presence.v1.GetQuotaUsageResponse
-	8,  // 23: chappe.presence.v1.PresenceService.GetOnlineStatus:output_type -> chappe.presence.v1.GetOnlineStatusResponse
-	10, // 24: chappe.presence.v1.PresenceService.BatchGetOnlineStatus:output_type -> chappe.presence.v1.BatchGetOnlineStatusResponse
-	12, // 25: chappe.presence.v1.PresenceService.SetPresence:output_type -> chappe.presence.v1.SetPresenceResponse
-	14, // 26: chappe.presence.v1.PresenceService.SubscribePresence:output_type -> chappe.presence.v1.SubscribePresenceResponse
-	17, // 27: chappe.presence.v1.PresenceService.GetPresence:output_type -> chappe.presence.v1.GetPresenceResponse
-	19, // 28: chappe.presence.v1.PresenceService.UnsubscribePresence:output_type -> chappe.presence.v1.UnsubscribePresenceResponse
-	21, // 29: chappe.presence.v1.PresenceService.ListPresenceSubscriptions:output_type -> chappe.presence.v1.ListPresenceSubscriptionsResponse
-	24, // 30: chappe.presence.v1.PresenceService.DisconnectUser:output_type -> chappe.presence.v1.DisconnectUserResponse
-	19, // [19:31] is the sub-list for method output_type
-	7,  // [7:19] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	1,  // 6: chappe.presence.v1.ConnectionService.Connect:input_type -> chappe.presence.v1.ConnectRequest
+	3,  // 7: chappe.presence.v1.ConnectionService.Disconnect:input_type -> chappe.presence.v1.DisconnectRequest
+	5,  // 8: chappe.presence.v1.ConnectionService.ListConnections:input_type -> chappe.presence.v1.ListConnectionsRequest
+	7,  // 9: chappe.presence.v1.PresenceService.GetOnlineStatus:input_type -> chappe.presence.v1.GetOnlineStatusRequest
+	9,  // 10: chappe.presence.v1.PresenceService.BatchGetOnlineStatus:input_type -> chappe.presence.v1.BatchGetOnlineStatusRequest
+	11, // 11: chappe.presence.v1.PresenceService.SetPresence:input_type -> chappe.presence.v1.SetPresenceRequest
+	13, // 12: chappe.presence.v1.PresenceService.SubscribePresence:input_type -> chappe.presence.v1.SubscribePresenceRequest
+	16, // 13: chappe.presence.v1.PresenceService.GetPresence:input_type -> chappe.presence.v1.GetPresenceRequest
+	18, // 14: chappe.presence.v1.PresenceService.UnsubscribePresence:input_type -> chappe.presence.v1.UnsubscribePresenceRequest
+	20, // 15: chappe.presence.v1.PresenceService.ListPresenceSubscriptions:input_type -> chappe.presence.v1.ListPresenceSubscriptionsRequest
+	23, // 16: chappe.presence.v1.PresenceService.DisconnectUser:input_type -> chappe.presence.v1.DisconnectUserRequest
+	2,  // 17: chappe.presence.v1.ConnectionService.Connect:output_type -> chappe.presence.v1.ConnectResponse
+	4,  // 18: chappe.presence.v1.ConnectionService.Disconnect:output_type -> chappe.presence.v1.DisconnectResponse
+	6,  // 19: chappe.presence.v1.ConnectionService.ListConnections:output_type -> chappe.presence.v1.ListConnectionsResponse
+	8,  // 20: chappe.presence.v1.PresenceService.GetOnlineStatus:output_type -> chappe.presence.v1.GetOnlineStatusResponse
+	10, // 21: chappe.presence.v1.PresenceService.BatchGetOnlineStatus:output_type -> chappe.presence.v1.BatchGetOnlineStatusResponse
+	12, // 22: chappe.presence.v1.PresenceService.SetPresence:output_type -> chappe.presence.v1.SetPresenceResponse
+	14, // 23: chappe.presence.v1.PresenceService.SubscribePresence:output_type -> chappe.presence.v1.SubscribePresenceResponse
+	17, // 24: chappe.presence.v1.PresenceService.GetPresence:output_type -> chappe.presence.v1.GetPresenceResponse
+	19, // 25: chappe.presence.v1.PresenceService.UnsubscribePresence:output_type -> chappe.presence.v1.UnsubscribePresenceResponse
+	21, // 26: chappe.presence.v1.PresenceService.ListPresenceSubscriptions:output_type -> chappe.presence.v1.ListPresenceSubscriptionsResponse
+	24, // 27: chappe.presence.v1.PresenceService.DisconnectUser:output_type -> chappe.presence.v1.DisconnectUserResponse
+	17, // [17:28] is the sub-list for method output_type
+	6,  // [6:17] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_chappe_presence_v1_presence_proto_init() }
@@ -1807,7 +1695,7 @@ func file_chappe_presence_v1_presence_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_presence_v1_presence_proto_rawDesc), len(file_chappe_presence_v1_presence_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

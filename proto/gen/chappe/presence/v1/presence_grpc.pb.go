@@ -24,7 +24,6 @@ const (
 	ConnectionService_Connect_FullMethodName         = "/chappe.presence.v1.ConnectionService/Connect"
 	ConnectionService_Disconnect_FullMethodName      = "/chappe.presence.v1.ConnectionService/Disconnect"
 	ConnectionService_ListConnections_FullMethodName = "/chappe.presence.v1.ConnectionService/ListConnections"
-	ConnectionService_GetQuotaUsage_FullMethodName   = "/chappe.presence.v1.ConnectionService/GetQuotaUsage"
 )
 
 // ConnectionServiceClient is the client API for ConnectionService service.
@@ -45,8 +44,6 @@ type ConnectionServiceClient interface {
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 	// ListConnections lists the live connections of a user.
 	ListConnections(ctx context.Context, in *ListConnectionsRequest, opts ...grpc.CallOption) (*ListConnectionsResponse, error)
-	// GetQuotaUsage tells how much of the quotas kept here an app uses.
-	GetQuotaUsage(ctx context.Context, in *GetQuotaUsageRequest, opts ...grpc.CallOption) (*GetQuotaUsageResponse, error)
 }
 
 type connectionServiceClient struct {
@@ -87,16 +84,6 @@ func (c *connectionServiceClient) ListConnections(ctx context.Context, in *ListC
 	return out, nil
 }
 
-func (c *connectionServiceClient) GetQuotaUsage(ctx context.Context, in *GetQuotaUsageRequest, opts ...grpc.CallOption) (*GetQuotaUsageResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(GetQuotaUsageResponse)
-	err := c.cc.Invoke(ctx, ConnectionService_GetQuotaUsage_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // ConnectionServiceServer is the server API for ConnectionService service.
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
@@ -115,8 +102,6 @@ type ConnectionServiceServer interface {
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	// ListConnections lists the live connections of a user.
 	ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error)
-	// GetQuotaUsage tells how much of the quotas kept here an app uses.
-	GetQuotaUsage(context.Context, *GetQuotaUsageRequest) (*GetQuotaUsageResponse, error)
 	mustEmbedUnimplementedConnectionServiceServer()
 }
 
@@ -135,9 +120,6 @@ func (UnimplementedConnectionServiceServer) Disconnect(context.Context, *Disconn
 }
 func (UnimplementedConnectionServiceServer) ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListConnections not implemented")
-}
-func (UnimplementedConnectionServiceServer) GetQuotaUsage(context.Context, *GetQuotaUsageRequest) (*GetQuotaUsageResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method GetQuotaUsage not implemented")
 }
 func (UnimplementedConnectionServiceServer) mustEmbedUnimplementedConnectionServiceServer() {}
 func (UnimplementedConnectionServiceServer) testEmbeddedByValue()                           {}
@@ -214,24 +196,6 @@ func _ConnectionService_ListConnections_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
-func _ConnectionService_GetQuotaUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(GetQuotaUsageRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ConnectionServiceServer).GetQuotaUsage(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: ConnectionService_GetQuotaUsage_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ConnectionServiceServer).GetQuotaUsage(ctx, req.(*GetQuotaUsageRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // ConnectionService_ServiceDesc is the grpc.ServiceDesc for ConnectionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -250,10 +214,6 @@ var ConnectionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListConnections",
 			Handler:    _ConnectionService_ListConnections_Handler,
-		},
-		{
-			MethodName: "GetQuotaUsage",
-			Handler:    _ConnectionService_GetQuotaUsage_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,198 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/obs"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+)
+
+const (
+	// notifyQueues work side by side; a user's changes all go through one.
+	notifyQueues = 4
+	// maxChanged bounds the users in a queue whose change is still to be told.
+	maxChanged = 65536
+	// changedChunk is how many users are looked up at a time.
+	changedChunk = 200
+	// subscriberPage is how many subscribers are read at a time.
+	subscriberPage = 1000
+)
+
+// notifier tells subscribers who are online of changes. What it tells is the
+// state at that moment, so several changes of a user that come faster than they
+// are told become one.
+type notifier struct {
+	service *Service
+	queues  [notifyQueues]struct {
+		wake    chan struct{}
+		mu      sync.Mutex
+		changed map[ident.User]struct{}
+	}
+}
+
+func newNotifier(s *Service) *notifier {
+	n := &notifier{service: s}
+	for i := range n.queues {
+		n.queues[i].wake = make(chan struct{}, 1)
+		n.queues[i].changed = make(map[ident.User]struct{})
+	}
+	return n
+}
+
+// changed notes that a user's presence is another now.
+func (n *notifier) changed(user ident.User) {
+	q := &n.queues[xxhash.Sum64String(user.String())%notifyQueues]
+	q.mu.Lock()
+	if len(q.changed) < maxChanged {
+		q.changed[user] = struct{}{}
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (n *notifier) run(ctx context.Context, i int) {
+	q := &n.queues[i]
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+		}
+		q.mu.Lock()
+		batch := q.changed
+		q.changed = make(map[ident.User]struct{})
+		q.mu.Unlock()
+		byApp := make(map[ident.AppKey][]ident.UserID)
+		for u := range batch {
+			byApp[u.App] = append(byApp[u.App], u.ID)
+		}
+		for key, users := range byApp {
+			app, ok := n.service.appByKey(key)
+			if !ok {
+				continue // nobody subscribes in an app that is not known
+			}
+			for chunk := range slices.Chunk(users, changedChunk) {
+				n.tellOf(ctx, app, chunk)
+			}
+		}
+	}
+}
+
+// tellOf tells of several users' changes. Most users have no subscribers, which
+// is found out for all of them at once.
+func (n *notifier) tellOf(ctx context.Context, app *catalog.App, users []ident.UserID) {
+	if len(users) > 1 {
+		subscribed, err := n.service.store.subscribed(ctx, app.Number, users, n.service.deps.Now().UnixMilli())
+		if err == nil {
+			users = subscribed
+		}
+	}
+	for _, user := range users {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := n.tell(ctx, app, user); err != nil && ctx.Err() == nil {
+			n.service.deps.Logger.Warn("subscribers not told of a presence change", obs.KeyApp, app.Key, obs.KeyUser, user, obs.KeyError, err)
+		}
+	}
+}
+
+// tell sends a user's presence to all subscribers who are online.
+func (n *notifier) tell(ctx context.Context, app *catalog.App, user ident.UserID) error {
+	s := n.service
+	var notice *noticeTemplate
+	after := ident.UserID("")
+	for {
+		now := s.deps.Now()
+		page, err := s.store.subscribers(ctx, app.Number, user, after, now.UnixMilli(), subscriberPage)
+		if err != nil {
+			return err
+		}
+		for _, sub := range page {
+			if !s.index.online(ident.User{App: app.AppKey(), ID: sub.user}) {
+				continue
+			}
+			if notice == nil {
+				if notice, err = s.newNotice(ctx, app, user); err != nil {
+					return err
+				}
+			}
+			data, err := notice.forSubscriber(sub.expires)
+			if err != nil {
+				return err
+			}
+			if err := s.deps.NATS.Publish(bus.UserSubject(app.Key, string(sub.user)), data); err != nil {
+				return err
+			}
+			s.metrics.notices.Inc()
+		}
+		if len(page) < subscriberPage {
+			return nil
+		}
+		after = page[len(page)-1].user
+	}
+}
+
+// noticeTemplate is a notice that differs between subscribers only in the time
+// at which their subscription ends.
+type noticeTemplate struct {
+	push         *busv1.Push
+	notice       *busv1.Notice
+	before, rest string
+}
+
+// noticeValue is a user's presence as clients read it: numbers are strings.
+type noticeValue struct {
+	UID      string            `json:"uid"`
+	LastTime string            `json:"last_time"`
+	Ext      string            `json:"ext"`
+	Status   map[string]string `json:"status"`
+}
+
+func (s *Service) newNotice(ctx context.Context, app *catalog.App, user ident.UserID) (*noticeTemplate, error) {
+	views, err := s.views(ctx, app, []ident.UserID{user})
+	if err != nil {
+		return nil, err
+	}
+	v := views[user]
+	// encoding/json writes control characters as \u00XX, so no byte below 0x20
+	// occurs; clients cannot read a payload that holds one.
+	value, err := json.Marshal(noticeValue{
+		UID: string(user), LastTime: strconv.FormatInt(v.lastTime/1000, 10), Ext: v.ext, Status: v.status,
+	})
+	if err != nil {
+		return nil, err
+	}
+	now := s.deps.Now()
+	notice := &busv1.Notice{
+		Ns: int32(msyncv1.Meta_NOTIFY), Id: s.deps.IDs.Next(), From: string(user), Timestamp: now.UnixMilli(),
+	}
+	return &noticeTemplate{
+		push:   &busv1.Push{What: &busv1.Push_Notice{Notice: notice}},
+		notice: notice,
+		before: `{"type":"presence","data":{"values":[{"expiry":"`,
+		rest:   `",` + string(value[1:]) + `]}}`,
+	}, nil
+}
+
+func (t *noticeTemplate) forSubscriber(expires int64) ([]byte, error) {
+	payload := make([]byte, 0, len(t.before)+len(t.rest)+12)
+	payload = append(payload, t.before...)
+	payload = strconv.AppendInt(payload, expires/1000, 10)
+	t.notice.Payload = append(payload, t.rest...)
+	return proto.Marshal(t.push)
+}

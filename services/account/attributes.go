@@ -14,6 +14,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -142,8 +143,8 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
-	key := cacheKey{app.Key, id}
-	known, mark := s.cache.get(key)
+	key := usercache.Key{App: app.Key, User: id}
+	known, mark, _ := s.cache.Get(key)
 	if known.attributes != nil {
 		return &accountv1.GetUserAttributesResponse{Attributes: maps.Clone(known.attributes)}, nil
 	}
@@ -156,7 +157,7 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	if err != nil {
 		return nil, err
 	}
-	s.cache.put(key, mark, nil, maps.Clone(all))
+	s.cache.Update(key, mark, withAttributes(maps.Clone(all)))
 	return &accountv1.GetUserAttributesResponse{Attributes: all}, nil
 }
 

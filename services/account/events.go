@@ -13,6 +13,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
@@ -126,7 +127,7 @@ func (s *Service) commit(ctx context.Context, app *catalog.App, f func(tx *sql.T
 	}
 	// Also after an error: a commit may have taken place all the same.
 	for _, user := range ev.users {
-		s.cache.forget(cacheKey{app.Key, user})
+		s.cache.Forget(usercache.Key{App: app.Key, User: user})
 		if s.told != nil {
 			s.told(app.Key, user)
 		}

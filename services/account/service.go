@@ -24,6 +24,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
@@ -79,7 +80,7 @@ type Service struct {
 	logger    *slog.Logger
 	now       func() time.Time
 	passwords *passwords
-	cache     *cache
+	cache     *usercache.Cache[cachedUser]
 	outbox    *outbox.Relay
 	ids       *idgen.Generator
 
@@ -106,7 +107,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	known, err := newCache(cfg.UserCache, deps.Now)
+	known, err := usercache.New[cachedUser](cfg.UserCache, cacheAge, deps.Now)
 	if err != nil {
 		return nil, fmt.Errorf("user cache: %w", err)
 	}
@@ -147,7 +148,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.subscription, err = s.nats.Subscribe(bus.UserEventFilter, s.onEvent); err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
-	s.nats.OnLoss(s.cache.forgetAll)
+	s.nats.OnLoss(s.cache.ForgetAll)
 	s.outbox.Start()
 	return nil
 }

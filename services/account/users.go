@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -17,8 +18,8 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	key := cacheKey{app.Key, names.FoldUser(req.GetUsername())}
-	known, mark := s.cache.get(key)
+	key := usercache.Key{App: app.Key, User: names.FoldUser(req.GetUsername())}
+	known, mark, _ := s.cache.Get(key)
 	if known.user != nil {
 		return &accountv1.GetUserResponse{User: known.user.proto()}, nil
 	}
@@ -26,8 +27,8 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if u.username == key.user {
-		s.cache.put(key, mark, u, nil)
+	if u.username == key.User {
+		s.cache.Update(key, mark, withUser(u))
 	}
 	return &accountv1.GetUserResponse{User: u.proto()}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -66,11 +67,6 @@ const (
 type pusher struct {
 	svc       *Service
 	partition int
-}
-
-type pushSettings struct {
-	user    *accountv1.User
-	fetched time.Time
 }
 
 // ensurePush makes the stream of events, and the consumers of the log, which
@@ -210,18 +206,19 @@ func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogT
 	return out, nil
 }
 
-// user gives a user with the push settings; nil if there is none.
+// user returns a user with the push settings; nil if there is none.
 func (p *pusher) user(ctx context.Context, appKey, name string) (*accountv1.User, error) {
-	now := p.svc.deps.Now()
-	if s, ok := p.svc.pushUsers.Get(recipientKey{appKey, name}); ok && now.Sub(s.fetched) < pushCacheAge {
-		return s.user, nil
+	key := usercache.Key{App: appKey, User: name}
+	known, mark, ok := p.svc.pushUsers.Get(key)
+	if ok {
+		return known, nil
 	}
 	org, app, _ := names.SplitAppKey(appKey)
 	resp, err := p.svc.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: name})
 	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
 		return nil, err
 	}
-	p.svc.pushUsers.Add(recipientKey{appKey, name}, pushSettings{user: resp.GetUser(), fetched: now})
+	p.svc.pushUsers.Put(key, mark, resp.GetUser())
 	return resp.GetUser(), nil
 }
 

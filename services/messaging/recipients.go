@@ -3,14 +3,13 @@ package messaging
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -26,7 +25,6 @@ type recipient struct {
 	blocked []string // sorted
 	// Until when the user may not send, Unix milliseconds; -1 for ever.
 	mutedChat int64
-	fetched   time.Time
 }
 
 func (r recipient) blocks(sender string) bool {
@@ -38,26 +36,21 @@ func (r recipient) mutedAt(now time.Time) bool {
 	return r.mutedChat == -1 || r.mutedChat > now.UnixMilli()
 }
 
-type recipientKey struct{ app, user string }
-
-// recipientCache keeps recipients for a while; user events empty it where they
-// apply. It is bounded in entries and age.
+// recipientCache keeps recipients for a while; user events make it forget the
+// users that they are about.
 type recipientCache struct {
 	users accountv1.UserServiceClient
-	cache *lru.Cache[recipientKey, recipient]
-	// changed is told of users that something was changed of.
-	changed func(recipientKey)
-	// generation grows with every event: what was asked for before one is not
-	// stored after it, as it could be out of date already.
-	generation atomic.Uint64
+	cache *usercache.Cache[recipient]
+	// settings are the push settings, which the same events change.
+	settings *usercache.Cache[*accountv1.User]
 }
 
-func newRecipientCache(users accountv1.UserServiceClient, changed func(recipientKey)) (*recipientCache, error) {
-	c, err := lru.New[recipientKey, recipient](recipientCacheSize)
+func newRecipientCache(users accountv1.UserServiceClient, settings *usercache.Cache[*accountv1.User], now func() time.Time) (*recipientCache, error) {
+	c, err := usercache.New[recipient](recipientCacheSize, recipientMaxAge, now)
 	if err != nil {
 		return nil, err
 	}
-	return &recipientCache{users: users, cache: c, changed: changed}, nil
+	return &recipientCache{users: users, cache: c, settings: settings}, nil
 }
 
 func (c *recipientCache) onEvent(m *natsx.Msg) {
@@ -66,59 +59,56 @@ func (c *recipientCache) onEvent(m *natsx.Msg) {
 		c.forgetAll()
 		return
 	}
-	c.forget(recipientKey{e.GetApp(), e.GetUser()})
+	c.forget(usercache.Key{App: e.GetApp(), User: e.GetUser()})
 }
 
-func (c *recipientCache) forget(key recipientKey) {
-	c.generation.Add(1)
-	c.cache.Remove(key)
-	c.changed(key)
+func (c *recipientCache) forget(key usercache.Key) {
+	c.cache.Forget(key)
+	c.settings.Forget(key)
 }
 
 // UserChanged has what is known of a user asked for anew, without waiting for
 // the event that says so.
 func (s *Service) UserChanged(appKey, user string) {
-	s.recipients.forget(recipientKey{appKey, user})
+	s.recipients.forget(usercache.Key{App: appKey, User: user})
 }
 
 func (c *recipientCache) forgetAll() {
-	c.generation.Add(1)
-	c.cache.Purge()
+	c.cache.ForgetAll()
+	c.settings.ForgetAll()
 }
 
-// get gives the recipients of folded user IDs, in their order.
-func (c *recipientCache) get(ctx context.Context, app string, users []string, now time.Time) ([]recipient, error) {
+// get returns the recipients of folded user IDs, in their order.
+func (c *recipientCache) get(ctx context.Context, app string, users []string) ([]recipient, error) {
 	out := make([]recipient, len(users))
 	var missing []string
 	var places []int
+	var marks []usercache.Mark
 	for i, u := range users {
-		r, ok := c.cache.Get(recipientKey{app, u})
-		if ok && now.Sub(r.fetched) < recipientMaxAge {
+		r, mark, ok := c.cache.Get(usercache.Key{App: app, User: u})
+		if ok {
 			out[i] = r
 			continue
 		}
-		missing = append(missing, u)
-		places = append(places, i)
+		missing, places, marks = append(missing, u), append(places, i), append(marks, mark)
 	}
 	if len(missing) == 0 {
 		return out, nil
 	}
 	org, name, _ := names.SplitAppKey(app)
-	generation := c.generation.Load()
 	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: missing})
 	if err != nil {
 		return nil, err
 	}
-	keep := c.generation.Load() == generation
 	for i, r := range resp.GetRecipients() {
 		blocked := slices.Clone(r.GetBlocked())
 		slices.Sort(blocked)
-		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat(), fetched: now}
+		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat()}
 		out[places[i]] = got
 		// Who does not exist is asked for each time: a send to a new user may
 		// follow on the user's registration closer than its event.
-		if keep && got.exists {
-			c.cache.Add(recipientKey{app, missing[i]}, got)
+		if got.exists {
+			c.cache.Put(usercache.Key{App: app, User: missing[i]}, marks[i], got)
 		}
 	}
 	return out, nil

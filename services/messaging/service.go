@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -30,6 +29,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -114,7 +114,7 @@ type Service struct {
 	metrics    *metrics
 	recipients *recipientCache
 	// pushUsers are users with their push settings, forgotten like recipients.
-	pushUsers *lru.Cache[recipientKey, pushSettings]
+	pushUsers *usercache.Cache[*accountv1.User]
 	archive   *archive
 	settling  *settling
 	devices   *deviceStore
@@ -137,11 +137,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	pushUsers, err := lru.New[recipientKey, pushSettings](pushCacheSize)
+	pushUsers, err := usercache.New[*accountv1.User](pushCacheSize, pushCacheAge, deps.Now)
 	if err != nil {
 		return nil, err
 	}
-	recipients, err := newRecipientCache(deps.Users, func(k recipientKey) { pushUsers.Remove(k) })
+	recipients, err := newRecipientCache(deps.Users, pushUsers, deps.Now)
 	if err != nil {
 		return nil, err
 	}

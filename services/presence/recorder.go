@@ -65,7 +65,7 @@ func (r *recorder) add(app string, c *conn, online bool, at int64) {
 		app: app, user: c.user, resource: c.resource, online: online, at: at, enter: online || before.enter,
 	}
 	if !there {
-		r.byUser[knownKey(app, c.user)]++
+		r.byUser[userKey(app, c.user)]++
 	}
 	r.mu.Unlock()
 	select {
@@ -78,7 +78,7 @@ func (r *recorder) add(app string, c *conn, online bool, at int64) {
 func (r *recorder) pending(app, user string) []deviceChange {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byUser[knownKey(app, user)] == 0 {
+	if r.byUser[userKey(app, user)] == 0 {
 		return nil
 	}
 	var out []deviceChange
@@ -180,7 +180,7 @@ func (r *recorder) written() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.writing {
-		key := knownKey(c.app, c.user)
+		key := userKey(c.app, c.user)
 		if r.byUser[key]--; r.byUser[key] == 0 {
 			delete(r.byUser, key)
 		}
@@ -193,3 +193,6 @@ func (r *recorder) written() {
 		r.idle = nil
 	}
 }
+
+// userKey joins what names a user.
+func userKey(app, user string) string { return app + "/" + user }

@@ -3,17 +3,16 @@ package presence
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -25,25 +24,20 @@ const (
 	knownUserAge  = time.Minute
 )
 
-// users tells which users exist. Only those that do are remembered.
+// users tells which users exist. Only those that do are remembered, and not
+// while one is being deleted.
 type users struct {
 	accounts accountv1.UserServiceClient
-	known    *lru.Cache[string, time.Time]
-	now      func() time.Time
-	// deletions counts deleted users, so that an answer that was under way
-	// while one was deleted is not remembered.
-	deletions atomic.Uint64
+	known    *usercache.Cache[struct{}]
 }
 
 func newUsers(accounts accountv1.UserServiceClient, now func() time.Time) (*users, error) {
-	known, err := lru.New[string, time.Time](maxKnownUsers)
+	known, err := usercache.New[struct{}](maxKnownUsers, knownUserAge, now)
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
-	return &users{accounts: accounts, known: known, now: now}, nil
+	return &users{accounts: accounts, known: known}, nil
 }
-
-func knownKey(app, user string) string { return app + "/" + user }
 
 // resolve gives the stored form of a user's ID, or of the ID of the user with
 // that UUID, or NotFound.
@@ -52,19 +46,17 @@ func (u *users) resolve(ctx context.Context, org, app, username string) (string,
 	if !names.ValidUser(user) {
 		return "", errs.NotFound()
 	}
-	key := knownKey(names.AppKey(org, app), user)
-	if at, ok := u.known.Get(key); ok && u.now().Sub(at) < knownUserAge {
+	key := usercache.Key{App: names.AppKey(org, app), User: user}
+	_, mark, ok := u.known.Get(key)
+	if ok {
 		return user, nil
 	}
-	deletions := u.deletions.Load()
 	r, err := u.accounts.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: app, Usernames: []string{user}})
 	if err != nil {
 		return "", err
 	}
 	if len(r.GetRecipients()) == 1 && r.GetRecipients()[0].GetExists() {
-		if u.deletions.Load() == deletions {
-			u.known.Add(key, u.now())
-		}
+		u.known.Put(key, mark, struct{}{})
 		return user, nil
 	}
 	if uuid.Validate(user) != nil || len(user) != len(uuid.Nil.String()) {
@@ -78,8 +70,7 @@ func (u *users) resolve(ctx context.Context, org, app, username string) (string,
 }
 
 func (u *users) forget(app, user string) {
-	u.deletions.Add(1)
-	u.known.Remove(knownKey(app, user))
+	u.known.Forget(usercache.Key{App: app, User: user})
 }
 
 // followUsers forgets what is remembered of users who are deleted.

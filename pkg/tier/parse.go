@@ -176,6 +176,7 @@ func fromTree(tree map[string]any) (*Document, error) {
 		w.fault("", "%v", err)
 		return nil, w.result()
 	}
+	d.complete()
 	w.relations(d)
 	if err := w.result(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package tier
 
 import (
 	_ "embed" // the schema is given out as a file
+	"slices"
 	"sync"
 )
 
@@ -67,8 +68,8 @@ const (
 func words(w ...string) func() []string { return func() []string { return w } }
 
 var ruleIDs = sync.OnceValue(func() []string {
-	ids := make([]string, 0, len(catalogue()))
-	for _, c := range catalogue() {
+	ids := make([]string, 0, len(catalogue())+len(clientCalls))
+	for _, c := range slices.Concat(catalogue(), clientCalls) {
 		ids = append(ids, c.ID)
 	}
 	return ids
@@ -125,7 +126,7 @@ var (
 				elem: &node{kind: object, whole: true, required: []string{"limits"}, props: map[string]*node{"limits": limitsNode}},
 			},
 			"rules": {
-				kind: object, doc: "Rates by call; a call without a rule has the default rate.",
+				kind: object, doc: "Rates by call; a REST call without a rule has the default rate, clients without one have the compiled-in tier's.",
 				keys: ruleIDs,
 				elem: &node{
 					kind: object, whole: true, either: []string{"bucket", "limits"},

@@ -24,6 +24,11 @@ func TestEveryRuleOfEveryTier(t *testing.T) {
 		ids = append(ids, call.ID)
 	}
 	require.Len(t, ids, 120)
+	// Of what clients send, the limits per user are the tight ones here; those
+	// per app are reached in TestClientRulesPerApp.
+	for _, call := range tier.ClientCalls() {
+		ids = append(ids, call.ID)
+	}
 	ids = append(ids, "a_call_without_a_rule")
 	for _, name := range []string{"free", "basic", "advanced", "enterprise"} {
 		t.Run(name, func(t *testing.T) {

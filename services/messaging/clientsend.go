@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
@@ -58,7 +59,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
-	if err := checkSize(app, m); err != nil {
+	if !fits(app, &m, len(req.GetMeta())) {
 		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
 	}
 
@@ -97,6 +98,29 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 	}
 	s.metrics.accepted.WithLabelValues("client").Inc()
 	return &messagingv1.SendFromClientResponse{MessageId: d.targets[0].id, Timestamp: timestamp}, nil
+}
+
+// metaOverhead is what the names, numbers and tags around a message's texts may
+// take, in bytes.
+const metaOverhead = 2 << 10
+
+// fits holds what a device sent against the tier's limit for its type: its
+// texts, and all of it, because devices can put bytes where no text is looked
+// for. Pairs of short texts can take as much again as the texts themselves.
+// Receipts have no texts.
+func fits(app *catalog.App, m *content.Message, encoded int) bool {
+	room := int64(metaOverhead)
+	if isMessage(m.Type) {
+		if checkSize(app, *m) != nil {
+			return false
+		}
+		limit := textLimit(app, m.Type)
+		if limit > content.MaxBytes {
+			return true // no bound but that of frames
+		}
+		room += 2 * limit
+	}
+	return int64(encoded) <= room
 }
 
 // isMessage tells messages from receipts and changes.

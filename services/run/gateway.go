@@ -12,6 +12,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/rest"
 	"github.com/chappe-im/chappe/services/gateway/session"
 )
 
@@ -64,9 +65,10 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 	}
 
 	id := uuid.NewString()
-	sessions, err := session.New(session.Config{GatewayID: id}, session.Deps{
+	addresses := rest.NewAddresses(s.trustedProxies())
+	sessions, err := session.New(session.Config{GatewayID: id, ClientIP: addresses.ClientIP}, session.Deps{
 		Auth: auth.NewVerifier(s.catalog, revoked, time.Now), Presence: conns.Presence, Messaging: conns.Messaging,
-		NATS: conn, Logger: s.logger, Metrics: s.registry, Now: time.Now,
+		Limiter: conns.Limiter, NATS: conn, Logger: s.logger, Metrics: s.registry, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -33,7 +33,9 @@ var appNumber atomic.Int64
 // NoLimits are overrides that lift what slows a test down.
 const NoLimits = `{"rate_counting":{"per_ip":false},"downstream":{"factor":null},"rules":{
 	"send_message_users":{"limits":[{"count":100000000,"per":"minute","unit":"message","scope":"app"}]},
-	"get_token":{"limits":[{"count":100000,"per":"second","unit":"call","scope":"app"}]}},
+	"get_token":{"limits":[{"count":100000,"per":"second","unit":"call","scope":"app"}]},
+	"client_send_message":{"limits":[{"count":1000000,"per":"second","unit":"message","scope":"app"}]},
+	"client_send_receipt":{"limits":[{"count":1000000,"per":"second","unit":"call","scope":"app"}]}},
 	"shared_buckets":{"register_users":{"limits":[{"count":100000,"per":"second","unit":"call","scope":"app"}]}}}`
 
 // NewApp makes an app of a tier; overrides may be empty.

@@ -158,7 +158,7 @@ func TestLimitsShow(t *testing.T) {
 	require.NoError(t, err)
 	out, err := chappe(t, server, "", "limits", "show", "acme/shop", "-o", "json")
 	require.NoError(t, err)
-	require.Len(t, object(t, out)["rules"], 121)
+	require.Len(t, object(t, out)["rules"], 125)
 	out, err = chappe(t, server, "", "limits", "show", "acme/shop", "--all")
 	require.NoError(t, err)
 	require.Regexp(t, `send_message_users\s+app\s+0\s+6000\s+1m0s`, out)

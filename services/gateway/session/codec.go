@@ -296,9 +296,13 @@ func fieldBytes(b []byte, field protowire.Number) (v []byte, ok bool) {
 type metaHead struct {
 	id uint64
 	ns msyncv1.Meta_NameSpace
+	// receipt: it tells of a message that was delivered or read. What cannot be
+	// read is none.
+	receipt bool
 }
 
 func parseMetaHead(b []byte) (h metaHead, ok bool) {
+	var payload []byte
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -309,7 +313,8 @@ func parseMetaHead(b []byte) (h metaHead, ok bool) {
 		if n < 0 {
 			return h, false
 		}
-		if typ == protowire.VarintType {
+		switch typ {
+		case protowire.VarintType:
 			v, _ := protowire.ConsumeVarint(b)
 			switch num {
 			case 1:
@@ -317,8 +322,39 @@ func parseMetaHead(b []byte) (h metaHead, ok bool) {
 			case 5:
 				h.ns = msyncv1.Meta_NameSpace(v) //nolint:gosec // unknown ones are refused
 			}
+		case protowire.BytesType:
+			if num == 6 {
+				payload, _ = protowire.ConsumeBytes(b)
+			}
 		}
 		b = b[n:]
 	}
+	h.receipt = h.ns == msyncv1.Meta_CHAT && isReceipt(payload)
 	return h, true
+}
+
+// isReceipt reports whether an encoded MessageBody is a receipt. As where the
+// whole of it is decoded, the last of several types counts.
+func isReceipt(body []byte) bool {
+	kind := msyncv1.MessageBody_NORMAL
+	for len(body) > 0 {
+		num, typ, n := protowire.ConsumeTag(body)
+		if n < 0 {
+			return false
+		}
+		body = body[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, body); n < 0 {
+			return false
+		}
+		if num == 1 && typ == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(body)
+			kind = msyncv1.MessageBody_Type(v) //nolint:gosec // as the generated code does
+		}
+		body = body[n:]
+	}
+	switch kind {
+	case msyncv1.MessageBody_READ_ACK, msyncv1.MessageBody_DELIVER_ACK, msyncv1.MessageBody_CHANNEL_ACK:
+		return true
+	}
+	return false
 }

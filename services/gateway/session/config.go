@@ -216,11 +216,11 @@ type Bus interface {
 // Deps is what a Server works with.
 type Deps struct {
 	Auth Authenticator
-	// Presence and Messaging lead to the services of these names.
-	Presence, Messaging grpc.ClientConnInterface
-	NATS                Bus
-	Logger              *slog.Logger
-	Metrics             prometheus.Registerer
+	// Presence, Messaging and Limiter lead to the services of these names.
+	Presence, Messaging, Limiter grpc.ClientConnInterface
+	NATS                         Bus
+	Logger                       *slog.Logger
+	Metrics                      prometheus.Registerer
 	// Now is time.Now unless set.
 	Now func() time.Time
 }

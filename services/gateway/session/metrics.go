@@ -14,6 +14,7 @@ type metrics struct {
 	direct        prometheus.Counter
 	sendOK        prometheus.Counter
 	sends         *prometheus.CounterVec
+	unlimited     prometheus.Counter
 	slowConsumers prometheus.Counter
 	checks        *prometheus.CounterVec
 	losses        prometheus.Counter
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		logins:        vec("logins_total", "Logins by result.", "result"),
 		pushes:        vec("pushes_total", "Pushes taken in, by kind.", "kind"),
 		sends:         vec("sends_total", "Metas that devices sent, by result.", "result"),
+		unlimited:     counter("unlimited_sends_total", "Sends of devices admitted without asking because the limiter did not answer."),
 		slowConsumers: counter("slow_consumers_total", "Connections closed because they read too slowly."),
 		checks:        vec("checks_total", "Comparisons of a connection's view with the archive, by result.", "result"),
 		losses:        counter("losses_total", "Times when pushes may have been lost and all connections were checked."),
@@ -51,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	frames := vec("frames_total", "Frames sent to devices, by kind.", "kind")
 	m.pageAsked, m.pagePushed, m.pageEmpty = frames.WithLabelValues("page_asked"), frames.WithLabelValues("page_pushed"), frames.WithLabelValues("page_empty")
 	m.notice, m.direct = frames.WithLabelValues("notice"), frames.WithLabelValues("direct")
-	reg.MustRegister(frames, m.connections, m.logins, m.pushes, m.sends, m.slowConsumers, m.checks, m.losses,
+	reg.MustRegister(frames, m.connections, m.logins, m.pushes, m.sends, m.unlimited, m.slowConsumers, m.checks, m.losses,
 		m.confirmations, m.unconfirmed, m.kicks, m.panics)
 	return m
 }

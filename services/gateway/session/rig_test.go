@@ -22,6 +22,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -323,6 +324,7 @@ func (l *lossy) OnLoss(f func()) {
 // rig is a gateway with its backend.
 type rig struct {
 	bus     *lossy
+	limits  *limits
 	channel *grpcx.Channel
 	t       testing.TB
 	*backend
@@ -349,6 +351,8 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	messagingv1.RegisterMessagingServiceServer(channel, b)
 	messagingv1.RegisterSyncServiceServer(channel, b)
 	presencev1.RegisterConnectionServiceServer(channel, b)
+	limits := &limits{}
+	limiterv1.RegisterLimiterServiceServer(channel, limits)
 	cfg := session.DefaultConfig()
 	cfg.FlushInterval = 20 * time.Millisecond
 	cfg.SweepInterval = 20 * time.Millisecond
@@ -359,13 +363,13 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	}
 	bus := &lossy{Conn: testkit.Connect(t, nats)}
 	s, err := session.New(cfg, session.Deps{
-		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), NATS: bus,
+		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), Limiter: channel.Conn(), NATS: bus,
 		Logger: testkit.Logger(t), Metrics: reg,
 	})
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))
 	h := serve(t, s)
-	r := &rig{t: t, bus: bus, channel: channel, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
+	r := &rig{t: t, limits: limits, bus: bus, channel: channel, backend: b, server: s, url: "ws" + strings.TrimPrefix(h.URL, "http") + "/ws", metrics: reg}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -28,6 +28,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/chappe-im/chappe/pkg/obs"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
@@ -42,6 +43,7 @@ type Server struct {
 	presence presencev1.ConnectionServiceClient
 	syncs    messagingv1.SyncServiceClient
 	messages messagingv1.MessagingServiceClient
+	limiter  limiterv1.LimiterServiceClient
 
 	upgrader *gws.Upgrader
 	// directJID names the queue of what is pushed past the queues.
@@ -63,6 +65,8 @@ type Server struct {
 	lost     atomic.Bool
 	lastLoss atomic.Int64
 
+	limiterDown throttle
+
 	// ctx ends the work of connections; background ends the shared goroutines.
 	ctx        context.Context //nolint:containedctx // the life of the server, from Start to Stop
 	cancel     context.CancelFunc
@@ -78,7 +82,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("client connections: %w", err)
 	}
-	if deps.Auth == nil || deps.Presence == nil || deps.Messaging == nil || deps.NATS == nil || deps.Logger == nil || deps.Metrics == nil {
+	if deps.Auth == nil || deps.Presence == nil || deps.Messaging == nil || deps.Limiter == nil || deps.NATS == nil || deps.Logger == nil || deps.Metrics == nil {
 		return nil, errors.New("client connections: a dependency is missing")
 	}
 	cfg = cfg.withDefaults()
@@ -94,6 +98,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		presence: presencev1.NewConnectionServiceClient(deps.Presence),
 		syncs:    messagingv1.NewSyncServiceClient(deps.Messaging),
 		messages: messagingv1.NewMessagingServiceClient(deps.Messaging),
+		limiter:  limiterv1.NewLimiterServiceClient(deps.Limiter),
 		logins:   make(chan struct{}, cfg.ConcurrentLogins),
 		closings: make(chan struct{}, cfg.ConcurrentClosings),
 		checks:   make(chan *conn, 16*cfg.ConcurrentChecks),

@@ -51,7 +51,7 @@ func TestStopWithoutStart(t *testing.T) {
 	r := start(t, nil)
 	channel := r.channel.Conn()
 	s, err := session.New(session.Config{}, session.Deps{
-		Auth: tokens{}, Presence: channel, Messaging: channel, NATS: r.bus.Conn, Logger: testkit.Logger(t), Metrics: prometheus.NewRegistry(),
+		Auth: tokens{}, Presence: channel, Messaging: channel, Limiter: channel, NATS: r.bus.Conn, Logger: testkit.Logger(t), Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(t, err)
 	require.NoError(t, s.Stop(t.Context()))
@@ -66,7 +66,7 @@ func TestStopLeavesNothingBehind(t *testing.T) { // not parallel: it looks at al
 	before := goleak.IgnoreCurrent()
 	channel := r.channel.Conn()
 	s, err := session.New(session.Config{}, session.Deps{
-		Auth: tokens{}, Presence: channel, Messaging: channel, NATS: r.bus.Conn, Logger: testkit.Logger(t), Metrics: prometheus.NewRegistry(),
+		Auth: tokens{}, Presence: channel, Messaging: channel, Limiter: channel, NATS: r.bus.Conn, Logger: testkit.Logger(t), Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))

@@ -25,13 +25,18 @@ func (c *conn) upstream(meta []byte) {
 		c.shutdown(closeInvalidData, "malformed frame")
 		return
 	}
-	now := c.srv.now()
+	if head.ns == msyncv1.Meta_STATISTIC {
+		c.send(appendAck(nil, head.id, 0, c.srv.now()))
+		c.srv.metrics.sends.WithLabelValues("statistic").Inc()
+		return
+	}
+	if !c.admit(head) {
+		c.limited(head)
+		return
+	}
 	switch head.ns {
 	case msyncv1.Meta_CHAT:
 		c.message(head, meta)
-	case msyncv1.Meta_STATISTIC:
-		c.send(appendAck(nil, head.id, 0, now))
-		c.srv.metrics.sends.WithLabelValues("statistic").Inc()
 	case msyncv1.Meta_MUC:
 		c.refuse(head.id, msyncv1.Status_FAIL, noSuchRoom(meta))
 	default:

@@ -14,8 +14,11 @@ type Config struct {
 	// Argon2 sets the cost of password hashes.
 	Argon2 Argon2
 	// ParallelHashes bounds password hashes made at once, and with them their
-	// memory.
+	// memory. At most half of the processors hash: whatever is sent to /token,
+	// the other half is there for messages.
 	ParallelHashes int
+	// WaitingHashes bounds the calls that wait to hash a password.
+	WaitingHashes int
 	// CredentialCache is how many checked passwords are remembered, as MACs
 	// under a key of this process, so that the next check is cheap.
 	CredentialCache int
@@ -45,7 +48,8 @@ func DefaultConfig() Config {
 	return Config{
 		Replicas:        1,
 		Argon2:          Argon2{MemoryKiB: 19 << 10, Passes: 2, Threads: 1},
-		ParallelHashes:  runtime.GOMAXPROCS(0),
+		ParallelHashes:  max(1, runtime.GOMAXPROCS(0)/2),
+		WaitingHashes:   256,
 		CredentialCache: 16384,
 		UserCache:       16384,
 		BatchUsers:      60,
@@ -68,6 +72,7 @@ func (c Config) Validate() error {
 	check("argon2 passes", int64(c.Argon2.Passes), 1, 1000)
 	check("argon2 threads", int64(c.Argon2.Threads), 1, 64)
 	check("parallel hashes", int64(c.ParallelHashes), 1, 1024)
+	check("waiting hashes", int64(c.WaitingHashes), 1, 100_000)
 	check("credential cache", int64(c.CredentialCache), 1, 10_000_000)
 	check("user cache", int64(c.UserCache), 1, 10_000_000)
 	check("users in a batch", int64(c.BatchUsers), 1, 1000)

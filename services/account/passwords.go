@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,8 @@ const (
 type passwords struct {
 	cost  Argon2
 	slots chan struct{}
+	// queue bounds the calls that wait for a slot.
+	queue chan struct{}
 	// dummy is checked in place of a hash that is not there, so that a user who
 	// does not exist answers no sooner than one whose password is wrong.
 	dummy string
@@ -45,7 +48,7 @@ func newPasswords(cfg Config, reg prometheus.Registerer) (*passwords, error) {
 		return nil, fmt.Errorf("credential cache: %w", err)
 	}
 	p := &passwords{
-		cost: cfg.Argon2, slots: make(chan struct{}, cfg.ParallelHashes), warm: warm,
+		cost: cfg.Argon2, slots: make(chan struct{}, cfg.ParallelHashes), queue: make(chan struct{}, cfg.WaitingHashes), warm: warm,
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chappe_account_password_checks_total", Help: "Password checks, by whether the credential cache answered (warm) or the hash (cold).",
 		}, []string{"way"}),
@@ -109,8 +112,18 @@ func (p *passwords) mac(stored, password string) (out [sha256.Size]byte) {
 	return out
 }
 
-// compute waits for a slot: a hash takes megabytes and tens of milliseconds.
+// busyDelay is when a call that found too many before it may come again.
+const busyDelay = time.Second
+
+// compute waits for a slot: a hash takes megabytes and tens of milliseconds. It
+// refuses at once if too many wait already.
 func (p *passwords) compute(ctx context.Context, cost Argon2, password string, salt []byte, size uint32) ([]byte, error) {
+	select {
+	case p.queue <- struct{}{}:
+		defer func() { <-p.queue }()
+	default:
+		return nil, errs.RateLimited(busyDelay)
+	}
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():

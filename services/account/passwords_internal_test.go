@@ -2,12 +2,16 @@ package account
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 func testPasswords(t testing.TB) *passwords {
@@ -129,4 +133,34 @@ func TestHashesWaitForASlot(t *testing.T) {
 	<-p.slots
 	_, err = p.hash(t.Context(), "secret")
 	require.NoError(t, err)
+}
+
+// TestHashesLeaveProcessorsToOthers bounds what wrong passwords can take from
+// everything else: half of the processors, and a queue that ends.
+func TestHashesLeaveProcessorsToOthers(t *testing.T) {
+	t.Parallel()
+	require.LessOrEqual(t, DefaultConfig().ParallelHashes, max(1, runtime.GOMAXPROCS(0)/2))
+	p := testPasswords(t)
+	p.queue = make(chan struct{}, 3)
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+	done := make(chan error, 3)
+	for range 3 {
+		go func() {
+			_, err := p.hash(context.Background(), "secret")
+			done <- err
+		}()
+	}
+	require.Eventually(t, func() bool { return len(p.queue) == 3 }, 5*time.Second, time.Millisecond)
+	_, err := p.hash(t.Context(), "secret")
+	require.True(t, errs.Is(err, errs.ReasonRateLimit), "%v", err)
+	require.Positive(t, errs.From(err).RetryAfter)
+	for range cap(p.slots) {
+		<-p.slots
+	}
+	for range 3 {
+		require.NoError(t, <-done)
+	}
+	require.Empty(t, p.queue)
 }

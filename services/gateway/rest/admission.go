@@ -13,6 +13,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	"github.com/chappe-im/chappe/services/gateway/routes"
 )
 
 // SourceKey is the gRPC metadata key that tells a service where a send comes
@@ -48,6 +49,11 @@ func (x *conn) Invoke(ctx context.Context, method string, req, reply any, opts .
 	}
 	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
 	defer cancel()
+	if route.Proves != nil {
+		if p, ok := route.Proves(&c.access, m); ok {
+			return x.prove(ctx, c, p, m, func(ctx context.Context) error { return x.next.Invoke(ctx, method, req, reply, opts...) })
+		}
+	}
 	if err := c.admit(ctx, route.RuleFor(m), route.CostOf(m)); err != nil {
 		return err
 	}
@@ -94,9 +100,13 @@ func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 
 // charge spends a unit for a call that fails before it reaches its service, so
 // that nonsense is limited like sense. The error is that of the limit, if it
-// is reached, else e.
+// is reached, else e. Nonsense of nobody in particular is not charged, as it is
+// not where a token is asked for: the rate is the app's.
 func (c *call) charge(ctx context.Context, e *errs.Error) *errs.Error {
 	if c.admitted || c.endpoint == nil || c.access.App == nil {
+		return e
+	}
+	if c.endpoint.route.Policy == routes.Open && c.access.Principal.Kind == 0 {
 		return e
 	}
 	if err := c.admit(ctx, c.endpoint.route.RuleFor(nil), 1); err != nil {

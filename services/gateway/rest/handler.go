@@ -33,6 +33,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/guard"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 )
 
@@ -103,6 +104,9 @@ type Handler struct {
 	served      atomic.Uint64
 	ids         atomic.Uint64
 	limiterDown throttle
+
+	guard    *guard.Guard
+	guardLog throttle
 }
 
 // New makes a Handler of a routes table. It fails if an RPC with a route is
@@ -112,8 +116,12 @@ func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handl
 	if err != nil {
 		return nil, err
 	}
+	g, err := guard.New(time.Now)
+	if err != nil {
+		return nil, fmt.Errorf("guard of credentials: %w", err)
+	}
 	h := &Handler{
-		cfg: cfg.withDefaults(), apps: deps.Apps, verifier: deps.Verifier,
+		guard: g, cfg: cfg.withDefaults(), apps: deps.Apps, verifier: deps.Verifier,
 		limiter: limiterv1.NewLimiterServiceClient(deps.Conns.Limiter),
 		logger:  deps.Logger, metrics: m, addresses: NewAddresses(cfg.TrustedProxies),
 		fromREST: metadata.Pairs(SourceKey, SourceREST),

@@ -34,6 +34,8 @@ type metrics struct {
 	inFlight  prometheus.Gauge
 	panics    prometheus.Counter
 	unlimited prometheus.Counter
+	// credentials counts by kind and result.
+	credentials *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -53,9 +55,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		unlimited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "chappe_gateway_unlimited_calls_total", Help: "Calls admitted without asking because the limiter did not answer.",
 		}),
+		credentials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chappe_gateway_credential_checks_total",
+			Help: "Passwords and client secrets in calls, by what they were: right, wrong, undecided, or delayed and not looked at.",
+		}, []string{"kind", "result"}),
 	}
 	var all error
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.unlimited} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.unlimited, m.credentials} {
 		all = errors.Join(all, reg.Register(c))
 	}
 	if all != nil {

@@ -1,9 +1,12 @@
 package routes
 
 import (
+	"cmp"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/names"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 )
@@ -36,7 +39,7 @@ func accounts() Table {
 	})
 	add(t, Route{
 		Method: accountv1.TokenService_IssueToken_FullMethodName, Rules: []string{"get_token"},
-		Policy: Open, Authorize: authorizeToken,
+		Policy: Open, Authorize: authorizeToken, Proves: provesForToken,
 	}, func(e *Envelope, _ *accountv1.IssueTokenRequest, resp *accountv1.IssueTokenResponse) {
 		e.str("access_token", resp.GetAccessToken())
 		e.int("expires_in", resp.GetExpiresIn())
@@ -98,7 +101,7 @@ func accounts() Table {
 	})
 	add(t, Route{
 		Method: accountv1.UserService_ChangePassword_FullMethodName, Rules: []string{"change_password"},
-		Policy: AppOrSelf, Self: "username", Authorize: authorizePassword,
+		Policy: AppOrSelf, Self: "username", Authorize: authorizePassword, Proves: provesForPassword,
 	}, func(e *Envelope, _ *accountv1.ChangePasswordRequest, _ *accountv1.ChangePasswordResponse) {
 		e.raw("action", `"set user password"`)
 		e.times()
@@ -192,6 +195,30 @@ func authorizeToken(a *Access, req proto.Message) error {
 	default:
 		return auth.NotAllowed()
 	}
+}
+
+// provesForToken finds the credential of a token call. The app's own back end
+// has shown a token of the app, with which it could get any user's: it has
+// nothing to guess at.
+func provesForToken(a *Access, req proto.Message) (Proof, bool) {
+	r, ok := req.(*accountv1.IssueTokenRequest)
+	switch {
+	case !ok || a.Principal.IsApp():
+		return Proof{}, false
+	case r.GetGrantType() == "password":
+		return Proof{User: cmp.Or(names.FoldUser(r.GetUsername()), "?")}, true
+	default:
+		return Proof{}, true
+	}
+}
+
+// provesForPassword finds the old password that users show to change it.
+func provesForPassword(_ *Access, req proto.Message) (Proof, bool) {
+	r, ok := req.(*accountv1.ChangePasswordRequest)
+	if !ok || !r.GetCheckOld() {
+		return Proof{}, false
+	}
+	return Proof{User: names.FoldUser(r.GetUsername()), Changes: true}, true
 }
 
 // authorizePassword has users prove that they know their old password.

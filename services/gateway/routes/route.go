@@ -38,6 +38,17 @@ type Access struct {
 	TokenError error
 }
 
+// Proof is a credential within a call. A service answers a wrong one with the
+// reason invalid_grant or unauthorized.
+type Proof struct {
+	// User is the folded ID of the user whose password it is; empty for an
+	// app's client secret.
+	User string
+	// Changes says that the call changes something, so that it has to be
+	// admitted before it is made.
+	Changes bool
+}
+
 // Route is one RPC's part of the table.
 type Route struct {
 	// Method is the RPC's full name, "/package.Service/Method".
@@ -59,6 +70,10 @@ type Route struct {
 	// Authorize completes and refuses decoded requests; by then the policy has
 	// been applied.
 	Authorize func(a *Access, req proto.Message) error
+
+	// Proves tells which credential a decoded request carries, beside or in place
+	// of a token; false if none that anybody could guess at.
+	Proves func(a *Access, req proto.Message) (Proof, bool)
 
 	// Query names the request fields that the query may set, by their wire
 	// names.

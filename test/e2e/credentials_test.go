@@ -1,0 +1,274 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/msyncclient"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
+	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+// appToken asks for the app's token with its client ID and a secret.
+func appToken(app *harness.App, secret string) map[string]any {
+	return map[string]any{"grant_type": "client_credentials", "client_id": app.ClientID, "client_secret": secret}
+}
+
+// userToken asks for a user's token with a password.
+func userToken(user, password string) map[string]any {
+	return map[string]any{"grant_type": "password", "username": user, "password": password}
+}
+
+// tokenUse returns how much of the app's rate of tokens is used, admitted and
+// refused.
+func tokenUse(t *testing.T, app *harness.App) *limiterv1.RuleUsage {
+	t.Helper()
+	u, err := limiterv1.NewLimiterServiceClient(app.Server.Conn()).GetUsage(t.Context(), &limiterv1.GetUsageRequest{Org: app.Org, App: app.Name})
+	require.NoError(t, err)
+	for _, r := range u.GetRules() {
+		if r.GetRule() == "get_token" {
+			return r
+		}
+	}
+	require.FailNow(t, "no rule")
+	return nil
+}
+
+// withPassword registers a user who has one.
+func withPassword(t *testing.T, app *harness.App, user, password string) {
+	t.Helper()
+	r := app.Call(t, http.MethodPost, "/users", []any{map[string]any{"username": user, "password": password}}, app.Token)
+	require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+}
+
+// TestTokensCannotBeUsedUpFromOutside has 24 connections hammer /token with all
+// that can be wrong, and 8 more log in over the socket with tokens that are
+// none. Meanwhile the app's own calls for tokens, close to its rate, and its
+// sends, all pass, and a user who logged in before logs in again.
+func TestTokensCannotBeUsedUpFromOutside(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	// A rate that the attack would use up many times over.
+	app := s.NewApp(t, "free", `{"rules":{"get_token":{"limits":[{"count":30,"per":"second","unit":"call","scope":"app"}]}}}`)
+	withPassword(t, app, "amelia", "right")
+	withPassword(t, app, "victim", "right")
+	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "").Status)
+
+	ctx, stop := context.WithCancel(t.Context())
+	var attackers sync.WaitGroup
+	var answers [600]atomic.Int64
+	var logins atomic.Int64
+	for i := range 24 {
+		attackers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				var body any
+				switch i % 6 {
+				case 0:
+					body = appToken(app, "wrong")
+				case 1:
+					body = map[string]any{"grant_type": "client_credentials", "client_id": "nobody's", "client_secret": "x"}
+				case 2:
+					body = userToken("victim", "wrong")
+				case 3:
+					body = userToken(fmt.Sprintf("nobody-%d-%d", i, n), "x")
+				case 4:
+					body = `{"grant_type":"nonsense"}`
+				default:
+					body = `{`
+				}
+				r, err := app.Try(ctx, http.MethodPost, "/token", body, "")
+				if err == nil {
+					answers[r.Status].Add(1)
+				}
+			}
+		})
+	}
+	for i := range 8 {
+		attackers.Go(func() {
+			for ctx.Err() == nil {
+				c, err := msyncclient.Dial(ctx, s.WS, app.Key(), "victim", fmt.Sprint("no-token-", i), msyncclient.Options{})
+				if err == nil {
+					c.Close()
+					t.Error("logged in with a token that is none")
+					return
+				}
+				var refused *msyncclient.LoginError
+				if errors.As(err, &refused) {
+					logins.Add(1)
+				}
+			}
+		})
+	}
+
+	// The attack is under way before anything is measured.
+	require.Eventually(t, func() bool {
+		return answers[http.StatusBadRequest].Load() > 60 && answers[http.StatusTooManyRequests].Load() > 60 && logins.Load() > 10
+	}, 30*time.Second, 10*time.Millisecond)
+	tick := time.NewTicker(time.Second / 20)
+	defer tick.Stop()
+	for i := range 60 {
+		<-tick.C
+		r := app.Call(t, http.MethodPost, "/token", appToken(app, app.ClientSecret), "")
+		require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+		r = app.Call(t, http.MethodPost, "/messages/users", `{"to":["amelia"],"type":"txt","body":{"msg":"x"}}`, app.Token)
+		require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+		if i%10 == 0 {
+			r = app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "")
+			require.Equal(t, http.StatusOK, r.Status, "a user who logged in from here before: %s", r.Raw)
+			app.UserToken(t, "bruno")
+		}
+	}
+	stop()
+	attackers.Wait()
+	for status := range answers {
+		if n := answers[status].Load(); n > 0 {
+			t.Logf("%d answers of %d", n, status)
+			require.Contains(t, []int{http.StatusBadRequest, http.StatusNotFound, http.StatusTooManyRequests}, status)
+		}
+	}
+	t.Logf("%d refused logins", logins.Load())
+	require.Zero(t, tokenUse(t, app).GetThrottledTotal(), "nothing was refused by the app's rate")
+}
+
+// TestWrongCredentialsCostTheAppNothing makes one of each wrong call and looks
+// at what the app has used.
+func TestWrongCredentialsCostTheAppNothing(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	app := s.NewApp(t, "free", "")
+	withPassword(t, app, "amelia", "right")
+	before := tokenUse(t, app).GetAdmittedTotal()
+	used := func() int64 { return tokenUse(t, app).GetAdmittedTotal() - before }
+	for name, body := range map[string]any{
+		"wrong secret":       appToken(app, "wrong"),
+		"wrong password":     userToken("amelia", "wrong"),
+		"nobody":             userToken("nobody", "wrong"),
+		"no name":            userToken("", "wrong"),
+		"no password":        map[string]any{"grant_type": "password", "username": "amelia"},
+		"no grant":           `{}`,
+		"another grant":      `{"grant_type":"x"}`,
+		"no JSON":            `{`,
+		"a token for itself": `{"grant_type":"inherit","username":"amelia"}`,
+	} {
+		r := app.Call(t, http.MethodPost, "/token", body, "")
+		require.GreaterOrEqual(t, r.Status, 400, name)
+		require.Less(t, r.Status, 429, name)
+		require.Zero(t, used(), name)
+	}
+	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/token", appToken(app, app.ClientSecret), "").Status)
+	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "").Status)
+	require.Equal(t, int64(2), used(), "right ones count")
+	// The app's back end itself is limited by the app's rate, nonsense included.
+	app.Call(t, http.MethodPost, "/token", `{"grant_type":"x"}`, app.Token)
+	app.UserToken(t, "amelia")
+	require.Equal(t, int64(4), used())
+}
+
+// TestRightCredentialsAreLimited holds calls that succeed to the app's rate as
+// before, although they are charged after the credential was looked at.
+func TestRightCredentialsAreLimited(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	app := s.NewApp(t, "free", "")
+	withPassword(t, app, "amelia", "right")
+	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "").Status)
+	override(t, app, `{"rules":{"get_token":{"limits":[{"count":20,"per":"minute","unit":"call","scope":"app"}]}}}`)
+	for name, body := range map[string]any{"secret": appToken(app, app.ClientSecret), "password": userToken("amelia", "right")} {
+		require.Eventually(t, func() bool {
+			r := app.Call(t, http.MethodPost, "/token", body, "")
+			if r.Status == http.StatusOK {
+				return false
+			}
+			require.Equal(t, http.StatusTooManyRequests, r.Status)
+			require.Equal(t, "reach_limit", r.Body["error"])
+			require.NotEmpty(t, r.Header.Get("Retry-After"))
+			require.NotContains(t, string(r.Raw), "access_token")
+			return true
+		}, 10*time.Second, time.Millisecond, name)
+	}
+	require.LessOrEqual(t, tokenUse(t, app).GetUsed(), int64(21))
+}
+
+// TestPasswordGuessesAreDelayed guesses at one user's password until it is told
+// to wait. Even the right one is not looked at then; after the delay it is.
+func TestPasswordGuessesAreDelayed(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	app := s.NewApp(t, "free", "")
+	withPassword(t, app, "amelia", "right")
+	token := app.UserToken(t, "amelia")
+	try := func(user, password string) harness.Response {
+		return app.Call(t, http.MethodPost, "/token", userToken(user, password), "")
+	}
+	for range 5 {
+		r := try("amelia", "wrong")
+		require.Equal(t, "invalid_grant", r.Body["error"], "%s", r.Raw)
+	}
+	for _, name := range []string{"amelia", "Amelia"} {
+		for _, password := range []string{"wrong", "right"} {
+			r := try(name, password)
+			require.Equal(t, http.StatusTooManyRequests, r.Status, "%s", r.Raw)
+			require.Equal(t, "reach_limit", r.Body["error"])
+			require.Equal(t, "This request has reached api limit", r.Body["error_description"])
+			seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
+			require.NoError(t, err)
+			require.Equal(t, 1, seconds)
+		}
+	}
+	// The old password of a change is the same password.
+	r := app.Call(t, http.MethodPut, "/users/amelia/password", `{"oldpassword":"right","newpassword":"new"}`, token)
+	require.Equal(t, http.StatusTooManyRequests, r.Status, "%s", r.Raw)
+	// The app's back end has nothing to guess at, and is not kept waiting.
+	r = app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), app.Token)
+	require.Equal(t, http.StatusOK, r.Status, "%s", r.Raw)
+	require.Eventually(t, func() bool { return try("amelia", "right").Status == http.StatusOK }, 10*time.Second, 50*time.Millisecond)
+	require.Equal(t, "invalid_grant", try("amelia", "wrong").Body["error"], "and the count began anew")
+}
+
+// TestOldPasswordsAreGuarded guesses at the old password with the user's token.
+func TestOldPasswordsAreGuarded(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	app := s.NewApp(t, "free", "")
+	withPassword(t, app, "amelia", "right")
+	token := app.UserToken(t, "amelia")
+	change := func(old, token string) harness.Response {
+		return app.Call(t, http.MethodPut, "/users/amelia/password", map[string]any{"oldpassword": old, "newpassword": "new"}, token)
+	}
+	for range 5 {
+		require.Equal(t, http.StatusUnauthorized, change("wrong", token).Status)
+	}
+	require.Equal(t, http.StatusTooManyRequests, change("right", token).Status)
+	require.Equal(t, http.StatusTooManyRequests, app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "").Status)
+	require.Equal(t, http.StatusOK, change("", app.Token).Status, "the app may always")
+}
+
+// TestSocketIsNoWayAround shows a password where the socket's login wants a
+// token: it is compared with nothing.
+func TestSocketIsNoWayAround(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	app := s.NewApp(t, "free", "")
+	withPassword(t, app, "amelia", "right")
+	for _, token := range []string{"right", "$t$right", `{"token":"right"}`} {
+		c, err := msyncclient.Dial(t.Context(), s.WS, app.Key(), "amelia", token, msyncclient.Options{})
+		if err == nil {
+			c.Close()
+		}
+		var refused *msyncclient.LoginError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, msyncv1.Status_FAIL, refused.Code)
+		require.Equal(t, "Sorry, token or password does not match login info", refused.Reason)
+	}
+	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/token", userToken("amelia", "right"), "").Status)
+}

@@ -28,6 +28,8 @@ func render(section string) (string, error) {
 		return quotas()
 	case "sizes":
 		return sizes()
+	case "client rates":
+		return clientRates()
 	default:
 		return "", fmt.Errorf("nothing generates it")
 	}

@@ -52,6 +52,38 @@ func sizes() (string, error) {
 	return table([]string{"size", "value"}, rows), nil
 }
 
+// clientRates tells what connected clients may send: a row for each rule.
+func clientRates() (string, error) {
+	seeds, err := tier.Seeds()
+	if err != nil {
+		return "", err
+	}
+	header := []string{"rule", "what", "each user"}
+	for _, d := range seeds {
+		header = append(header, d.Name)
+	}
+	var rows [][]string
+	for _, c := range tier.ClientCalls() {
+		var user string
+		var apps []string
+		for _, d := range seeds {
+			for _, l := range d.Rules[c.ID].Limits {
+				text := number(&l.Count) + "/" + l.Per
+				switch {
+				case l.Scope == tier.ScopeApp:
+					apps = append(apps, text)
+				case user != "" && user != text:
+					return "", fmt.Errorf("%s: the limit per user differs between tiers: give it a column each", c.ID)
+				default:
+					user = text
+				}
+			}
+		}
+		rows = append(rows, append([]string{code(c.ID), c.Title, user}, apps...))
+	}
+	return table(header, rows), nil
+}
+
 // limits words a rule's limits of the compiled-in tiers.
 func limits(d *tier.Document, rule string) string {
 	r, ok := d.Rules[rule]

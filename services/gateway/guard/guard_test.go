@@ -51,8 +51,8 @@ func TestDelaysDouble(t *testing.T) {
 	for range 5 {
 		require.Zero(t, r.try("amelia", enemy, Wrong))
 	}
-	for _, delay := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-		delay *= time.Second
+	for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		delay := time.Duration(seconds) * time.Second
 		require.Equal(t, delay, r.try("amelia", enemy, Right), "the right one is not looked at either")
 		r.advance(delay - 1)
 		require.Equal(t, time.Duration(1), r.try("amelia", enemy, Right))

@@ -1,6 +1,8 @@
 package usercache
 
 import (
+	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -150,7 +152,7 @@ func TestRaceOfReadsAndChanges(t *testing.T) {
 	t.Parallel()
 	c, err := New[int64](1024, time.Minute, time.Now)
 	require.NoError(t, err)
-	var stored, announced atomic.Int64
+	var stored, announced, reads atomic.Int64
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	for range 8 {
@@ -165,11 +167,11 @@ func TestRaceOfReadsAndChanges(t *testing.T) {
 				v, mark, ok := c.Get(amelia)
 				if !ok {
 					v = stored.Load()
-					for range 100 { // the way back from the store
-						_ = announced.Load()
-					}
+					runtime.Gosched() // the way back from the store
 					c.Put(amelia, mark, v)
 				}
+				reads.Add(1)
+				runtime.Gosched()
 				if v < least {
 					t.Errorf("got %d after %d had been announced", v, least)
 					return
@@ -177,10 +179,15 @@ func TestRaceOfReadsAndChanges(t *testing.T) {
 			}
 		})
 	}
-	for range 20_000 {
+	for range 5000 {
 		n := stored.Add(1)
 		c.Forget(amelia)
 		announced.Store(n)
+		// Some changes come while readers are on their way back, others late
+		// enough for what was kept wrongly to be found.
+		for last := reads.Load() + rand.Int64N(24); reads.Load() < last && !t.Failed(); {
+			runtime.Gosched()
+		}
 	}
 	close(stop)
 	readers.Wait()

@@ -230,7 +230,7 @@ func TestUsage(t *testing.T) {
 	for _, x := range u.GetRules() {
 		got[x.GetRule()+"/"+x.GetScope()] = x
 	}
-	require.Len(t, got, 122, "120 calls, one of them by user and app, and one without a rule")
+	require.Len(t, got, 126, "120 calls, one of them by user and app, what clients send by both, and one without a rule")
 	amy := got["list_conversations/user"]
 	require.Equal(t, int64(5), amy.GetUsed())
 	require.Equal(t, int64(5), amy.GetLimit())

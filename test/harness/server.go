@@ -73,6 +73,14 @@ func StartIn(t testing.TB, data string, opts ...run.Option) *Server {
 	return start(t, config(data), opts...)
 }
 
+// StartBehind is Start of a server that believes proxies of these networks.
+func StartBehind(t testing.TB, proxies ...string) *Server {
+	t.Helper()
+	cfg := config(t.TempDir())
+	cfg.TrustedProxies = proxies
+	return start(t, cfg)
+}
+
 // StartOn is Start on a database other than SQLite files.
 func StartOn(t testing.TB, database string, opts ...run.Option) *Server {
 	t.Helper()

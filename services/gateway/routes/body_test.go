@@ -1,4 +1,4 @@
-package dialect_test
+package routes_test
 
 import (
 	"testing"
@@ -10,10 +10,23 @@ import (
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
-	"github.com/chappe-im/chappe/services/gateway/dialect"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
+	"github.com/chappe-im/chappe/services/gateway/routes"
 )
 
-func TestDecode(t *testing.T) {
+// bodyOf finds how the body of a request is read.
+func bodyOf(t *testing.T, m proto.Message) *restjson.Body {
+	t.Helper()
+	for _, r := range routes.All() {
+		if r.Descriptor().Input().FullName() == m.ProtoReflect().Descriptor().FullName() {
+			return &r.Body
+		}
+	}
+	require.Fail(t, "no call takes this request")
+	return nil
+}
+
+func TestBodies(t *testing.T) {
 	t.Parallel()
 	str, i64, i32 := proto.String, proto.Int64, proto.Int32
 	for _, c := range []struct {
@@ -140,7 +153,7 @@ func TestDecode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			body := []byte(c.body)
-			err := dialect.Decode(body, c.form, c.into)
+			err := bodyOf(t, c.into).Into(c.into, body, c.form)
 			if c.want == nil {
 				require.True(t, errs.Is(err, errs.ReasonIllegalArgument), "%v", err)
 				require.Equal(t, errs.MessageInvalidRequest, errs.From(err).Message)
@@ -153,17 +166,17 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestDecodeBrokenJSON(t *testing.T) {
+func TestBrokenBodies(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"a":"=",}`, `{"a`, `[1,"="`, `hello`} {
-		err := dialect.Decode([]byte(body), true, &accountv1.SetUserAttributesRequest{})
+		err := bodyOf(t, &accountv1.SetUserAttributesRequest{}).Into(&accountv1.SetUserAttributesRequest{}, []byte(body), true)
 		require.True(t, errs.Is(err, errs.ReasonJSON), "%s is no form: %v", body, err)
 	}
 	for _, m := range []proto.Message{
 		&messagingv1.SendToUsersRequest{}, &accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
 		&accountv1.UpdatePushSettingsRequest{}, &presencev1.UnsubscribePresenceRequest{}, &accountv1.SetUserAttributesRequest{},
 	} {
-		err := dialect.Decode([]byte(`{"to":["a",]}`), false, m)
+		err := bodyOf(t, m).Into(m, []byte(`{"to":["a",]}`), false)
 		require.True(t, errs.Is(err, errs.ReasonJSON), "%T: %v", m, err)
 		require.Equal(t, "Unexpected character (']' (code 93)): was expecting a value (string, number, object, array, true, false or null) at [line 1, column 12]",
 			errs.From(err).Message)

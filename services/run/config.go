@@ -56,6 +56,7 @@ type Config struct {
 
 	TrustedProxies []string
 	BodyLimit      int64
+	OpenAPI        bool
 	DrainTimeout   time.Duration
 
 	Partitions  int
@@ -88,6 +89,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
+	fs.BoolVar(&c.OpenAPI, "openapi", false, "serve the description of the REST API at /openapi.json on the public address too, not only on the private one")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
 	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")

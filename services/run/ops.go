@@ -12,9 +12,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/chappe-im/chappe/services/gateway/openapi"
 )
 
-// opsServer serves operators on a private address: metrics, health, profiles.
+// opsServer serves operators on a private address: metrics, health, profiles,
+// and the description of the REST API.
 type opsServer struct {
 	server *http.Server
 	lis    net.Listener
@@ -47,6 +50,7 @@ func startOps(ctx context.Context, addr string, reg *prometheus.Registry, health
 		}
 		answer(w, status, map[string]any{"ready": ok, "dependencies": deps})
 	})
+	mux.HandleFunc("GET "+openapi.Path, openapi.Handler)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

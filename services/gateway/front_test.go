@@ -81,6 +81,13 @@ func TestPathsAreDecoded(t *testing.T) {
 	r.answer(accountv1.UserService_GetUser_FullMethodName, &accountv1.GetUserResponse{User: amelia()}, nil)
 	require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/a%6delia"}).status)
 	require.Equal(t, "amelia", last[*accountv1.GetUserRequest](t, r.backend).GetUsername())
+	// A slash that is escaped is part of the name, once it is decoded once.
+	for segment, name := range map[string]string{
+		"a%2Fb": "a/b", "%61%2fb%2E": "a/b.", "a%252Fb": "a%2Fb", "%61%252Fb%2F": "a%2Fb/", "%2F": "/", "a%2Fb%3A%C3%BC": "a/b:ü", "a%25ffb%2f": "a%ffb/",
+	} {
+		require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/" + segment}).status, segment)
+		require.Equal(t, name, last[*accountv1.GetUserRequest](t, r.backend).GetUsername(), segment)
+	}
 	// A slash at the end names a user without a name, not the whole list.
 	r.answer(accountv1.UserService_DeleteUser_FullMethodName, &accountv1.DeleteUserResponse{User: amelia()}, nil)
 	r.do(request{method: "DELETE", path: "/acme/chat/users/"})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +23,30 @@ import (
 
 func TestMain(m *testing.M) {
 	harness.RunChild()
-	testkit.Main(m)
+	api, err := newDocumented(harness.API.Transport)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	harness.API.Transport = api
+	testkit.Main(suite{m, api})
+}
+
+// suite runs the tests of the package and then asks whether they have called all
+// that the OpenAPI document has.
+type suite struct {
+	tests *testing.M
+	api   *documented
+}
+
+// Run runs the tests.
+func (s suite) Run() int {
+	code := s.tests.Run()
+	if names := s.api.unseen(); code == 0 && len(names) > 0 {
+		fmt.Fprintln(os.Stderr, "no test calls these operations of the OpenAPI document with success:", names)
+		return 1
+	}
+	return code
 }
 
 // rows are all tests by rule.

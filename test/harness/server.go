@@ -73,6 +73,14 @@ func StartIn(t testing.TB, data string, opts ...run.Option) *Server {
 	return start(t, config(data), opts...)
 }
 
+// StartWith is Start with a change of the configuration.
+func StartWith(t testing.TB, change func(*run.Config)) *Server {
+	t.Helper()
+	cfg := config(t.TempDir())
+	change(&cfg)
+	return start(t, cfg)
+}
+
 // StartOn is Start on a database other than SQLite files.
 func StartOn(t testing.TB, database string, opts ...run.Option) *Server {
 	t.Helper()

@@ -77,7 +77,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.Targets, "target", []string{TargetAll}, "what to run: all, or some of "+strings.Join(targets, ", "))
 	fs.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "address of REST and client connections")
 	fs.StringVar(&c.GRPC, "grpc", "127.0.0.1:9090", "address of gRPC")
-	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health and profiles; empty for none")
+	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health, profiles and the description of the REST API; empty for none")
 	fs.StringVar(&c.Data, "data", "./data", "directory of everything that is stored locally")
 	fs.StringSliceVar(&c.Etcd, "etcd", nil, "etcd endpoints; empty runs an embedded etcd")
 	fs.StringVar(&c.NATS, "nats", "", "URLs of NATS servers, comma-separated; empty runs an embedded one")

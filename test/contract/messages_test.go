@@ -18,7 +18,7 @@ func testSendToUsers(t *testing.T, f *fixture) {
 	send := func(to, more string) string { return `{"to":` + to + `,"type":"txt","body":{"msg":"x"}` + more + `}` }
 	f.answers("POST", path, send(`["amelia"]`, ``), want(`{"amelia":"<text>"}`))
 	f.answers("POST", path+"?x=1", send(`["amelia","Bruno","amelia"]`, `,"from":"carla","ext":{"a":[1]},"sync_device":"true","routetype":"ROUTE_ONLINE","x":1`),
-		want(`{"amelia":"<text>","Bruno":"<text>"}`))
+		want(`{"amelia":"<text>","bruno":"<text>"}`))
 	got := f.answers("POST", path, send(`["nobody","carla"]`, ``), want(`{"carla":"<text>","nobody":"<text>"}`))
 	require.NotEqual(t, got.Body["data"].(map[string]any)["carla"], got.Body["data"].(map[string]any)["nobody"])
 	f.refused(f.as(f.UserToken(t, "amelia"), "POST", path, send(`["bruno"]`, ``)), "a user", 401, "unauthorized", "Unable to authenticate (OAuth)")

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
@@ -51,8 +52,14 @@ type httpRule struct {
 
 // Bindings reads proto/http.yaml: the bindings of all RPCs, in its order.
 func Bindings() ([]Binding, error) {
-	var doc struct{ HTTP struct{ Rules []httpRule } }
-	if err := yaml.Unmarshal(proto.HTTPRules, &doc); err != nil {
+	var doc struct {
+		Type          string
+		ConfigVersion int `yaml:"config_version"`
+		HTTP          struct{ Rules []httpRule }
+	}
+	in := yaml.NewDecoder(bytes.NewReader(proto.HTTPRules))
+	in.KnownFields(true) // what is not read here, such as another method, would not be served
+	if err := in.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("proto/http.yaml: %w", err)
 	}
 	var all []Binding

@@ -32,7 +32,7 @@ func presence() []Route {
 				}),
 			},
 		},
-		presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", ok),
+		presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK),
 		presenceStatus(presencev1.PresenceService_SubscribePresence_FullMethodName, "subscribe_presence",
 			of(func(r *presencev1.SubscribePresenceResponse) result[[]status] {
 				return result[[]status]{each(r.GetResult(), statusWithExpiry)}
@@ -41,13 +41,13 @@ func presence() []Route {
 			of(func(r *presencev1.GetPresenceResponse) result[[]status] {
 				return result[[]status]{each(r.GetResult(), statusOf)}
 			})),
-		unsubscribe(presenceStatus(presencev1.PresenceService_UnsubscribePresence_FullMethodName, "unsubscribe_presence", ok)),
+		unsubscribe(presenceStatus(presencev1.PresenceService_UnsubscribePresence_FullMethodName, "unsubscribe_presence", resultOK)),
 		presenceStatus(presencev1.PresenceService_ListPresenceSubscriptions_FullMethodName, "list_presence_subscriptions",
 			of(subscriptionPage), "pageNum", "pageSize"),
 	}
 }
 
-var ok = always(result[string]{"ok"})
+var resultOK = always(result[string]{"ok"})
 
 // presenceStatus is an entry of the calls that answer with a result and nothing
 // else, also when they fail. Their numbers are strings.

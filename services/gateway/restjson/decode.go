@@ -199,31 +199,19 @@ func value(f protoreflect.FieldDescriptor, raw []byte, fresh func(protoreflect.F
 	case protoreflect.BoolKind:
 		b, ok := Bool(raw)
 		return protoreflect.ValueOfBool(b), ok, nil
-	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+	case protoreflect.Int32Kind:
 		n, ok := Integer(raw, 32)
 		return protoreflect.ValueOfInt32(int32(n)), ok, nil
-	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+	case protoreflect.Int64Kind:
 		n, ok := Integer(raw, 64)
 		return protoreflect.ValueOfInt64(n), ok, nil
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		n, ok := unsigned(raw, 32)
-		return protoreflect.ValueOfUint32(uint32(n)), ok, nil
-	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		n, ok := unsigned(raw, 64)
-		return protoreflect.ValueOfUint64(n), ok, nil
-	case protoreflect.DoubleKind:
-		n, ok := float(raw)
-		return protoreflect.ValueOfFloat64(n), ok, nil
-	case protoreflect.FloatKind:
-		n, ok := float(raw)
-		return protoreflect.ValueOfFloat32(float32(n)), ok, nil
 	case protoreflect.BytesKind:
 		return protoreflect.ValueOfBytes(append([]byte{}, raw...)), true, nil
 	case protoreflect.MessageKind:
 		v = fresh(f)
 		return v, true, new(Body).unmarshal(raw, v.Message())
 	default:
-		// Enumerations and groups are not part of the API.
+		// No other kind is part of the API.
 		return v, false, nil
 	}
 }

@@ -202,26 +202,6 @@ func Integer(raw []byte, bits int) (int64, bool) {
 	return n, true
 }
 
-func unsigned(raw []byte, bits int) (uint64, bool) {
-	n, ok := Integer(raw, 64)
-	if !ok || n < 0 || bits == 32 && n > math.MaxUint32 {
-		return 0, false
-	}
-	return uint64(n), true
-}
-
-func float(raw []byte) (float64, bool) {
-	if c := raw[0]; c != '"' && c != '-' && (c < '0' || c > '9') {
-		return 0, false
-	}
-	s := Text(raw)
-	if Check([]byte(s)) != nil {
-		return 0, false
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	return f, err == nil
-}
-
 // Bool reads a truth value, also one written as a string.
 func Bool(raw []byte) (v, ok bool) {
 	switch Text(raw) {

@@ -180,10 +180,10 @@ func (b *builder) single(f protoreflect.FieldDescriptor) (*openapi3.SchemaRef, e
 		schema = openapi3.NewAnyOfSchema(openapi3.NewBoolSchema(), openapi3.NewStringSchema().WithEnum("true", "false"))
 	case protoreflect.StringKind:
 		schema = openapi3.NewStringSchema()
-	case protoreflect.DoubleKind, protoreflect.FloatKind:
-		schema = openapi3.NewAnyOfSchema(openapi3.NewFloat64Schema(), openapi3.NewStringSchema().WithPattern(digits))
-	default:
+	case protoreflect.Int32Kind, protoreflect.Int64Kind:
 		schema = openapi3.NewAnyOfSchema(openapi3.NewIntegerSchema(), openapi3.NewStringSchema().WithPattern(digits))
+	default:
+		return nil, fmt.Errorf("%s: bodies have no fields of kind %s", f.FullName(), f.Kind())
 	}
 	return openapi3.NewSchemaRef("", schema), nil
 }

@@ -205,8 +205,10 @@ func (a *Answer) Append(e *Envelope, req, resp proto.Message) error {
 		}
 	}
 	if a.Count != nil {
-		count, _ := a.Count.of(req, resp).(int)
-		e.int("count", int64(count))
+		e.name("count")
+		if err := e.append(a.Count.of(req, resp)); err != nil {
+			return err
+		}
 	}
 	e.Buf = append(e.Buf, '}')
 	return nil

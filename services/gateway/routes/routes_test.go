@@ -2,6 +2,7 @@ package routes_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -157,5 +158,8 @@ func TestEveryAnswerIsAnObject(t *testing.T) {
 		var got map[string]any
 		require.NoError(t, json.Unmarshal(e.Buf, &got), "%s: %s", method, e.Buf)
 		require.NotContains(t, string(e.Buf), "null", method)
+		for _, v := range []*routes.Value{r.Answer.Path, r.Answer.Cursor} {
+			require.True(t, v == nil || v.Type.Kind() == reflect.String, method)
+		}
 	}
 }

@@ -396,7 +396,7 @@ func TestStopDrains(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- g.Stop(context.Background()) }()
 	require.Eventually(t, func() bool {
-		resp, err := http.Get("http://" + addr + "/") //nolint:noctx // a probe
+		resp, err := http.Get("http://" + addr + "/")
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -418,7 +418,7 @@ func TestWebSocketPaths(t *testing.T) {
 		})
 	})
 	for _, path := range []string{"/ws", "/websocket"} {
-		resp, err := http.Get(r.url + path) //nolint:noctx // a probe
+		resp, err := http.Get(r.url + path)
 		require.NoError(t, err)
 		b, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)

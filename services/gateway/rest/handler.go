@@ -121,7 +121,7 @@ func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handl
 		logger:  deps.Logger, metrics: m, addresses: NewAddresses(cfg.TrustedProxies),
 		table: table, endpoints: make(map[string]*endpoint), areas: make(map[string]*runtime.ServeMux),
 		fromREST: metadata.Pairs(SourceKey, SourceREST),
-		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", //nolint:gosec // request ids only have to differ
+		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", // request ids only have to differ
 	}
 	_, h.limiterRemote = deps.Conns.Limiter.(*grpc.ClientConn)
 	if err := h.build(ctx, deps.Conns); err != nil {

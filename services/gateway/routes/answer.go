@@ -65,7 +65,7 @@ func value[Req, Resp proto.Message, T any](f func(Req, Resp) T) *Value {
 		mayBeNil = false // it knows what to write
 	}
 	return &Value{Type: t, of: func(req, resp proto.Message) any {
-		v := f(req.(Req), resp.(Resp)) //nolint:forcetypeassert // both belong to the RPC of the entry; a test makes the answer of each
+		v := f(req.(Req), resp.(Resp)) // both belong to the RPC of the entry; a test makes the answer of each
 		if mayBeNil && reflect.ValueOf(v).IsNil() {
 			return empty(t)
 		}

@@ -84,7 +84,7 @@ func (r *Route) Descriptor() protoreflect.MethodDescriptor {
 	if err != nil {
 		panic(fmt.Sprintf("routes: %s: %v", r.Method, err)) // the constant of the generated code names it
 	}
-	return d.(protoreflect.MethodDescriptor) //nolint:forcetypeassert // it is named like one
+	return d.(protoreflect.MethodDescriptor) // it is named like one
 }
 
 // RuleFor returns the rule that governs a request, or the name under which it

@@ -36,17 +36,24 @@ $(LINT): tools/go.mod tools/go.sum
 	GOWORK=off $(GO) build -C tools -o ../$(BIN)/ tool
 	@touch $@
 
+# What the API document is made of, with the comments of the protos.
+OPENAPI = $(BUF) build -o "$$dir/image.binpb" && $(GO) run ./services/gateway/openapi/generate -image "$$dir/image.binpb"
+
 .PHONY: gen
-gen: $(BUF) ## lint the protos and regenerate proto/gen
+gen: $(BUF) ## lint the protos, regenerate proto/gen and the OpenAPI document
 	$(BUF) lint
 	$(BUF) generate
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(OPENAPI) -out services/gateway/openapi/openapi.json
 
 .PHONY: gen-check
-gen-check: $(BUF) ## fail when proto/gen is not what the protos generate
+gen-check: $(BUF) ## fail when what make gen writes is out of date
 	$(BUF) lint
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(BUF) generate -o "$$dir" && \
-	{ diff -r "$$dir/proto/gen" proto/gen || { echo "proto/gen is out of date: run make gen" >&2; exit 1; }; }
+	{ diff -r "$$dir/proto/gen" proto/gen || { echo "proto/gen is out of date: run make gen" >&2; exit 1; }; } && \
+	$(OPENAPI) -out "$$dir/openapi.json" && \
+	{ diff "$$dir/openapi.json" services/gateway/openapi/openapi.json || { echo "the OpenAPI document is out of date: run make gen" >&2; exit 1; }; }
 
 .PHONY: vet
 vet: ## go vet

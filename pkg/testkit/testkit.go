@@ -36,7 +36,7 @@ var servers shared
 
 // Main runs a package's tests and stops the shared servers. Packages that use
 // Etcd or Databases call it from TestMain.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	code := m.Run()
 	servers.stop()
 	os.Exit(code)

@@ -287,21 +287,6 @@ func (x reply) fails(t *testing.T, status int, name, description string) {
 	require.IsType(t, float64(0), x.body["duration"])
 }
 
-// shows checks a success against what it must be; times may be any number.
-func (x reply) shows(t *testing.T, want string) {
-	t.Helper()
-	require.Equal(t, http.StatusOK, x.status, x.text)
-	var m map[string]any
-	require.NoError(t, json.Unmarshal([]byte(want), &m), want)
-	for _, k := range []string{"timestamp", "duration"} {
-		if _, ok := m[k]; ok {
-			require.IsType(t, float64(0), x.body[k], "%s in %s", k, x.text)
-			m[k] = x.body[k]
-		}
-	}
-	require.Equal(t, m, x.body)
-}
-
 func trusting(networks ...string) func(*gateway.Config, *gateway.Deps) {
 	return func(c *gateway.Config, _ *gateway.Deps) {
 		for _, n := range networks {
@@ -311,3 +296,10 @@ func trusting(networks ...string) func(*gateway.Config, *gateway.Deps) {
 }
 
 func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+func amelia() *accountv1.User {
+	return &accountv1.User{
+		Uuid: "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77", Created: 1700000000123, Modified: 1700000000123,
+		Username: "amelia", Activated: true, Nickname: proto.String("Amelia P."),
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/openapi"
 	"github.com/chappe-im/chappe/services/gateway/rest"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 )
@@ -42,6 +43,8 @@ type Config struct {
 	// AccessLogEvery logs one REST call in so many; 0 logs none but failures of
 	// ours and slow calls.
 	AccessLogEvery int
+	// OpenAPI serves the description of the REST API at openapi.Path.
+	OpenAPI bool
 }
 
 func (c Config) withDefaults() Config {
@@ -137,6 +140,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Gateway, error) {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.socket != nil && (r.URL.Path == "/ws" || r.URL.Path == "/websocket") {
 		g.socket.ServeHTTP(w, r)
+		return
+	}
+	if g.cfg.OpenAPI && r.URL.Path == openapi.Path && r.Method == http.MethodGet {
+		openapi.Handler(w, r)
 		return
 	}
 	g.rest.ServeHTTP(w, r)

@@ -61,6 +61,7 @@ type Config struct {
 	TrustedProxies []string
 	BodyLimit      int64
 	PageMemory     int64
+	OpenAPI        bool
 	DrainTimeout   time.Duration
 
 	Partitions  int
@@ -93,7 +94,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.Targets, "target", []string{TargetAll}, "what to run: all, or some of "+strings.Join(targets(), ", "))
 	fs.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "address of REST and client connections")
 	fs.StringVar(&c.GRPC, "grpc", "127.0.0.1:9090", "address of gRPC")
-	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health and profiles; empty for none")
+	fs.StringVar(&c.Ops, "ops", "127.0.0.1:9091", "private address of metrics, health, profiles and the description of the REST API; empty for none")
 	fs.StringVar(&c.Data, "data", "./data", "directory of everything that is stored locally")
 	fs.StringSliceVar(&c.Etcd, "etcd", nil, "etcd endpoints; empty runs an embedded etcd")
 	fs.StringVar(&c.NATS, "nats", "", "URLs of NATS servers, comma-separated; empty runs an embedded one")
@@ -108,6 +109,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.Int64Var(&c.PageMemory, "page-memory", 256<<20, "memory in bytes for what waits for connected devices; beyond it, it is read from the archive when they ask")
+	fs.BoolVar(&c.OpenAPI, "openapi", false, "serve the description of the REST API at /openapi.json on the public address too, not only on the private one")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
 	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")

@@ -78,7 +78,7 @@ func (s *Server) startGateway(ctx context.Context) (stopper, error) {
 		every = 1
 	}
 	front, err := gateway.New(ctx, gateway.Config{
-		Listen: s.cfg.HTTP, MaxBodyBytes: s.cfg.BodyLimit, TrustedProxies: s.trustedProxies(), AccessLogEvery: every,
+		Listen: s.cfg.HTTP, MaxBodyBytes: s.cfg.BodyLimit, TrustedProxies: s.trustedProxies(), AccessLogEvery: every, OpenAPI: s.cfg.OpenAPI,
 	}, gateway.Deps{
 		Conns: conns, Apps: s.catalog, Revocations: revoked, WebSocket: sessions,
 		Logger: s.logger, Registerer: s.registry, Now: time.Now,

@@ -15,10 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/chappe-im/chappe/pkg/secrets"
+	"github.com/chappe-im/chappe/services/gateway/openapi"
 	"github.com/chappe-im/chappe/services/messaging"
 )
 
-// opsServer serves operators on a private address: metrics, health, profiles.
+// opsServer serves operators on a private address: metrics, health, profiles,
+// and the description of the REST API.
 type opsServer struct {
 	server *http.Server
 	lis    net.Listener
@@ -64,6 +66,7 @@ func startOps(ctx context.Context, addr string, access secrets.Set, reg *prometh
 		}
 		answer(w, status, h)
 	})
+	mux.HandleFunc("GET "+openapi.Path, openapi.Handler)
 	for path, h := range map[string]http.HandlerFunc{
 		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
 	} {

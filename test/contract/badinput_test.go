@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,8 +19,6 @@ import (
 	"github.com/chappe-im/chappe/services/gateway/routes"
 	"github.com/chappe-im/chappe/test/harness"
 )
-
-var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 // try makes the call of a probe and checks that the answer is what is wanted.
 func (f *fixture) try(p probe) {
@@ -44,7 +41,7 @@ func (f *fixture) try(p probe) {
 	if p.label != "" {
 		req.Header.Set("Content-Type", p.label)
 	}
-	resp, err := client.Do(req)
+	resp, err := harness.API.Do(req)
 	require.NoError(f.t, err, p.name)
 	raw, err := io.ReadAll(resp.Body)
 	require.NoError(f.t, err, p.name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/chappe-im/chappe/pkg/msyncclient"
 	"github.com/chappe-im/chappe/test/harness"
 )
 
@@ -64,6 +65,74 @@ func TestOddPaths(t *testing.T) {
 	require.Equal(t, before, f.snapshot(), "an odd path did something")
 	// A letter may be escaped: it is the same path.
 	f.try(probe{name: "an escaped letter", method: "GET", path: "/users/%61meli%61", token: f.Token})
+}
+
+// TestEncodedSlashes asks for paths with a slash that belongs to a segment. None
+// is the call that it would be without the escape, in either spelling.
+func TestEncodedSlashes(t *testing.T) {
+	t.Parallel()
+	f := newFixtureWith(t, harness.Start(t), unlimited(t))
+	require.Equal(t, 200, f.call("POST", "/users/amelia/contacts/users/bruno", "").Status)
+	require.Equal(t, 200, f.call("POST", "/users/amelia/blocks/users", `{"usernames":["carla"]}`).Status)
+	before := f.snapshot()
+	for _, c := range []struct {
+		method, path, body string
+		want               refusal
+	}{
+		{"POST", "/users/amelia%2Fdeactivate", "", gone},
+		{"POST", "/users/amelia%2Fpassword", `{"newpassword":"x"}`, gone},
+		{"PUT", "/users/amelia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, gone},
+		{"GET", "/users/amelia%2Fdisconnect", "", gone},
+		{"GET", "/users/amelia%2Fstatus", "", gone},
+		{"GET", "/users%2Famelia", "", gone},
+		{"DELETE", "/users%2Famelia", "", gone},
+		{"DELETE", "/users/%2Famelia", "", gone},
+		{"DELETE", "/users/amelia%2F", "", gone},
+		{"DELETE", "/users/amelia%2Fcontacts%2Fusers%2Fbruno", "", gone},
+		{"DELETE", "/users/amelia/contacts/users%2Fbruno", "", gone},
+		{"DELETE", "/users/amelia/contacts%2Fusers/bruno", "", gone},
+		{"DELETE", "/users/amelia%2Fblocks/users/carla", "", gone},
+		{"DELETE", "/metadata/user%2Famelia", "", gone},
+		{"DELETE", "/metadata/user/..%2Fuser%2Famelia", "", taken}, // nobody has the attributes of that user
+		{"POST", "/mutes%2F", `{"username":"amelia","chat":1}`, gone},
+		{"POST", "/messages%2Fusers", message("amelia", "bruno", "x"), gone},
+		{"PUT", "/users/%61melia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, gone},
+		// Escaped twice it is no slash.
+		{"GET", "/users/amelia%252Fstatus", "", gone},
+		{"GET", "/users/%61melia%252Fstatus", "", gone},
+	} {
+		for _, path := range []string{c.path, strings.ReplaceAll(c.path, "%2F", "%2f")} {
+			f.try(probe{name: c.method + " " + path, method: c.method, path: path, body: c.body, token: f.Token, want: c.want})
+		}
+	}
+	nowhere := f.Server.HTTP + "/" + f.Org + "%2F" + f.Name + "/users/amelia"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, nowhere, nil)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+f.Token)
+	resp, err := harness.API.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 404, resp.StatusCode)
+	require.Equal(t, before, f.snapshot(), "an escaped slash did something")
+	require.Equal(t, 200, f.call("POST", "/token", `{"grant_type":"inherit","username":"amelia"}`).Status, "nobody is banned")
+}
+
+// TestSlashInASegment disconnects a device whose name has a slash.
+func TestSlashInASegment(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, harness.Start(t))
+	phone, desk := f.Dial(t, "amelia", msyncclient.Options{Resource: "ios/1"}), f.Dial(t, "amelia", msyncclient.Options{Resource: "ios"})
+	require.Equal(t, 200, f.call("GET", "/users/amelia/disconnect/ios%2F1", "").Status)
+	select {
+	case <-phone.Done():
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "the device is still connected")
+	}
+	select {
+	case <-desk.Done():
+		require.FailNow(t, "another device was disconnected")
+	default:
+	}
 }
 
 // TestOddRequests sends what no HTTP library would: the server answers or

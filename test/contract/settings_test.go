@@ -116,7 +116,7 @@ func testCapacity(_ *testing.T, f *fixture) {
 func testGetAttributesBatch(t *testing.T, f *fixture) {
 	f.call("PUT", "/metadata/user/amelia", `nickname=A&sign=s`)
 	f.call("PUT", "/metadata/user/bruno", `sign=b`)
-	f.answers("POST", "/metadata/user/get", `{"targets":["Amelia","bruno","nobody"],"properties":["nickname","avatarurl"]}`,
+	f.answers("POST", "/metadata/user/get", `{"targets":["Amelia","bruno","nobody","Amelia"],"properties":["nickname","avatarurl"]}`,
 		data(`{"Amelia":{"nickname":"A"},"bruno":{},"nobody":{}}`))
 	require.Equal(t, 200, f.as(f.UserToken(t, "bruno"), "POST", "/metadata/user/get", `{"targets":["amelia"],"properties":["sign"]}`).Status)
 	f.refuses(false,

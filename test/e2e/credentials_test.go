@@ -17,6 +17,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/msyncclient"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+	"github.com/chappe-im/chappe/services/run"
 	"github.com/chappe-im/chappe/test/harness"
 )
 
@@ -287,7 +288,7 @@ func TestGuessesAreCountedByWhereTheyComeFrom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := harness.StartBehind(t, c.proxies...).NewApp(t, "free", "")
+			app := harness.StartWith(t, func(cfg *run.Config) { cfg.TrustedProxies = c.proxies }).NewApp(t, "free", "")
 			withPassword(t, app, "amelia", "right")
 			try := func(from, password string) int {
 				body, err := json.Marshal(userToken("amelia", password))

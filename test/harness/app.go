@@ -77,8 +77,9 @@ type Response struct {
 	Raw    []byte
 }
 
-// httpClient keeps enough connections for parallel tests.
-var httpClient = &http.Client{
+// API makes all calls of the REST API, over enough connections for parallel
+// tests. A package may set its Transport before its tests run.
+var API = &http.Client{
 	Timeout:   30 * time.Second,
 	Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 }
@@ -113,7 +114,7 @@ func (a *App) Try(ctx context.Context, method, path string, body any, token stri
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := httpClient.Do(req)
+	resp, err := API.Do(req)
 	if err != nil {
 		return Response{}, err
 	}

@@ -74,11 +74,11 @@ func StartIn(t testing.TB, data string, opts ...run.Option) *Server {
 	return start(t, config(data), opts...)
 }
 
-// StartBehind is Start of a server that believes proxies of these networks.
-func StartBehind(t testing.TB, proxies ...string) *Server {
+// StartWith is Start with a change of the configuration.
+func StartWith(t testing.TB, change func(*run.Config)) *Server {
 	t.Helper()
 	cfg := config(t.TempDir())
-	cfg.TrustedProxies = proxies
+	change(&cfg)
 	return start(t, cfg)
 }
 

@@ -2,10 +2,11 @@ package rest
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/fullstorydev/grpchan"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -26,46 +27,40 @@ const (
 // Why the limiter refuses, as far as it makes a difference here.
 const refusedTooCostly = "too_costly"
 
-// conn is a connection to a service as the mux uses it: every call through it
-// is authorized and admitted first.
-type conn struct {
-	h    *Handler
-	next grpc.ClientConnInterface
+// checked returns a connection whose calls are authorized and admitted first, by
+// the entry of their RPC. The caller has been authenticated by then.
+func (h *Handler) checked(conn grpc.ClientConnInterface) grpc.ClientConnInterface {
+	return grpchan.InterceptClientConn(conn, h.check, nil)
 }
 
-// Invoke makes a call.
-func (x *conn) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
-	c := callFrom(ctx)
+func (h *Handler) check(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	c, route := callFrom(ctx), h.table[method]
 	m, ok := req.(proto.Message)
-	if c == nil || !ok {
-		return errs.Internal(errors.New("rest: a call outside of a request"))
+	if c == nil || route == nil || !ok {
+		return errs.Internal(fmt.Errorf("rest: %s was called outside of a request", method))
 	}
 	c.message = m
-	route := c.endpoint.route
 	if route.Authorize != nil {
 		if err := route.Authorize(&c.access, m); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.h.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
 	defer cancel()
 	if route.Proves != nil {
 		if p, ok := route.Proves(&c.access, m); ok {
-			return x.prove(ctx, c, p, m, func(ctx context.Context) error { return x.next.Invoke(ctx, method, req, reply, opts...) })
+			return h.prove(ctx, c, p, route, m, func(ctx context.Context) error { return invoke(ctx, method, req, reply, cc, opts...) })
 		}
 	}
 	if err := c.admit(ctx, route.RuleFor(m), route.CostOf(m)); err != nil {
 		return err
 	}
 	if route.Send {
-		ctx = metadata.NewOutgoingContext(ctx, x.h.fromREST)
+		ctx = metadata.NewOutgoingContext(ctx, h.fromREST)
 	}
-	return x.next.Invoke(ctx, method, req, reply, opts...)
-}
-
-// NewStream is not used: no REST call streams.
-func (x *conn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, errs.Internal(errors.New("rest: no streams"))
+	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
 // admit asks the limiter, once for each call. A limiter that does not answer

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/services/gateway/dialect"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 )
 
@@ -39,10 +38,9 @@ type call struct {
 	failure error
 	resp    proto.Message
 
-	began  time.Time
-	env    routes.Envelope
-	body   []byte
-	params map[string]string
+	began time.Time
+	env   routes.Envelope
+	body  []byte
 }
 
 // Buffers beyond this are not kept for the next call.
@@ -66,8 +64,7 @@ func (p *pool) put(c *call) {
 	if cap(in) > maxKept {
 		in = nil
 	}
-	clear(c.params)
-	*c = call{body: in, params: c.params}
+	*c = call{body: in}
 	c.env.Buf = out
 	p.Put(c)
 }
@@ -146,14 +143,15 @@ func (c *call) decode(m proto.Message) error {
 }
 
 func (c *call) parse(m proto.Message) error {
+	b := &c.endpoint.route.Body
 	if len(c.body) == 0 {
-		return dialect.Decode(nil, false, m)
+		return b.Into(m, nil, false)
 	}
 	kind, ok := mediaType(c.req.Header)
 	if !ok {
 		return unsupportedMedia()
 	}
-	return dialect.Decode(c.body, kind != mediaJSON, m)
+	return b.Into(m, c.body, kind != mediaJSON)
 }
 
 type media uint8

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/services/gateway/dialect"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
 
 // Keys of an error's metadata that become headers of the answer: units, and
@@ -138,7 +138,7 @@ func (c *call) fail(e *errs.Error) {
 
 	env := &c.env
 	env.Buf = append(env.Buf[:0], `{"error":`...)
-	env.Buf = dialect.AppendString(env.Buf, orElse(e.Reason, errs.ReasonInternal))
+	env.Buf = restjson.AppendString(env.Buf, orElse(e.Reason, errs.ReasonInternal))
 	env.Buf = append(env.Buf, `,"exception":`...)
 	exception := exceptionOf(e, status)
 	if e.Reason == errs.ReasonNotFound && c.message != nil && c.endpoint.route.Self != "" {
@@ -146,17 +146,17 @@ func (c *call) fail(e *errs.Error) {
 		// from other failures by this name, and only by this.
 		exception = "UserNotFoundException"
 	}
-	env.Buf = dialect.AppendString(env.Buf, exception)
+	env.Buf = restjson.AppendString(env.Buf, exception)
 	now := time.Now()
 	env.Buf = append(env.Buf, `,"timestamp":`...)
 	env.Buf = strconv.AppendInt(env.Buf, now.UnixMilli(), 10)
 	env.Buf = append(env.Buf, `,"duration":`...)
 	env.Buf = strconv.AppendInt(env.Buf, now.Sub(c.began).Milliseconds(), 10)
 	env.Buf = append(env.Buf, `,"error_description":`...)
-	env.Buf = dialect.AppendString(env.Buf, description)
+	env.Buf = restjson.AppendString(env.Buf, description)
 	if c.endpoint != nil && c.endpoint.route.ErrorResult {
 		env.Buf = append(env.Buf, `,"result":`...)
-		env.Buf = dialect.AppendString(env.Buf, description)
+		env.Buf = restjson.AppendString(env.Buf, description)
 	}
 	env.Buf = append(env.Buf, '}')
 

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -94,9 +95,11 @@ type Handler struct {
 	metrics   *metrics
 	addresses *Addresses
 
-	mux       *runtime.ServeMux
-	router    router
-	endpoints []*endpoint
+	table routes.Table
+	// endpoints are all bindings by "METHOD /pattern", areas the muxes by the
+	// third segment of the path.
+	endpoints map[string]*endpoint
+	areas     map[string]*runtime.ServeMux
 	calls     pool
 
 	fromREST    metadata.MD
@@ -109,8 +112,8 @@ type Handler struct {
 	guardLog throttle
 }
 
-// New makes a Handler of a routes table. It fails if an RPC with a route is
-// missing from the table.
+// New makes a Handler of a routes table. It fails unless the table has an entry
+// for each RPC with a path, and no other.
 func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handler, error) {
 	m, err := newMetrics(deps.Registerer)
 	if err != nil {
@@ -124,11 +127,12 @@ func New(ctx context.Context, cfg Config, deps Deps, table routes.Table) (*Handl
 		guard: g, cfg: cfg.withDefaults(), apps: deps.Apps, verifier: deps.Verifier,
 		limiter: limiterv1.NewLimiterServiceClient(deps.Conns.Limiter),
 		logger:  deps.Logger, metrics: m, addresses: NewAddresses(cfg.TrustedProxies),
+		table: table, endpoints: make(map[string]*endpoint), areas: make(map[string]*runtime.ServeMux),
 		fromREST: metadata.Pairs(SourceKey, SourceREST),
-		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", //nolint:gosec // request ids only have to differ
+		idPrefix: strconv.FormatUint(rand.Uint64(), 36) + "-", // request ids only have to differ
 	}
 	_, h.limiterRemote = deps.Conns.Limiter.(*grpc.ClientConn)
-	if err := h.build(ctx, table, deps.Conns); err != nil {
+	if err := h.build(ctx, deps.Conns); err != nil {
 		return nil, fmt.Errorf("rest routes: %w", err)
 	}
 	return h, nil
@@ -159,43 +163,32 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveRouted serves a request whose route is known. r is a copy of the
-// request: what the generated handler should not see is taken out of it.
-func (h *Handler) serveRouted(e *endpoint, next runtime.HandlerFunc, w http.ResponseWriter, r *http.Request, params map[string]string) {
-	ctx := r.Context()
-	c := callFrom(ctx)
-	if c == nil {
-		if p := probeFrom(ctx); p != nil {
-			p.matched, p.params = e, params
-		}
-		return
-	}
-	c.endpoint = e
+// enter does for a call what comes before its request is decoded: the app,
+// authentication, the query. It reports whether the call may go on; if not, it
+// has been answered. r is the mux's request; the call has the caller's.
+func (h *Handler) enter(c *call, r *http.Request, params map[string]string) bool {
 	app, ok := h.apps.App(params["org"], params["app"])
 	if !ok {
 		c.fail(errs.AppNotFound(params["org"], params["app"]))
-		return
+		return false
 	}
 	c.access.App = app
 	if err := h.authenticate(c, params); err != nil {
 		c.fail(errs.From(err))
-		return
+		return false
 	}
-	form, ok := query(r.URL.RawQuery, e.route.Query)
+	form, ok := c.endpoint.query(r.URL.RawQuery)
 	if !ok {
-		c.fail(c.charge(ctx, errs.Invalid(errs.MessageInvalidRequest)))
-		return
+		c.fail(c.charge(r.Context(), errs.Invalid(errs.MessageInvalidRequest)))
+		return false
 	}
 	c.env.App = app
 	c.env.Action = lowerMethod(r.Method)
 	c.env.Scheme, c.env.Host = h.origin(c.req)
-	c.env.Path, c.env.Query = r.URL.EscapedPath(), r.URL.RawQuery
+	c.env.Path, c.env.Query = c.req.URL.EscapedPath(), c.req.URL.RawQuery
 
 	r.Form, r.PostForm = form, form
-	r.Body = lazyBody{c}
-	// Nothing of the request becomes gRPC metadata.
-	r.Header, r.Host, r.RemoteAddr = nil, "", ""
-	next(w, r, params)
+	return true
 }
 
 // authenticate applies the route's policy.
@@ -239,18 +232,18 @@ func first(values []string) string {
 // noForm is the form of requests whose query sets nothing.
 var noForm = url.Values{}
 
-// query keeps what a route's query may set. Of a parameter that comes twice
-// the last counts.
-func query(raw string, allowed []string) (url.Values, bool) {
-	if raw == "" || len(allowed) == 0 {
+// query keeps what a call's query may set. Of a parameter that comes twice the
+// last counts. A flag is set by "true" in any case and by nothing else.
+func (e *endpoint) query(raw string) (url.Values, bool) {
+	if raw == "" || len(e.route.Query) == 0 {
 		return noForm, true
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, false
 	}
-	form := make(url.Values, len(allowed))
-	for _, name := range allowed {
+	form := make(url.Values, len(e.route.Query))
+	for _, name := range e.route.Query {
 		v := values[name]
 		if len(v) == 0 {
 			continue
@@ -259,6 +252,9 @@ func query(raw string, allowed []string) (url.Values, bool) {
 			return nil, false
 		}
 		form[name] = v[len(v)-1:]
+		if slices.Contains(e.flags, name) {
+			form[name] = []string{strconv.FormatBool(strings.EqualFold(form[name][0], "true"))}
+		}
 	}
 	return form, true
 }

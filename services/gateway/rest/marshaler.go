@@ -18,7 +18,7 @@ var (
 	errNoMessage = errors.New("rest: only request messages are decoded")
 )
 
-// marshaler is the mux's way to the dialect: it decodes the body of the call
+// marshaler is the mux's way to restjson: it decodes the body of the call
 // that a body stands for, and writes the answer of the call that the rewriter
 // put in the answer's place.
 type marshaler struct{}
@@ -37,10 +37,8 @@ func (marshaler) Marshal(v any) ([]byte, error) {
 	env := &c.env
 	env.Began, env.Now = c.began, time.Now()
 	env.Buf = env.Buf[:0]
-	env.Open()
-	c.endpoint.route.Render(env, c.message, c.resp)
-	env.Close()
-	return env.Buf, nil
+	err := c.endpoint.route.Answer.Append(env, c.message, c.resp)
+	return env.Buf, err
 }
 
 // NewDecoder decodes the call whose body r is.

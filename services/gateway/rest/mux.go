@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
@@ -25,145 +26,113 @@ type Conns struct {
 	Account, Messaging, Presence, Limiter grpc.ClientConnInterface
 }
 
-// registration puts the generated handlers of one service into the mux.
-type registration func(ctx context.Context, mux *runtime.ServeMux) error
+// service is a gRPC service with REST calls.
+type service struct {
+	name string
+	// register puts its generated handlers into a mux.
+	register func(ctx context.Context, mux *runtime.ServeMux) error
+}
 
-// registrations lists all services. The mux asks the handlers that came last
-// first, so the hottest stand at the end.
-func registrations(h *Handler, conns Conns) []registration {
-	account := &conn{h: h, next: conns.Account}
-	presence := &conn{h: h, next: conns.Presence}
-	messaging := &conn{h: h, next: conns.Messaging}
-	return []registration{
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return accountv1.RegisterMuteServiceHandlerClient(ctx, mux, accountv1.NewMuteServiceClient(account))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return accountv1.RegisterRelationServiceHandlerClient(ctx, mux, accountv1.NewRelationServiceClient(account))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return accountv1.RegisterAttributeServiceHandlerClient(ctx, mux, accountv1.NewAttributeServiceClient(account))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return presencev1.RegisterConnectionServiceHandlerClient(ctx, mux, presencev1.NewConnectionServiceClient(presence))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return presencev1.RegisterPresenceServiceHandlerClient(ctx, mux, presencev1.NewPresenceServiceClient(presence))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return accountv1.RegisterTokenServiceHandlerClient(ctx, mux, accountv1.NewTokenServiceClient(account))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return accountv1.RegisterUserServiceHandlerClient(ctx, mux, accountv1.NewUserServiceClient(account))
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return messagingv1.RegisterMessagingServiceHandlerClient(ctx, mux, messagingv1.NewMessagingServiceClient(messaging))
-		},
+// generated binds a service's generated handlers to a connection.
+func generated[C any](
+	name string, register func(context.Context, *runtime.ServeMux, C) error, client func(grpc.ClientConnInterface) C, conn grpc.ClientConnInterface,
+) service {
+	return service{name, func(ctx context.Context, mux *runtime.ServeMux) error { return register(ctx, mux, client(conn)) }}
+}
+
+// services lists all services. A mux tries the handlers that came last first,
+// so the hottest stand at the end.
+func services(account, presence, messaging grpc.ClientConnInterface) []service {
+	return []service{
+		generated(accountv1.MuteService_ServiceDesc.ServiceName, accountv1.RegisterMuteServiceHandlerClient, accountv1.NewMuteServiceClient, account),
+		generated(accountv1.RelationService_ServiceDesc.ServiceName, accountv1.RegisterRelationServiceHandlerClient, accountv1.NewRelationServiceClient, account),
+		generated(accountv1.AttributeService_ServiceDesc.ServiceName, accountv1.RegisterAttributeServiceHandlerClient, accountv1.NewAttributeServiceClient, account),
+		generated(presencev1.ConnectionService_ServiceDesc.ServiceName, presencev1.RegisterConnectionServiceHandlerClient, presencev1.NewConnectionServiceClient, presence),
+		generated(presencev1.PresenceService_ServiceDesc.ServiceName, presencev1.RegisterPresenceServiceHandlerClient, presencev1.NewPresenceServiceClient, presence),
+		generated(accountv1.TokenService_ServiceDesc.ServiceName, accountv1.RegisterTokenServiceHandlerClient, accountv1.NewTokenServiceClient, account),
+		generated(accountv1.UserService_ServiceDesc.ServiceName, accountv1.RegisterUserServiceHandlerClient, accountv1.NewUserServiceClient, account),
+		generated(messagingv1.MessagingService_ServiceDesc.ServiceName, messagingv1.RegisterMessagingServiceHandlerClient, messagingv1.NewMessagingServiceClient, messaging),
 	}
 }
 
-// endpoint is one path pattern of one RPC.
+// endpoint is one binding of one RPC, as it is served.
 type endpoint struct {
-	route   *routes.Route
-	pattern string
-	// segments of the pattern; a parameter is empty and has its name in params.
-	segments, params []string
-	methods          []string
-	// next is the generated handler.
-	next   runtime.HandlerFunc
-	meters map[string]meters
+	routes.Binding
+
+	route *routes.Route
+	// flags are those fields of the query that are true or false.
+	flags []string
+	meters
 }
 
-func newEndpoint(route *routes.Route, pattern string, next runtime.HandlerFunc) *endpoint {
-	e := &endpoint{route: route, pattern: pattern, next: next, meters: make(map[string]meters)}
-	for s := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
-		param := ""
-		if strings.HasPrefix(s, "{") {
-			s, param = "", strings.Trim(s, "{}")
-		}
-		e.segments, e.params = append(e.segments, s), append(e.params, param)
+// build makes the endpoints and, for each area of the paths, a mux with the
+// services that have calls in it.
+func (h *Handler) build(ctx context.Context, conns Conns) error {
+	bindings, err := routes.Bindings()
+	if err != nil {
+		return err
 	}
-	return e
-}
-
-func (e *endpoint) matches(path string) bool {
-	rest := strings.TrimPrefix(path, "/")
-	for i, want := range e.segments {
-		segment, more, found := strings.Cut(rest, "/")
-		if want != "" && segment != want || found == (i == len(e.segments)-1) {
-			return false
-		}
-		rest = more
-	}
-	return true
-}
-
-// example is a path that matches.
-func (e *endpoint) example() string {
-	var b strings.Builder
-	for _, s := range e.segments {
-		b.WriteByte('/')
-		if s == "" {
-			s = "x"
-		}
-		b.WriteString(s)
-	}
-	return b.String()
-}
-
-// probe asks generated handlers what they are for. The generated code does not
-// tell otherwise; it does put the RPC's name and the path pattern into the
-// context before it looks at a request, and then misses the parameters.
-type probe struct {
-	method, pattern string
-	matched         *endpoint
-	params          map[string]string
-}
-
-type probeKey struct{}
-
-func probeFrom(ctx context.Context) *probe {
-	p, _ := ctx.Value(probeKey{}).(*probe)
-	return p
-}
-
-func (p *probe) request(method, path string) *http.Request {
-	r := &http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{}, Body: http.NoBody}
-	return r.WithContext(context.WithValue(context.Background(), probeKey{}, p))
-}
-
-// nowhere takes the answers to probes.
-type nowhere struct{}
-
-// Header gives a header that is lost.
-func (nowhere) Header() http.Header { return http.Header{} }
-
-// Write drops b.
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-
-// WriteHeader does nothing.
-func (nowhere) WriteHeader(int) {}
-
-// build makes the mux and its endpoints.
-func (h *Handler) build(ctx context.Context, table routes.Table, conns Conns) error {
 	var problems []error
-	middleware := func(next runtime.HandlerFunc) runtime.HandlerFunc {
-		p := &probe{}
-		next(nowhere{}, p.request(http.MethodGet, "/"), nil)
-		route, ok := table[p.method]
+	served := make(map[string]bool)
+	needed := make(map[string]map[string]bool) // the services of each area
+	for _, b := range bindings {
+		route, ok := h.table[b.RPC]
 		if !ok {
-			problems = append(problems, fmt.Errorf("%q %s has no entry in the routes table", p.method, p.pattern))
-			return next
+			problems = append(problems, fmt.Errorf("%s has a path and no entry in the routes table", b.RPC))
+			continue
 		}
-		e := newEndpoint(route, p.pattern, next)
-		h.endpoints = append(h.endpoints, e)
-		return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
-			h.serveRouted(e, next, w, r, params)
+		served[b.RPC] = true
+		e := &endpoint{Binding: b, route: route, meters: h.metrics.metersOf(b.Path, b.Method)}
+		for _, name := range route.Query {
+			f := route.Descriptor().Input().Fields().ByJSONName(name)
+			switch {
+			case f == nil:
+				problems = append(problems, fmt.Errorf("%s has no field %s for its query", b.RPC, name))
+			case f.Kind() == protoreflect.BoolKind:
+				e.flags = append(e.flags, name)
+			}
+		}
+		h.endpoints[b.Method+" "+b.Path] = e
+		if needed[b.Area()] == nil {
+			needed[b.Area()] = make(map[string]bool)
+		}
+		needed[b.Area()][b.Service()] = true
+	}
+	for rpc := range h.table {
+		if !served[rpc] {
+			problems = append(problems, fmt.Errorf("%s has an entry in the routes table and no path", rpc))
 		}
 	}
+	messaging := h.checked(conns.Messaging)
+	all := services(h.checked(conns.Account), h.checked(conns.Presence), messaging)
+	for area, names := range needed {
+		mux := h.newMux()
+		for _, s := range all {
+			if names[s.name] {
+				problems = append(problems, s.register(ctx, mux))
+				delete(names, s.name)
+			}
+		}
+		for name := range names {
+			problems = append(problems, fmt.Errorf("%s has paths and is not among the services", name))
+		}
+		h.areas[area] = mux
+	}
+	for _, own := range h.handlers(messaging) {
+		mux := h.areas[routes.Area(own.path)]
+		if h.endpoints[own.method+" "+own.path] == nil || mux == nil {
+			problems = append(problems, fmt.Errorf("%s %s has a handler and is not in proto/http.yaml", own.method, own.path))
+			continue
+		}
+		problems = append(problems, mux.HandlePath(own.method, own.path, own.serve))
+	}
+	return errors.Join(problems...)
+}
+
+func (h *Handler) newMux() *runtime.ServeMux {
 	drop := func(string) (string, bool) { return "", false }
-	h.mux = runtime.NewServeMux(
-		runtime.WithMiddlewares(middleware),
+	return runtime.NewServeMux(
+		runtime.WithMiddlewares(h.admitCaller),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
 		runtime.WithForwardResponseRewriter(rewrite),
 		runtime.WithErrorHandler(h.onError),
@@ -174,28 +143,53 @@ func (h *Handler) build(ctx context.Context, table routes.Table, conns Conns) er
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
-	for _, register := range registrations(h, conns) {
-		if err := register(ctx, h.mux); err != nil {
-			problems = append(problems, err)
+}
+
+// serve finds the area of a call and lets its mux serve it, with a copy of the
+// request that has only what the mux and the handlers should see: nothing of a
+// request becomes gRPC metadata, and its body is read by the call.
+func (h *Handler) serve(c *call, r *http.Request) {
+	r = r.WithContext(&callContext{Context: r.Context(), c: c})
+	r.Header, r.Host, r.RemoteAddr = nil, "", ""
+	r.Body = lazyBody{c}
+	if r.URL.RawPath != "" {
+		r.URL = hideSlashes(r.URL)
+	}
+	mux, ok := h.areas[routes.Area(r.URL.Path)]
+	switch {
+	case ok:
+		mux.ServeHTTP(&c.w, r)
+	case strings.HasPrefix(r.URL.Path, "/"):
+		c.fail(h.notFound(c.req.URL.Path))
+	default:
+		c.fail(errs.Invalid(errs.MessageInvalidRequest))
+	}
+}
+
+// admitCaller is the middleware of all handlers: it does for a call what needs
+// no decoded request, before anything of its body is read.
+func (h *Handler) admitCaller(next runtime.HandlerFunc) runtime.HandlerFunc {
+	// The mux tells a handler's pattern to the calls of the handler only.
+	var known atomic.Pointer[endpoint]
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		c := callFrom(r.Context())
+		e := known.Load()
+		if e == nil {
+			pattern, _ := runtime.HTTPPattern(r.Context())
+			e = h.endpoints[r.Method+" "+strings.ReplaceAll(pattern.String(), "=*}", "}")]
+			known.Store(e)
+		}
+		if c == nil || e == nil {
+			panic(fmt.Sprintf("rest: %s %s is none of the bindings", r.Method, r.URL.Path))
+		}
+		c.endpoint = e
+		if r.URL != c.req.URL {
+			showSlashes(params)
+		}
+		if h.enter(c, r, params) {
+			next(w, r, params)
 		}
 	}
-	for _, e := range h.endpoints {
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			p := &probe{}
-			h.mux.ServeHTTP(nowhere{}, p.request(method, e.example()))
-			if p.matched == e {
-				e.methods = append(e.methods, method)
-				e.meters[method] = h.metrics.metersOf(e.pattern, method)
-				if !h.router.add(method, e) {
-					problems = append(problems, fmt.Errorf("%s has too many segments", e.pattern))
-				}
-			}
-		}
-		if len(e.methods) == 0 {
-			problems = append(problems, fmt.Errorf("%s is never reached", e.pattern))
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // rewrite puts the call in the place of its answer; the marshaler knows what
@@ -211,11 +205,6 @@ func rewrite(ctx context.Context, resp proto.Message) (any, error) {
 
 // onError answers calls that a generated handler or a service failed.
 func (h *Handler) onError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, _ *http.Request, err error) {
-	if p := probeFrom(ctx); p != nil {
-		p.method, _ = runtime.RPCMethod(ctx)
-		p.pattern, _ = runtime.HTTPPathPattern(ctx)
-		return
-	}
 	c := callFrom(ctx)
 	if c == nil {
 		return
@@ -232,15 +221,13 @@ func (h *Handler) onError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Ma
 }
 
 // onRoutingError answers what matches no route.
-func (h *Handler) onRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, _ *http.Request, status int) {
+func (h *Handler) onRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, status int) {
 	c := callFrom(ctx)
-	if c == nil {
-		return
-	}
-	switch status {
-	case http.StatusMethodNotAllowed:
+	switch {
+	case c == nil:
+	case status == http.StatusMethodNotAllowed && !hasSlash(r.URL):
 		c.fail(methodNotAllowed())
-	case http.StatusNotFound:
+	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
 		c.fail(h.notFound(c.req.URL.Path))
 	default:
 		c.fail(errs.Invalid(errs.MessageInvalidRequest))
@@ -262,10 +249,20 @@ func (h *Handler) notFound(path string) *errs.Error {
 func (h *Handler) allowed(path string) string {
 	var methods []string
 	for _, e := range h.endpoints {
-		if e.matches(path) {
-			methods = append(methods, e.methods...)
+		if matches(e.Path, path) {
+			methods = append(methods, e.Method)
 		}
 	}
 	slices.Sort(methods)
 	return strings.Join(append(slices.Compact(methods), http.MethodOptions), ", ")
+}
+
+// matches reports whether a path is one of a pattern.
+func matches(pattern, path string) bool {
+	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
+	return len(want) == len(got) && !slices.ContainsFunc(want, func(s string) bool {
+		g := got[0]
+		got = got[1:]
+		return s != g && !strings.HasPrefix(s, "{")
+	})
 }

@@ -100,16 +100,15 @@ const slowCall = time.Second
 func (c *call) done(took time.Duration) {
 	route, method := "none", methodLabel(c.req.Method)
 	if c.endpoint != nil {
-		route = c.endpoint.pattern
+		route = c.endpoint.Path
 	}
 	status := c.w.status
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if c.endpoint != nil && status == http.StatusOK && c.endpoint.meters[method].ok != nil {
-		m := c.endpoint.meters[method]
-		m.ok.Inc()
-		m.duration.Observe(took.Seconds())
+	if c.endpoint != nil && status == http.StatusOK {
+		c.endpoint.ok.Inc()
+		c.endpoint.duration.Observe(took.Seconds())
 	} else {
 		c.h.metrics.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
 		c.h.metrics.duration.WithLabelValues(route, method).Observe(took.Seconds())

@@ -31,9 +31,7 @@ const guardLogEvery = time.Minute
 // counted by the guard and cost the app nothing of its rate: anybody can send
 // them. Calls that change nothing are admitted once they have succeeded, others
 // before.
-func (x *conn) prove(ctx context.Context, c *call, p routes.Proof, m proto.Message, invoke func(context.Context) error) error {
-	h := x.h
-	route := c.endpoint.route
+func (h *Handler) prove(ctx context.Context, c *call, p routes.Proof, route *routes.Route, m proto.Message, invoke func(context.Context) error) error {
 	admit := func() error { return c.admit(ctx, route.RuleFor(m), route.CostOf(m)) }
 	address := h.addresses.ClientIP(c.req)
 	kind := kindSecret

@@ -9,135 +9,119 @@ import (
 	"github.com/chappe-im/chappe/pkg/names"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
 
-const pathUsers = "/users"
+var pathUsers = always("/users")
 
-func accounts() Table {
-	t := make(Table)
-	add(t, Route{
-		Method: accountv1.UserService_RegisterUsers_FullMethodName,
-		Rules:  []string{"register_user", "register_users_batch"}, Rule: registerRule,
-		Policy: Open, Authorize: authorizeRegistration,
-	}, func(e *Envelope, _ *accountv1.RegisterUsersRequest, resp *accountv1.RegisterUsersResponse) {
-		e.action()
-		e.app()
-		e.at(pathUsers)
-		e.users(resp.GetUsers()...)
-		if resp.GetBatch() {
-			e.begin("data", '[')
-			for i, f := range resp.GetFailures() {
-				e.comma(i)
-				e.Open()
-				e.str("username", f.GetUsername())
-				e.str("registerUserFailReason", f.GetReason())
-				e.Close()
-			}
-			e.end(']')
-		}
-		e.times()
+func accounts() []Route {
+	return []Route{
+		{
+			Method: accountv1.UserService_RegisterUsers_FullMethodName,
+			Rules:  []string{"register_user", "register_users_batch"}, Rule: registerRule,
+			Policy: Open, Authorize: authorizeRegistration,
+			Body: restjson.Body{Decode: decodeRegisterUsers, Schema: registerSchema},
+			Answer: Answer{
+				Action: Verb, App: true, Path: pathUsers, URI: OfPath,
+				Entities: users((*accountv1.RegisterUsersResponse).GetUsers), Data: of(registerFailures),
+			},
+		},
+		{
+			Method: accountv1.TokenService_IssueToken_FullMethodName, Rules: []string{"get_token"},
+			Policy: Open, Authorize: authorizeToken, Proves: provesForToken,
+			Answer: Answer{Plain: of(tokenOf)},
+		},
+		{
+			Method: accountv1.TokenService_GetTokenExpiry_FullMethodName, Unlisted: "get_token_expiry",
+			Policy: AppOrSelf, Self: "username", Authorize: tellExpiry,
+			Answer: Answer{Plain: of(func(r *accountv1.GetTokenExpiryResponse) tokenExpiry { return tokenExpiry{r.GetExpireTimestamp()} })},
+		},
+		{
+			Method: accountv1.UserService_GetUser_FullMethodName, Rules: []string{"get_user"}, Policy: AppOnly,
+			Answer: Answer{Action: Verb, Path: pathUsers, URI: Self, Entities: oneUser((*accountv1.GetUserResponse).GetUser), Count: one},
+		},
+		{
+			Method: accountv1.UserService_ListUsers_FullMethodName, Rules: []string{"list_users"},
+			Policy: AppOnly, Query: []string{"limit", "cursor"},
+			Answer: Answer{
+				Action: Verb, Params: true, Path: pathUsers, URI: OfPath, Entities: users((*accountv1.ListUsersResponse).GetUsers),
+				Cursor: of((*accountv1.ListUsersResponse).GetCursor), Count: size((*accountv1.ListUsersResponse).GetUsers),
+			},
+		},
+		{
+			Method: accountv1.UserService_DeleteUser_FullMethodName, Rules: []string{"delete_user"}, Policy: AppOnly,
+			Answer: Answer{Action: Verb, App: true, Path: pathUsers, URI: OfPath, Entities: oneUser((*accountv1.DeleteUserResponse).GetUser)},
+		},
+		{
+			Method: accountv1.UserService_DeleteUsers_FullMethodName, Rules: []string{"delete_users_batch"},
+			Policy: AppOnly, Query: []string{"limit", "cursor"},
+			Answer: Answer{
+				Action: Verb, App: true, Params: true, Path: pathUsers, URI: OfPath,
+				Entities: users((*accountv1.DeleteUsersResponse).GetUsers), Cursor: of((*accountv1.DeleteUsersResponse).GetCursor),
+			},
+		},
+		{
+			Method: accountv1.UserService_ChangePassword_FullMethodName, Rules: []string{"change_password"},
+			Policy: AppOrSelf, Self: "username", Authorize: authorizePassword, Proves: provesForPassword,
+			Body:   restjson.Body{Aliases: map[string]string{"oldPassword": "oldpassword"}, Hidden: []string{"check_old"}},
+			Answer: Answer{Action: "set user password"},
+		},
+		{
+			Method: accountv1.UserService_DeactivateUser_FullMethodName, Rules: []string{"deactivate_user"}, Policy: AppOnly,
+			Answer: Answer{Action: "Deactivate user", Entities: oneUser((*accountv1.DeactivateUserResponse).GetUser)},
+		},
+		{
+			Method: accountv1.UserService_ActivateUser_FullMethodName, Rules: []string{"activate_user"}, Policy: AppOnly,
+			Answer: Answer{Action: "activate user"},
+		},
+		{
+			Method: accountv1.UserService_UpdatePushSettings_FullMethodName,
+			Rules:  []string{"set_push_nickname", "set_push_display_style", "set_push_do_not_disturb"}, Rule: pushRule,
+			Policy: AppOrSelf, Self: "username",
+			Body:   restjson.Body{Hidden: []string{"notification_ignore"}, Other: ignoreGroup},
+			Answer: Answer{Action: Verb, App: true, Path: pathUsers, URI: OfPath, Entities: oneUser((*accountv1.UpdatePushSettingsResponse).GetUser)},
+		},
+	}
+}
+
+// registerFailure is a user of a batch who was not registered.
+type registerFailure struct {
+	Username string `json:"username"`
+	Reason   string `json:"registerUserFailReason"`
+}
+
+// registerFailures are there for batches, also when all went well.
+func registerFailures(r *accountv1.RegisterUsersResponse) *[]registerFailure {
+	if !r.GetBatch() {
+		return nil
+	}
+	all := each(r.GetFailures(), func(f *accountv1.RegisterFailure) registerFailure {
+		return registerFailure{f.GetUsername(), f.GetReason()}
 	})
-	add(t, Route{
-		Method: accountv1.TokenService_IssueToken_FullMethodName, Rules: []string{"get_token"},
-		Policy: Open, Authorize: authorizeToken, Proves: provesForToken,
-	}, func(e *Envelope, _ *accountv1.IssueTokenRequest, resp *accountv1.IssueTokenResponse) {
-		e.str("access_token", resp.GetAccessToken())
-		e.int("expires_in", resp.GetExpiresIn())
-		if resp.GetUser() == nil {
-			e.str("application", resp.GetApplication())
-			return
-		}
-		e.name("user")
-		e.user(resp.GetUser())
-	})
-	add(t, Route{
-		Method: accountv1.TokenService_GetTokenExpiry_FullMethodName, Unlisted: "get_token_expiry",
-		Policy: AppOrSelf, Self: "username", Authorize: tellExpiry,
-	}, func(e *Envelope, _ *accountv1.GetTokenExpiryRequest, resp *accountv1.GetTokenExpiryResponse) {
-		e.int("expire_timestamp", resp.GetExpireTimestamp())
-	})
-	add(t, Route{
-		Method: accountv1.UserService_GetUser_FullMethodName, Rules: []string{"get_user"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *accountv1.GetUserRequest, resp *accountv1.GetUserResponse) {
-		e.action()
-		e.str("path", pathUsers)
-		e.selfURI()
-		e.users(resp.GetUser())
-		e.times()
-		e.int("count", 1)
-	})
-	add(t, Route{
-		Method: accountv1.UserService_ListUsers_FullMethodName, Rules: []string{"list_users"},
-		Policy: AppOnly, Query: []string{"limit", "cursor"},
-	}, func(e *Envelope, _ *accountv1.ListUsersRequest, resp *accountv1.ListUsersResponse) {
-		e.action()
-		e.params()
-		e.at(pathUsers)
-		e.users(resp.GetUsers()...)
-		e.times()
-		e.cursor(resp.GetCursor())
-		e.int("count", int64(len(resp.GetUsers())))
-	})
-	add(t, Route{
-		Method: accountv1.UserService_DeleteUser_FullMethodName, Rules: []string{"delete_user"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *accountv1.DeleteUserRequest, resp *accountv1.DeleteUserResponse) {
-		e.action()
-		e.app()
-		e.at(pathUsers)
-		e.users(resp.GetUser())
-		e.times()
-	})
-	add(t, Route{
-		Method: accountv1.UserService_DeleteUsers_FullMethodName, Rules: []string{"delete_users_batch"},
-		Policy: AppOnly, Query: []string{"limit", "cursor"},
-	}, func(e *Envelope, _ *accountv1.DeleteUsersRequest, resp *accountv1.DeleteUsersResponse) {
-		e.action()
-		e.app()
-		e.params()
-		e.at(pathUsers)
-		e.users(resp.GetUsers()...)
-		e.times()
-		e.cursor(resp.GetCursor())
-	})
-	add(t, Route{
-		Method: accountv1.UserService_ChangePassword_FullMethodName, Rules: []string{"change_password"},
-		Policy: AppOrSelf, Self: "username", Authorize: authorizePassword, Proves: provesForPassword,
-	}, func(e *Envelope, _ *accountv1.ChangePasswordRequest, _ *accountv1.ChangePasswordResponse) {
-		e.raw("action", `"set user password"`)
-		e.times()
-	})
-	add(t, Route{
-		Method: accountv1.UserService_DeactivateUser_FullMethodName, Rules: []string{"deactivate_user"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *accountv1.DeactivateUserRequest, resp *accountv1.DeactivateUserResponse) {
-		e.raw("action", `"Deactivate user"`)
-		e.users(resp.GetUser())
-		e.times()
-	})
-	add(t, Route{
-		Method: accountv1.UserService_ActivateUser_FullMethodName, Rules: []string{"activate_user"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *accountv1.ActivateUserRequest, _ *accountv1.ActivateUserResponse) {
-		e.raw("action", `"activate user"`)
-		e.times()
-	})
-	add(t, Route{
-		Method: accountv1.UserService_UpdatePushSettings_FullMethodName,
-		Rules:  []string{"set_push_nickname", "set_push_display_style", "set_push_do_not_disturb"}, Rule: pushRule,
-		Policy: AppOrSelf, Self: "username",
-	}, func(e *Envelope, _ *accountv1.UpdatePushSettingsRequest, resp *accountv1.UpdatePushSettingsResponse) {
-		e.action()
-		e.app()
-		e.at(pathUsers)
-		e.users(resp.GetUser())
-		e.times()
-	})
+	return &all
+}
+
+// token is the answer to a login: of the app, or of a user.
+type token struct {
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int64  `json:"expires_in"`
+	Application string `json:"application,omitempty"`
+	User        *user  `json:"user,omitempty"`
+}
+
+func tokenOf(r *accountv1.IssueTokenResponse) token {
+	t := token{AccessToken: r.GetAccessToken(), ExpiresIn: r.GetExpiresIn()}
+	if r.GetUser() == nil {
+		t.Application = r.GetApplication()
+		return t
+	}
+	u := userOf(r.GetUser())
+	t.User = &u
 	return t
 }
 
-// cursor is there only while there is a further page.
-func (e *Envelope) cursor(cursor string) {
-	if cursor != "" {
-		e.str("cursor", cursor)
-	}
+type tokenExpiry struct {
+	Expires int64 `json:"expire_timestamp"`
 }
 
 func registerRule(req proto.Message) string {
@@ -160,6 +144,43 @@ func pushRule(req proto.Message) string {
 		return "set_push_do_not_disturb"
 	default:
 		return "set_push_nickname"
+	}
+}
+
+const registerSchema = `{"oneOf":[
+	{"$ref":"#/components/schemas/NewUser"},
+	{"type":"array","items":{"$ref":"#/components/schemas/NewUser"}}
+]}`
+
+// decodeRegisterUsers takes an object for one user and an array for a batch. A
+// call without a body registers one user who lacks everything.
+func decodeRegisterUsers(body []byte, _ bool, req proto.Message) error {
+	m, _ := req.(*accountv1.RegisterUsersRequest)
+	raw, err := restjson.Parse(body)
+	if err != nil {
+		return err
+	}
+	add := func(raw []byte) error {
+		u := &accountv1.NewUser{}
+		m.Users = append(m.Users, u)
+		return restjson.Unmarshal(raw, u)
+	}
+	a, isArray := restjson.NewArray(raw)
+	switch {
+	case len(raw) == 0:
+		return add([]byte("{}"))
+	case !isArray:
+		return add(raw)
+	}
+	m.Batch = true
+	for {
+		element, ok := a.Next()
+		if !ok {
+			return nil
+		}
+		if err := add(element); err != nil {
+			return err
+		}
 	}
 }
 

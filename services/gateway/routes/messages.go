@@ -1,67 +1,71 @@
 package routes
 
 import (
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/names"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
-	"github.com/chappe-im/chappe/services/gateway/dialect"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
 
-func messages() Table {
-	t := make(Table)
-	add(t, Route{
-		Method: messagingv1.MessagingService_SendToUsers_FullMethodName, Rules: []string{"send_message_users"},
-		Cost: sendToUsersCost, Policy: AppOnly, Send: true,
-	}, func(e *Envelope, _ *messagingv1.SendToUsersRequest, resp *messagingv1.SendToUsersResponse) {
-		e.at("/messages/users")
-		e.int("timestamp", e.Now.UnixMilli())
-		e.app()
-		e.action()
-		e.begin("data", '{')
-		for i, r := range resp.GetResults() {
-			e.key(i, r.GetTarget())
-			e.Buf = dialect.AppendString(e.Buf, r.GetMessageId())
+func messages() []Route {
+	return []Route{
+		{
+			Method: messagingv1.MessagingService_SendToUsers_FullMethodName, Rules: []string{"send_message_users"},
+			Cost: sendToUsersCost, Policy: AppOnly, Send: true,
+			Body: restjson.Body{Decode: decodeSendToUsers},
+			Answer: Answer{
+				Action: Verb, App: true, Path: always("/messages/users"), URI: OfPath,
+				Data: of(func(r *messagingv1.SendToUsersResponse) sent { return sent(r.GetResults()) }),
+			},
+		},
+		{
+			Method: messagingv1.MessagingService_GetOfflineMessageCount_FullMethodName,
+			Rules:  []string{"get_offline_message_count"}, Policy: AppOnly,
+			Answer: Answer{Action: Verb, URI: Self, Entities: none, Count: zero, Data: value(offlineCount)},
+		},
+		{
+			Method: messagingv1.MessagingService_GetOfflineMessageStatus_FullMethodName,
+			Rules:  []string{"get_offline_message_status"}, Policy: AppOnly,
+			Answer: Answer{Action: Verb, URI: Self, Entities: none, Count: zero, Data: value(offlineStatus)},
+		},
+	}
+}
+
+// sent are the IDs of messages by their targets.
+type sent []*messagingv1.SendResult
+
+// AppendJSON writes an object.
+func (s sent) AppendJSON(dst []byte) []byte {
+	dst = append(dst, '{')
+	for i, r := range s {
+		if i > 0 {
+			dst = append(dst, ',')
 		}
-		e.end('}')
-		e.int("duration", e.Now.Sub(e.Began).Milliseconds())
-	})
-	add(t, Route{
-		Method: messagingv1.MessagingService_GetOfflineMessageCount_FullMethodName,
-		Rules:  []string{"get_offline_message_count"}, Policy: AppOnly,
-	}, func(e *Envelope, req *messagingv1.GetOfflineMessageCountRequest, resp *messagingv1.GetOfflineMessageCountResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.begin("data", '{')
-		e.key(0, req.GetUsername())
-		e.Buf = strconv.AppendInt(e.Buf, resp.GetCount(), 10)
-		e.end('}')
-		e.times()
-		e.int("count", 0)
-	})
-	add(t, Route{
-		Method: messagingv1.MessagingService_GetOfflineMessageStatus_FullMethodName,
-		Rules:  []string{"get_offline_message_status"}, Policy: AppOnly,
-	}, func(e *Envelope, req *messagingv1.GetOfflineMessageStatusRequest, resp *messagingv1.GetOfflineMessageStatusResponse) {
-		status := "undelivered"
-		if resp.GetDelivered() {
-			status = "delivered"
-		}
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.begin("data", '{')
-		e.key(0, req.GetMessageId())
-		e.Buf = dialect.AppendString(e.Buf, status)
-		e.end('}')
-		e.times()
-		e.int("count", 0)
-	})
-	return t
+		dst = restjson.AppendString(dst, r.GetTarget())
+		dst = append(dst, ':')
+		dst = restjson.AppendString(dst, r.GetMessageId())
+	}
+	return append(dst, '}')
+}
+
+// Schema describes it to readers of the API document.
+func (sent) Schema() string {
+	return `{"type":"object","additionalProperties":{"type":"string"}}`
+}
+
+func offlineCount(req *messagingv1.GetOfflineMessageCountRequest, r *messagingv1.GetOfflineMessageCountResponse) map[string]int64 {
+	return map[string]int64{req.GetUsername(): r.GetCount()}
+}
+
+func offlineStatus(req *messagingv1.GetOfflineMessageStatusRequest, r *messagingv1.GetOfflineMessageStatusResponse) map[string]string {
+	status := "undelivered"
+	if r.GetDelivered() {
+		status = "delivered"
+	}
+	return map[string]string{req.GetMessageId(): status}
 }
 
 func sendToUsersCost(req proto.Message) int64 {
@@ -98,4 +102,73 @@ func containsFold(ids []string, id string) bool {
 		}
 	}
 	return false
+}
+
+// decodeSendToUsers is on the hottest path of all and therefore by hand.
+func decodeSendToUsers(body []byte, _ bool, req proto.Message) error {
+	m, _ := req.(*messagingv1.SendToUsersRequest)
+	raw, err := restjson.Parse(body)
+	if err != nil || len(raw) == 0 {
+		return err
+	}
+	o, ok := restjson.NewObject(raw)
+	if !ok {
+		return restjson.Invalid()
+	}
+	for {
+		name, value, more := o.Next()
+		if !more {
+			return nil
+		}
+		null := restjson.IsNull(value)
+		ok := true
+		switch string(name) {
+		case "body":
+			m.Body = append([]byte{}, value...)
+		case "ext":
+			m.Ext = append([]byte{}, value...)
+		case "to":
+			if !null {
+				m.To, ok = restjson.Strings(value, m.To[:0])
+			}
+		case "from":
+			if !null {
+				var from string
+				from, ok = text(value)
+				m.From = &from
+			}
+		case "type":
+			if !null {
+				m.Type, ok = text(value)
+			}
+		case "routetype":
+			if !null {
+				m.Routetype, ok = text(value)
+			}
+		case "sync_device", "syncDevice":
+			if !null {
+				m.SyncDevice, ok = restjson.Bool(value)
+			}
+		case "msg_timestamp", "msgTimestamp":
+			if !null {
+				m.MsgTimestamp, ok = restjson.Integer(value, 64)
+			}
+		}
+		if !ok {
+			return restjson.Invalid()
+		}
+	}
+}
+
+// types are the message types, so that decoding one allocates nothing.
+var types = [...]string{"txt", "img", "audio", "video", "file", "loc", "cmd", "custom"}
+
+// text is restjson.String.
+func text(raw []byte) (string, bool) {
+	for _, t := range types {
+		if len(raw) == len(t)+2 && string(raw[1:len(raw)-1]) == t && raw[0] == '"' {
+			return t, true
+		}
+	}
+	return restjson.String(raw)
 }

@@ -1,151 +1,127 @@
 package routes
 
-import (
-	"strconv"
+import presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
-	"github.com/chappe-im/chappe/services/gateway/dialect"
-)
-
-func presence() Table {
-	t := make(Table)
-	add(t, Route{
-		Method: presencev1.PresenceService_GetOnlineStatus_FullMethodName, Rules: []string{"get_user_online_status"}, Policy: AppOnly,
-	}, func(e *Envelope, req *presencev1.GetOnlineStatusRequest, resp *presencev1.GetOnlineStatusResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.begin("data", '{')
-		e.key(0, req.GetUsername())
-		e.online(resp.GetOnline())
-		e.end('}')
-		e.times()
-		e.int("count", 0)
-	})
-	add(t, Route{
-		Method: presencev1.PresenceService_BatchGetOnlineStatus_FullMethodName,
-		Rules:  []string{"get_users_online_status_batch"}, Policy: AppOnly,
-	}, func(e *Envelope, req *presencev1.BatchGetOnlineStatusRequest, resp *presencev1.BatchGetOnlineStatusResponse) {
-		e.raw("action", `"get batch user status"`)
-		e.begin("data", '[')
-		for i, online := range resp.GetOnline() {
-			if i >= len(req.GetUsernames()) {
-				break
-			}
-			e.comma(i)
-			e.Buf = append(e.Buf, '{')
-			e.key(0, req.GetUsernames()[i])
-			e.online(online)
-			e.Buf = append(e.Buf, '}')
-		}
-		e.end(']')
-		e.times()
-	})
-	add(t, Route{
-		Method: presencev1.PresenceService_DisconnectUser_FullMethodName, Rules: []string{"disconnect_user"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *presencev1.DisconnectUserRequest, _ *presencev1.DisconnectUserResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.raw("data", `{"result":true}`)
-		e.times()
-		e.int("count", 0)
-	})
-	add(t, Route{
-		Method: presencev1.ConnectionService_ListConnections_FullMethodName, Unlisted: "list_connections",
-		Policy: AppOrSelf, Self: "username",
-	}, func(e *Envelope, _ *presencev1.ListConnectionsRequest, resp *presencev1.ListConnectionsResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.begin("data", '[')
-		for i, c := range resp.GetConnections() {
-			e.comma(i)
-			e.Open()
-			e.str("res", c.GetResource())
-			e.str("platform", c.GetOs())
-			e.Close()
-		}
-		e.end(']')
-		e.times()
-		e.int("count", int64(len(resp.GetConnections())))
-	})
-	presenceStatuses(t)
-	return t
-}
-
-// presenceStatuses are the calls that answer with a result and nothing else.
-// Their numbers are strings.
-func presenceStatuses(t Table) {
-	self := Route{Policy: AppOrSelf, Self: "username", ErrorResult: true}
-	route := func(method, rule string, query ...string) Route {
-		r := self
-		r.Method, r.Rules, r.Query = method, []string{rule}, query
-		return r
+func presence() []Route {
+	return []Route{
+		{
+			Method: presencev1.PresenceService_GetOnlineStatus_FullMethodName, Rules: []string{"get_user_online_status"}, Policy: AppOnly,
+			Answer: Answer{
+				Action: Verb, URI: Self, Entities: none, Count: zero,
+				Data: value(func(req *presencev1.GetOnlineStatusRequest, r *presencev1.GetOnlineStatusResponse) map[string]string {
+					return map[string]string{req.GetUsername(): online(r.GetOnline())}
+				}),
+			},
+		},
+		{
+			Method: presencev1.PresenceService_BatchGetOnlineStatus_FullMethodName,
+			Rules:  []string{"get_users_online_status_batch"}, Policy: AppOnly,
+			Answer: Answer{Action: "get batch user status", Data: value(onlineList)},
+		},
+		{
+			Method: presencev1.PresenceService_DisconnectUser_FullMethodName, Rules: []string{"disconnect_user"}, Policy: AppOnly,
+			Answer: Answer{Action: Verb, URI: Self, Entities: none, Data: done, Count: zero},
+		},
+		{
+			Method: presencev1.ConnectionService_ListConnections_FullMethodName, Unlisted: "list_connections",
+			Policy: AppOrSelf, Self: "username",
+			Answer: Answer{
+				Action: Verb, URI: Self, Entities: none, Count: size((*presencev1.ListConnectionsResponse).GetConnections),
+				Data: of(func(r *presencev1.ListConnectionsResponse) []connection {
+					return each(r.GetConnections(), connectionOf)
+				}),
+			},
+		},
+		presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK),
+		presenceStatus(presencev1.PresenceService_SubscribePresence_FullMethodName, "subscribe_presence",
+			of(func(r *presencev1.SubscribePresenceResponse) result[[]status] {
+				return result[[]status]{each(r.GetResult(), statusWithExpiry)}
+			})),
+		presenceStatus(presencev1.PresenceService_GetPresence_FullMethodName, "get_presence_batch",
+			of(func(r *presencev1.GetPresenceResponse) result[[]status] {
+				return result[[]status]{each(r.GetResult(), statusOf)}
+			})),
+		unsubscribe(presenceStatus(presencev1.PresenceService_UnsubscribePresence_FullMethodName, "unsubscribe_presence", resultOK)),
+		presenceStatus(presencev1.PresenceService_ListPresenceSubscriptions_FullMethodName, "list_presence_subscriptions",
+			of(subscriptionPage), "pageNum", "pageSize"),
 	}
-	add(t, route(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence"),
-		func(e *Envelope, _ *presencev1.SetPresenceRequest, _ *presencev1.SetPresenceResponse) {
-			e.raw("result", `"ok"`)
-		})
-	add(t, route(presencev1.PresenceService_SubscribePresence_FullMethodName, "subscribe_presence"),
-		func(e *Envelope, _ *presencev1.SubscribePresenceRequest, resp *presencev1.SubscribePresenceResponse) {
-			e.presences(resp.GetResult(), true)
-		})
-	add(t, route(presencev1.PresenceService_GetPresence_FullMethodName, "get_presence_batch"),
-		func(e *Envelope, _ *presencev1.GetPresenceRequest, resp *presencev1.GetPresenceResponse) {
-			e.presences(resp.GetResult(), false)
-		})
-	add(t, route(presencev1.PresenceService_UnsubscribePresence_FullMethodName, "unsubscribe_presence"),
-		func(e *Envelope, _ *presencev1.UnsubscribePresenceRequest, _ *presencev1.UnsubscribePresenceResponse) {
-			e.raw("result", `"ok"`)
-		})
-	add(t, route(presencev1.PresenceService_ListPresenceSubscriptions_FullMethodName, "list_presence_subscriptions", "pageNum", "pageSize"),
-		func(e *Envelope, _ *presencev1.ListPresenceSubscriptionsRequest, resp *presencev1.ListPresenceSubscriptionsResponse) {
-			e.begin("result", '{')
-			e.intString("totalnum", resp.GetTotal())
-			e.begin("sublist", '[')
-			for i, s := range resp.GetSubscriptions() {
-				e.comma(i)
-				e.Open()
-				e.str("uid", s.GetUid())
-				e.intString("expiry", s.GetExpiry())
-				e.Close()
-			}
-			e.end(']')
-			e.end('}')
-		})
 }
 
-func (e *Envelope) online(online bool) {
-	status := "offline"
-	if online {
-		status = "online"
+var resultOK = always(result[string]{"ok"})
+
+// presenceStatus is an entry of the calls that answer with a result and nothing
+// else, also when they fail. Their numbers are strings.
+func presenceStatus(method, rule string, answer *Value, query ...string) Route {
+	return Route{
+		Method: method, Rules: []string{rule}, Policy: AppOrSelf, Self: "username", Query: query, ErrorResult: true,
+		Answer: Answer{Plain: answer},
 	}
-	e.Buf = dialect.AppendString(e.Buf, status)
 }
 
-func (e *Envelope) presences(list []*presencev1.Presence, expiry bool) {
-	e.begin("result", '[')
-	for i, p := range list {
-		e.comma(i)
-		e.Open()
-		e.str("uid", p.GetUid())
-		e.intString("last_time", p.GetLastTime())
-		if expiry {
-			e.intString("expiry", p.GetExpiry())
-		}
-		e.str("ext", p.GetExt())
-		e.name("status")
-		e.stringMap(p.GetStatus())
-		e.Close()
+// unsubscribe takes a bare array of user IDs, or an object that holds it as
+// users or usernames.
+func unsubscribe(r Route) Route {
+	r.Body.Array, r.Body.Aliases = "usernames", map[string]string{"users": "usernames"}
+	return r
+}
+
+func online(is bool) string {
+	if is {
+		return "online"
 	}
-	e.end(']')
+	return "offline"
 }
 
-// intString writes a number as a string.
-func (e *Envelope) intString(name string, n int64) {
-	e.name(name)
-	e.Buf = append(e.Buf, '"')
-	e.Buf = strconv.AppendInt(e.Buf, n, 10)
-	e.Buf = append(e.Buf, '"')
+// onlineList has an object for each user asked about, in their order.
+func onlineList(req *presencev1.BatchGetOnlineStatusRequest, r *presencev1.BatchGetOnlineStatusResponse) []map[string]string {
+	n := min(len(r.GetOnline()), len(req.GetUsernames()))
+	all := make([]map[string]string, n)
+	for i := range all {
+		all[i] = map[string]string{req.GetUsernames()[i]: online(r.GetOnline()[i])}
+	}
+	return all
+}
+
+type connection struct {
+	Resource string `json:"res"`
+	Platform string `json:"platform"`
+}
+
+func connectionOf(c *presencev1.Connection) connection {
+	return connection{c.GetResource(), c.GetOs()}
+}
+
+// status is a user's presence.
+type status struct {
+	UID      string            `json:"uid"`
+	LastTime int64             `json:"last_time,string"`
+	Expiry   *int64            `json:"expiry,omitempty,string"`
+	Ext      string            `json:"ext"`
+	Status   map[string]string `json:"status"`
+}
+
+func statusOf(p *presencev1.Presence) status {
+	return status{UID: p.GetUid(), LastTime: p.GetLastTime(), Ext: p.GetExt(), Status: orEmpty(p.GetStatus())}
+}
+
+func statusWithExpiry(p *presencev1.Presence) status {
+	s, expiry := statusOf(p), p.GetExpiry()
+	s.Expiry = &expiry
+	return s
+}
+
+type subscription struct {
+	UID    string `json:"uid"`
+	Expiry int64  `json:"expiry,string"`
+}
+
+type subscriptions struct {
+	Total int64          `json:"totalnum,string"`
+	List  []subscription `json:"sublist"`
+}
+
+func subscriptionPage(r *presencev1.ListPresenceSubscriptionsResponse) result[subscriptions] {
+	return result[subscriptions]{subscriptions{r.GetTotal(), each(r.GetSubscriptions(), func(s *presencev1.PresenceSubscription) subscription {
+		return subscription{s.GetUid(), s.GetExpiry()}
+	})}}
 }

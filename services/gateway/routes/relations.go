@@ -1,155 +1,132 @@
 package routes
 
-import accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
 
 const ownerParam = "owner_username"
 
-func relations() Table {
-	t := make(Table)
-	contacts(t)
-	contactRequests(t)
-	blocks(t)
-	return t
-}
+func relations() []Route { return slices.Concat(contacts(), contactRequests(), blocks()) }
 
-func contacts(t Table) {
-	// Users become friends when both want it: they ask and accept. Only the app
-	// can decide it for them.
-	add(t, Route{
-		Method: accountv1.RelationService_AddContact_FullMethodName, Rules: []string{"add_contact"}, Policy: AppOnly,
-	}, func(e *Envelope, _ *accountv1.AddContactRequest, resp *accountv1.AddContactResponse) {
-		e.relation(resp.GetOwnerUuid(), "/contacts", resp.GetFriend())
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_RemoveContact_FullMethodName, Rules: []string{"remove_contact"},
-		Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"},
-	}, func(e *Envelope, _ *accountv1.RemoveContactRequest, resp *accountv1.RemoveContactResponse) {
-		e.relation(resp.GetOwnerUuid(), "/contacts", resp.GetFriend())
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_ListContacts_FullMethodName, Rules: []string{"list_contacts"},
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.ListContactsRequest, resp *accountv1.ListContactsResponse) {
-		e.action()
-		e.selfURI()
-		if e.queryIs("needReturnRemark", "true") {
-			// The form in which client SDKs read contacts with remarks.
-			e.contacts("entities", resp.GetContacts())
-		} else {
-			e.noEntities()
-		}
-		e.strings("data", resp.GetUsernames())
-		e.times()
-		e.int("count", int64(len(resp.GetUsernames())))
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_PageContacts_FullMethodName, Unlisted: "page_contacts",
-		Policy: AppOrSelf, Self: ownerParam, Query: []string{"limit", "cursor"},
-	}, func(e *Envelope, _ *accountv1.PageContactsRequest, resp *accountv1.PageContactsResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.begin("data", '{')
-		e.contacts("contacts", resp.GetContacts())
-		e.cursor(resp.GetCursor())
-		e.end('}')
-		e.times()
-		e.int("count", int64(len(resp.GetContacts())))
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_SetContactRemark_FullMethodName, Unlisted: "set_contact_remark",
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.SetContactRemarkRequest, _ *accountv1.SetContactRemarkResponse) { e.ok() })
+func contacts() []Route {
+	return []Route{
+		{
+			// Users become friends when both want it: they ask and accept. Only the
+			// app can decide it for them.
+			Method: accountv1.RelationService_AddContact_FullMethodName, Rules: []string{"add_contact"}, Policy: AppOnly,
+			Answer: onList("/contacts", (*accountv1.AddContactResponse).GetOwnerUuid, (*accountv1.AddContactResponse).GetFriend),
+		},
+		{
+			Method: accountv1.RelationService_RemoveContact_FullMethodName, Rules: []string{"remove_contact"},
+			Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"},
+			Answer: onList("/contacts", (*accountv1.RemoveContactResponse).GetOwnerUuid, (*accountv1.RemoveContactResponse).GetFriend),
+		},
+		{
+			Method: accountv1.RelationService_ListContacts_FullMethodName, Rules: []string{"list_contacts"},
+			Policy: AppOrSelf, Self: ownerParam, Query: []string{"needReturnRemark"},
+			Answer: Answer{
+				Action: Verb, URI: Self, Entities: value(remarksIfWanted),
+				Data: of((*accountv1.ListContactsResponse).GetUsernames), Count: size((*accountv1.ListContactsResponse).GetUsernames),
+			},
+		},
+		{
+			Method: accountv1.RelationService_PageContacts_FullMethodName, Unlisted: "page_contacts",
+			Policy: AppOrSelf, Self: ownerParam, Query: []string{"limit", "cursor"},
+			Answer: Answer{
+				Action: Verb, URI: Self, Entities: none, Count: size((*accountv1.PageContactsResponse).GetContacts),
+				Data: of(func(r *accountv1.PageContactsResponse) contactPage {
+					return contactPage{each(r.GetContacts(), contactOf), r.GetCursor()}
+				}),
+			},
+		},
+		{
+			Method: accountv1.RelationService_SetContactRemark_FullMethodName, Unlisted: "set_contact_remark",
+			Policy: AppOrSelf, Self: ownerParam, Answer: nothingToTell,
+		},
+	}
 }
 
 // contactRequests are the calls of client SDKs by which users become friends.
 // Only the device that accepts is named in them, for it knows already what its
 // user's other devices are shown.
-func contactRequests(t Table) {
-	add(t, Route{
-		Method: accountv1.RelationService_RequestContacts_FullMethodName, Unlisted: "request_contacts",
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.RequestContactsRequest, _ *accountv1.RequestContactsResponse) { e.ok() })
-	add(t, Route{
-		Method: accountv1.RelationService_AcceptContact_FullMethodName, Unlisted: "accept_contact",
-		Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"},
-	}, func(e *Envelope, _ *accountv1.AcceptContactRequest, _ *accountv1.AcceptContactResponse) { e.ok() })
-	add(t, Route{
-		Method: accountv1.RelationService_DeclineContact_FullMethodName, Unlisted: "decline_contact",
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.DeclineContactRequest, _ *accountv1.DeclineContactResponse) { e.ok() })
-}
-
-func blocks(t Table) {
-	add(t, Route{
-		Method: accountv1.RelationService_ListBlocks_FullMethodName, Rules: []string{"list_user_blocks"},
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.ListBlocksRequest, resp *accountv1.ListBlocksResponse) {
-		e.action()
-		e.selfURI()
-		e.noEntities()
-		e.strings("data", resp.GetUsernames())
-		e.times()
-		e.int("count", int64(len(resp.GetUsernames())))
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_AddBlocks_FullMethodName, Rules: []string{"add_user_blocks"},
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.AddBlocksRequest, resp *accountv1.AddBlocksResponse) {
-		e.blocked(resp.GetUsernames())
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_RemoveBlock_FullMethodName, Rules: []string{"remove_user_block"},
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.RemoveBlockRequest, resp *accountv1.RemoveBlockResponse) {
-		e.relation(resp.GetOwnerUuid(), "/blocks", resp.GetUnblocked())
-	})
-	add(t, Route{
-		Method: accountv1.RelationService_RemoveBlocks_FullMethodName, Unlisted: "remove_user_blocks",
-		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.RemoveBlocksRequest, resp *accountv1.RemoveBlocksResponse) {
-		e.blocked(resp.GetUsernames())
-	})
-}
-
-// contacts writes friends with what their owner notes about them.
-func (e *Envelope) contacts(name string, list []*accountv1.Contact) {
-	e.begin(name, '[')
-	for i, c := range list {
-		e.comma(i)
-		e.Open()
-		e.str("username", c.GetUsername())
-		e.str("remark", c.GetRemark())
-		e.Close()
+func contactRequests() []Route {
+	return []Route{
+		{
+			Method: accountv1.RelationService_RequestContacts_FullMethodName, Unlisted: "request_contacts",
+			Policy: AppOrSelf, Self: ownerParam, Answer: nothingToTell,
+		},
+		{
+			Method: accountv1.RelationService_AcceptContact_FullMethodName, Unlisted: "accept_contact",
+			Policy: AppOrSelf, Self: ownerParam, Query: []string{"resource"}, Answer: nothingToTell,
+		},
+		{
+			Method: accountv1.RelationService_DeclineContact_FullMethodName, Unlisted: "decline_contact",
+			Policy: AppOrSelf, Self: ownerParam, Answer: nothingToTell,
+		},
 	}
-	e.end(']')
 }
 
-// blocked writes an answer about several users of a block list.
-func (e *Envelope) blocked(usernames []string) {
-	e.action()
-	e.app()
-	e.uri("")
-	e.noEntities()
-	e.strings("data", usernames)
-	e.times()
+func blocks() []Route {
+	return []Route{
+		{
+			Method: accountv1.RelationService_ListBlocks_FullMethodName, Rules: []string{"list_user_blocks"},
+			Policy: AppOrSelf, Self: ownerParam,
+			Answer: Answer{
+				Action: Verb, URI: Self, Entities: none,
+				Data: of((*accountv1.ListBlocksResponse).GetUsernames), Count: size((*accountv1.ListBlocksResponse).GetUsernames),
+			},
+		},
+		{
+			Method: accountv1.RelationService_AddBlocks_FullMethodName, Rules: []string{"add_user_blocks"},
+			Policy: AppOrSelf, Self: ownerParam,
+			Answer: Answer{Action: Verb, App: true, URI: OfApp, Entities: none, Data: of((*accountv1.AddBlocksResponse).GetUsernames)},
+		},
+		{
+			Method: accountv1.RelationService_RemoveBlock_FullMethodName, Rules: []string{"remove_user_block"},
+			Policy: AppOrSelf, Self: ownerParam,
+			Answer: onList("/blocks", (*accountv1.RemoveBlockResponse).GetOwnerUuid, (*accountv1.RemoveBlockResponse).GetUnblocked),
+		},
+		{
+			Method: accountv1.RelationService_RemoveBlocks_FullMethodName, Unlisted: "remove_user_blocks",
+			Policy: AppOrSelf, Self: ownerParam,
+			Answer: Answer{Action: Verb, App: true, URI: OfApp, Entities: none, Data: of((*accountv1.RemoveBlocksResponse).GetUsernames)},
+		},
+	}
 }
 
-// ok writes the answer of client calls that have nothing to tell.
-func (e *Envelope) ok() {
-	e.action()
-	e.selfURI()
-	e.noEntities()
-	e.raw("data", `{"result":true}`)
-	e.times()
+// nothingToTell is the answer of client calls that just succeed.
+var nothingToTell = Answer{Action: Verb, URI: Self, Entities: none, Data: done}
+
+// onList is the answer about one user on a list of another, who stands in the
+// path by UUID.
+func onList[Resp proto.Message](list string, owner func(Resp) string, found func(Resp) *accountv1.User) Answer {
+	return Answer{
+		Action: Verb, App: true, URI: OfPath, Entities: oneUser(found),
+		Path: of(func(r Resp) string { return "/users/" + owner(r) + list }),
+	}
 }
 
-// relation writes an answer about one user on a list of another, who stands in
-// the path by UUID.
-func (e *Envelope) relation(ownerUUID, list string, user *accountv1.User) {
-	e.action()
-	e.app()
-	e.at(pathUsers + "/" + ownerUUID + list)
-	e.users(user)
-	e.times()
+// contact is a friend with what its owner notes about them.
+type contact struct {
+	Username string `json:"username"`
+	Remark   string `json:"remark"`
+}
+
+func contactOf(c *accountv1.Contact) contact { return contact{c.GetUsername(), c.GetRemark()} }
+
+type contactPage struct {
+	Contacts []contact `json:"contacts"`
+	Cursor   string    `json:"cursor,omitempty"`
+}
+
+// remarksIfWanted is the form in which client SDKs read contacts with remarks.
+func remarksIfWanted(req *accountv1.ListContactsRequest, r *accountv1.ListContactsResponse) []contact {
+	if !req.GetNeedReturnRemark() {
+		return nil
+	}
+	return each(r.GetContacts(), contactOf)
 }

@@ -1,16 +1,21 @@
 // Package routes says of every REST call what the protos and their HTTP rules
-// do not: which call rate governs it, what it costs, who may make it and what
-// its answer looks like. One file per area holds the entries of its RPCs.
+// do not: which call rate governs it, what it costs, who may make it, how its
+// body is read and what its answer looks like. One file per area holds the
+// entries of its RPCs.
 package routes
 
 import (
 	"fmt"
-	"maps"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/services/gateway/auth"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
 
 // Policy says who may make a call.
@@ -49,7 +54,7 @@ type Proof struct {
 	Changes bool
 }
 
-// Route is one RPC's part of the table.
+// Route is one RPC's entry.
 type Route struct {
 	// Method is the RPC's full name, "/package.Service/Method".
 	Method string
@@ -61,7 +66,7 @@ type Route struct {
 	// the tier's default rate governs them, and they are counted by themselves
 	// under this name. It is the ID of no rule.
 	Unlisted string
-	// Cost gives the units that a call costs; without it, 1.
+	// Cost returns the units that a call costs; without it, 1.
 	Cost func(req proto.Message) int64
 
 	Policy Policy
@@ -78,16 +83,27 @@ type Route struct {
 	// Query names the request fields that the query may set, by their wire
 	// names.
 	Query []string
+	// Body says how the body is read, where it is not the message's plain JSON.
+	Body restjson.Body
 	// Send marks calls that distribute messages.
 	Send bool
 	// ErrorResult repeats the description of errors in a field "result".
 	ErrorResult bool
-	// Render writes the fields of the answer.
-	Render func(e *Envelope, req, resp proto.Message)
+	Answer      Answer
 }
 
-// RuleFor gives the rule that governs a request, or the name under which it is
-// counted if it has none; req nil is one that could not be decoded.
+// Descriptor describes the RPC.
+func (r *Route) Descriptor() protoreflect.MethodDescriptor {
+	service, name, _ := strings.Cut(r.Method[1:], "/")
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service).Append(protoreflect.Name(name)))
+	if err != nil {
+		panic(fmt.Sprintf("routes: %s: %v", r.Method, err)) // the constant of the generated code names it
+	}
+	return d.(protoreflect.MethodDescriptor) // it is named like one
+}
+
+// RuleFor returns the rule that governs a request, or the name under which it
+// is counted if it has none; req nil is one that could not be decoded.
 func (r *Route) RuleFor(req proto.Message) string {
 	switch {
 	case r.Unlisted != "":
@@ -99,7 +115,7 @@ func (r *Route) RuleFor(req proto.Message) string {
 	}
 }
 
-// CostOf gives the units of a request, at least 1.
+// CostOf returns the units of a request, at least 1.
 func (r *Route) CostOf(req proto.Message) int64 {
 	if r.Cost == nil || req == nil {
 		return 1
@@ -113,21 +129,11 @@ type Table map[string]*Route
 // All makes the table of all REST calls.
 func All() Table {
 	t := make(Table)
-	for _, area := range []Table{accounts(), attributes(), relations(), mutes(), presence(), messages()} {
-		for method := range area {
-			if _, twice := t[method]; twice {
-				panic(fmt.Sprintf("routes: %s has two entries", method))
-			}
+	for _, r := range slices.Concat(accounts(), attributes(), relations(), mutes(), presence(), messages()) {
+		if t[r.Method] != nil {
+			panic(fmt.Sprintf("routes: %s has two entries", r.Method))
 		}
-		maps.Copy(t, area)
+		t[r.Method] = &r
 	}
 	return t
-}
-
-// add enters a route whose request and answer have these types.
-func add[Req, Resp proto.Message](t Table, r Route, render func(e *Envelope, req Req, resp Resp)) {
-	r.Render = func(e *Envelope, req, resp proto.Message) {
-		render(e, req.(Req), resp.(Resp)) //nolint:forcetypeassert // both come from the client stub of this method
-	}
-	t[r.Method] = &r
 }

@@ -2701,8 +2701,10 @@ type ListContactsRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Asks for the form of the answer that has the contacts' remarks.
+	NeedReturnRemark bool `protobuf:"varint,4,opt,name=need_return_remark,json=needReturnRemark,proto3" json:"need_return_remark,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ListContactsRequest) Reset() {
@@ -2754,6 +2756,13 @@ func (x *ListContactsRequest) GetOwnerUsername() string {
 		return x.OwnerUsername
 	}
 	return ""
+}
+
+func (x *ListContactsRequest) GetNeedReturnRemark() bool {
+	if x != nil {
+		return x.NeedReturnRemark
+	}
+	return false
 }
 
 type ListContactsResponse struct {
@@ -4573,11 +4582,12 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x15RemoveContactResponse\x12\x1d\n" +
 	"\n" +
 	"owner_uuid\x18\x01 \x01(\tR\townerUuid\x12/\n" +
-	"\x06friend\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\x06friend\"`\n" +
+	"\x06friend\x18\x02 \x01(\v2\x17.chappe.account.v1.UserR\x06friend\"\x8e\x01\n" +
 	"\x13ListContactsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
-	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\"l\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12,\n" +
+	"\x12need_return_remark\x18\x04 \x01(\bR\x10needReturnRemark\"l\n" +
 	"\x14ListContactsResponse\x12\x1c\n" +
 	"\tusernames\x18\x01 \x03(\tR\tusernames\x126\n" +
 	"\bcontacts\x18\x02 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\"=\n" +

@@ -1,8 +1,8 @@
-// Package dialect is the JSON that REST callers speak: what they may send for
-// a request message, more leniently than protobuf's own JSON, and how values
+// Package restjson is the JSON of the REST API: what callers may send for a
+// request message, which is more than protobuf's own JSON allows, and how values
 // are written in answers. It decodes with its own scanner, which knows where a
-// body stops being JSON and keeps no memory of what it skips.
-package dialect
+// body stops being JSON and allocates nothing for what it skips.
+package restjson
 
 import (
 	"strconv"

@@ -1,6 +1,11 @@
-package dialect
+package restjson
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
 
 const hexDigits = "0123456789abcdef"
 
@@ -44,4 +49,32 @@ func AppendString(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[begin:]...)
 	return append(dst, '"')
+}
+
+// Appender is a value that writes itself as JSON.
+type Appender interface {
+	AppendJSON(dst []byte) []byte
+}
+
+// Append appends a value as JSON. Values that are written often are Appenders,
+// all others go through encoding/json.
+func Append(dst []byte, v any) ([]byte, error) {
+	switch v := v.(type) {
+	case Appender:
+		return v.AppendJSON(dst), nil
+	case string:
+		return AppendString(dst, v), nil
+	case int64:
+		return strconv.AppendInt(dst, v, 10), nil
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10), nil
+	}
+	b := bytes.NewBuffer(dst)
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return dst, err
+	}
+	out := b.Bytes()
+	return out[:len(out)-1], nil // without the line's end that Encode adds
 }

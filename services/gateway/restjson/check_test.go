@@ -1,4 +1,4 @@
-package dialect_test
+package restjson_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/chappe-im/chappe/services/gateway/dialect"
+	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
 
 func TestCheckMessages(t *testing.T) {
@@ -35,9 +35,9 @@ func TestCheckMessages(t *testing.T) {
 		`é`:                   "Unexpected character ('é' (code 233)): was expecting a value (string, number, object, array, true, false or null) at [line 1, column 1]",
 		"\"\xff\"":            "Invalid UTF-8 byte 0xff at [line 1, column 2]",
 	} {
-		err := dialect.Check([]byte(body))
+		err := restjson.Check([]byte(body))
 		require.EqualError(t, err, want, body)
-		var syntax *dialect.SyntaxError
+		var syntax *restjson.SyntaxError
 		require.ErrorAs(t, err, &syntax)
 	}
 }
@@ -45,9 +45,9 @@ func TestCheckMessages(t *testing.T) {
 func TestCheckDepth(t *testing.T) {
 	t.Parallel()
 	nested := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
-	require.NoError(t, dialect.Check(nested(dialect.MaxDepth)))
-	require.ErrorContains(t, dialect.Check(nested(dialect.MaxDepth+1)), "nesting depth")
-	require.ErrorContains(t, dialect.Check([]byte(strings.Repeat(`{"a":`, 1<<20))), "nesting depth")
+	require.NoError(t, restjson.Check(nested(restjson.MaxDepth)))
+	require.ErrorContains(t, restjson.Check(nested(restjson.MaxDepth+1)), "nesting depth")
+	require.ErrorContains(t, restjson.Check([]byte(strings.Repeat(`{"a":`, 1<<20))), "nesting depth")
 }
 
 // FuzzCheck compares with encoding/json, which differs in two points: it lets
@@ -60,8 +60,8 @@ func FuzzCheck(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		err := dialect.Check(data)
-		if !utf8.Valid(data) || strings.Count(string(data), "[")+strings.Count(string(data), "{") > dialect.MaxDepth {
+		err := restjson.Check(data)
+		if !utf8.Valid(data) || strings.Count(string(data), "[")+strings.Count(string(data), "{") > restjson.MaxDepth {
 			if err == nil {
 				require.True(t, json.Valid(data))
 			}
@@ -72,7 +72,7 @@ func FuzzCheck(f *testing.F) {
 			return
 		}
 		raw := []byte(strings.Trim(string(data), " \t\r\n"))
-		if o, ok := dialect.NewObject(raw); ok {
+		if o, ok := restjson.NewObject(raw); ok {
 			var want map[string]json.RawMessage
 			require.NoError(t, json.Unmarshal(raw, &want))
 			got := make(map[string]json.RawMessage)
@@ -85,7 +85,7 @@ func FuzzCheck(f *testing.F) {
 			}
 			require.Equal(t, want, got)
 		}
-		if a, ok := dialect.NewArray(raw); ok {
+		if a, ok := restjson.NewArray(raw); ok {
 			var want []json.RawMessage
 			require.NoError(t, json.Unmarshal(raw, &want))
 			for _, w := range want {
@@ -104,8 +104,8 @@ func FuzzAppendString(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		b := dialect.AppendString([]byte("x"), s)
-		require.NoError(t, dialect.Check(b[1:]))
+		b := restjson.AppendString([]byte("x"), s)
+		require.NoError(t, restjson.Check(b[1:]))
 		var got string
 		require.NoError(t, json.Unmarshal(b[1:], &got))
 		require.Equal(t, string([]rune(s)), got)

@@ -1,4 +1,4 @@
-package dialect
+package restjson
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Object walks over the fields of a JSON object that has passed Check.
+// Object iterates over the fields of a JSON object that has passed Check.
 type Object struct {
 	data []byte
 	pos  int
@@ -21,7 +21,7 @@ func NewObject(raw []byte) (o Object, ok bool) {
 	return Object{data: raw, pos: 1}, true
 }
 
-// Next gives the next field: its name, unescaped, and its raw value. The
+// Next returns the next field: its name, unescaped, and its raw value. The
 // slices belong to the object's text.
 func (o *Object) Next() (name, value []byte, ok bool) {
 	pos := skipTo(o.data, o.pos)
@@ -31,7 +31,7 @@ func (o *Object) Next() (name, value []byte, ok bool) {
 	end := skipString(o.data, pos)
 	name = o.data[pos+1 : end-1]
 	if bytes.IndexByte(name, '\\') >= 0 {
-		name = []byte(Unquote(o.data[pos:end]))
+		name = []byte(unquote(o.data[pos:end]))
 	}
 	pos = skipTo(o.data, end)
 	end = skipValue(o.data, pos)
@@ -39,7 +39,7 @@ func (o *Object) Next() (name, value []byte, ok bool) {
 	return name, o.data[pos:end], true
 }
 
-// Array walks over the elements of a JSON array that has passed Check.
+// Array iterates over the elements of a JSON array that has passed Check.
 type Array struct {
 	data []byte
 	pos  int
@@ -53,7 +53,7 @@ func NewArray(raw []byte) (a Array, ok bool) {
 	return Array{data: raw, pos: 1}, true
 }
 
-// Next gives the next raw element.
+// Next returns the next raw element.
 func (a *Array) Next() (value []byte, ok bool) {
 	pos := skipTo(a.data, a.pos)
 	if a.data[pos] == ']' {
@@ -128,8 +128,36 @@ func IsNull(raw []byte) bool { return len(raw) > 0 && raw[0] == 'n' }
 // isString reports whether a raw value is a string.
 func isString(raw []byte) bool { return len(raw) > 0 && raw[0] == '"' }
 
-// Unquote gives the text of a raw string. The result shares no memory with it.
-func Unquote(raw []byte) string {
+// String returns the text of a raw value; ok is false if that is no string.
+func String(raw []byte) (s string, ok bool) {
+	if !isString(raw) {
+		return "", false
+	}
+	return unquote(raw), true
+}
+
+// Strings appends the elements of an array of strings to list; ok is false if
+// the raw value is something else.
+func Strings(raw []byte, list []string) (_ []string, ok bool) {
+	a, ok := NewArray(raw)
+	if !ok {
+		return nil, false
+	}
+	for {
+		element, more := a.Next()
+		if !more {
+			return list, true
+		}
+		s, ok := String(element)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, s)
+	}
+}
+
+// unquote returns the text of a raw string. The result shares no memory with it.
+func unquote(raw []byte) string {
 	inner := raw[1 : len(raw)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
 		return string(inner)
@@ -140,21 +168,21 @@ func Unquote(raw []byte) string {
 	return s
 }
 
-// text gives a raw number, or the text of a raw string.
-func text(raw []byte) string {
+// Text returns a raw number, or the text of a raw string.
+func Text(raw []byte) string {
 	if isString(raw) {
-		return Unquote(raw)
+		return unquote(raw)
 	}
 	return string(raw)
 }
 
-// integer reads a whole number, also one written as a string, with a fraction
+// Integer reads a whole number, also one written as a string, with a fraction
 // of zero or with an exponent.
-func integer(raw []byte, bits int) (int64, bool) {
+func Integer(raw []byte, bits int) (int64, bool) {
 	if c := raw[0]; c != '"' && c != '-' && (c < '0' || c > '9') {
 		return 0, false
 	}
-	s := text(raw)
+	s := Text(raw)
 	n, err := strconv.ParseInt(s, 10, bits)
 	if err == nil {
 		return n, true
@@ -174,29 +202,9 @@ func integer(raw []byte, bits int) (int64, bool) {
 	return n, true
 }
 
-func unsigned(raw []byte, bits int) (uint64, bool) {
-	n, ok := integer(raw, 64)
-	if !ok || n < 0 || bits == 32 && n > math.MaxUint32 {
-		return 0, false
-	}
-	return uint64(n), true
-}
-
-func float(raw []byte) (float64, bool) {
-	if c := raw[0]; c != '"' && c != '-' && (c < '0' || c > '9') {
-		return 0, false
-	}
-	s := text(raw)
-	if Check([]byte(s)) != nil {
-		return 0, false
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	return f, err == nil
-}
-
-// boolean reads a truth value, also one written as a string.
-func boolean(raw []byte) (v, ok bool) {
-	switch text(raw) {
+// Bool reads a truth value, also one written as a string.
+func Bool(raw []byte) (v, ok bool) {
+	switch Text(raw) {
 	case "true":
 		return true, true
 	case "false":

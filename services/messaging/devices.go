@@ -255,6 +255,11 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 			}
 			if there == 0 {
 				early = append(early, i)
+				continue
+			}
+			// The entry may have been archived between the two.
+			if _, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq, p.seq); err != nil {
+				return err
 			}
 		}
 		return nil

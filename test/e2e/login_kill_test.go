@@ -51,8 +51,11 @@ type pair struct {
 
 // write sends numbers until ctx ends. What fails is not sent again: it may be
 // there or not.
-func (p *pair) write(ctx context.Context) {
-	for n := 1; ctx.Err() == nil; n++ {
+func (p *pair) write(ctx context.Context) { p.writeFrom(ctx, 1) }
+
+// writeFrom is write with another first number.
+func (p *pair) writeFrom(ctx context.Context, first int) {
+	for n := first; ctx.Err() == nil; n++ {
 		r, err := p.app.On(p.place.now()).Try(ctx, "POST", "/messages/users", map[string]any{
 			"from": p.from, "to": []string{p.to}, "type": "txt", "body": map[string]string{"msg": strconv.Itoa(n)},
 		}, p.app.Token)
@@ -194,4 +197,61 @@ func TestLoginsAndKills(t *testing.T) {
 	}
 	t.Logf("%d messages acknowledged, %d logins, 3 kills: none lost, none late, %d shown again after a kill", sent, logins, again)
 	require.Greater(t, logins, 100)
+}
+
+// TestPositionsMoveUnderKills kills the server a second after each start, with a
+// device that never closes its connection: what it confirmed up to a moment
+// before does not come again.
+func TestPositionsMoveUnderKills(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	process := harness.StartProcess(t, data)
+	p := &pair{
+		app: process.NewApp(t, "enterprise", harness.NoLimits), place: &place{server: process.Server},
+		from: "writer", to: "reader", settled: map[int]time.Time{},
+	}
+	p.app.Register(t, p.from)
+	p.token = p.app.UserToken(t, p.to)
+	const lives = 4
+	var first, again [lives]int
+	for life := range lives {
+		if life > 0 {
+			process = harness.StartProcess(t, data)
+			p.place.server = process.Server
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		c, err := p.connect(ctx)
+		require.NoError(t, err)
+		var writer sync.WaitGroup
+		writer.Go(func() { p.writeFrom(ctx, 1000*life+1) })
+		pause(ctx, time.Second)
+		process.Kill(t)
+		killed := time.Now()
+		cancel()
+		writer.Wait()
+		c.Abort()
+		p.mu.Lock()
+		seen := map[int]time.Time{}
+		for _, s := range p.sights {
+			before, ok := seen[s.n]
+			switch {
+			case s.connection != p.connection:
+			case first[life] == 0:
+				first[life] = s.n
+			}
+			if ok && s.connection == p.connection {
+				again[life]++
+				require.Less(t, p.place.kills[len(p.place.kills)-1].Sub(before), 600*time.Millisecond, "%d was confirmed long before the kill", s.n)
+			}
+			if !ok {
+				seen[s.n] = s.at
+			}
+		}
+		p.mu.Unlock()
+		p.place.kills = append(p.place.kills, killed)
+		if life > 0 {
+			require.Greater(t, first[life], first[life-1], "places move")
+		}
+	}
+	t.Logf("shown again after each kill: %v", again[1:])
 }

@@ -2,7 +2,6 @@ package messaging
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,5 +75,5 @@ func TestQuestionsEnd(t *testing.T) {
 		return q.next != nil
 	}, 5*time.Second, time.Millisecond)
 	q.stop()
-	require.True(t, errors.Is(<-failed, context.Canceled))
+	require.ErrorIs(t, <-failed, context.Canceled)
 }

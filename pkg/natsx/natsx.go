@@ -11,8 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // Msg is a message of a subscription.
@@ -30,8 +28,11 @@ type Config struct {
 	URL       string
 	InProcess InProcessServer
 	// Name shows up in the servers' connection list.
-	Name   string
-	Logger *slog.Logger
+	Name string
+	// Installation is the ID that streams get which are made or opened; empty
+	// for none.
+	Installation string
+	Logger       *slog.Logger
 }
 
 // Conn is a connection with its JetStream context. It is safe for concurrent
@@ -41,9 +42,11 @@ type Conn struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
 
-	hooks       sync.Mutex
-	onLoss      []func()
-	onReconnect []func()
+	installation string
+
+	hooks    sync.Mutex
+	onLoss   []func()
+	onChange []func()
 }
 
 // flushTimeout bounds a round trip to the server.
@@ -54,23 +57,28 @@ const maxPending = 16384
 
 // Connect connects and returns once a server answers.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
-	c := &Conn{logger: cfg.Logger}
+	c := &Conn{logger: cfg.Logger, installation: cfg.Installation}
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(200 * time.Millisecond),
+		nats.Timeout(time.Second),
 		nats.ReconnectBufSize(-1), // fail fast while disconnected
-		nats.PingInterval(10 * time.Second),
+		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(c.onError),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				cfg.Logger.Warn("nats connection lost", "error", err)
 			}
+			c.call(&c.onChange)
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) {
+		nats.ReconnectHandler(func(nc *nats.Conn) {
 			cfg.Logger.Info("nats connection is back")
-			c.call(&c.onReconnect)
+			if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+				cfg.Logger.Error("nats server is not fit", "server", nc.ConnectedUrlRedacted(), "error", err)
+			}
+			c.call(&c.onChange)
 			c.lost()
 		}),
 	}
@@ -81,7 +89,12 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	}
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		url := nc.ConnectedUrlRedacted()
+		nc.Close()
+		return nil, fmt.Errorf("nats server %s: %w", url, err)
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending))
 	if err != nil {
@@ -96,15 +109,31 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	return c, nil
 }
 
+// The oldest version of NATS servers that has what is used here: messages and
+// markers of deletions that expire one by one.
+const oldestMajor, oldestMinor = 2, 11
+
+// checkVersion refuses servers that are too old.
+func checkVersion(version string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("its version %q cannot be read", version)
+	}
+	if major < oldestMajor || (major == oldestMajor && minor < oldestMinor) {
+		return fmt.Errorf("it is version %s, at least %d.%d is needed: upgrade it first", version, oldestMajor, oldestMinor)
+	}
+	return nil
+}
+
 // OnLoss adds a function that is called when messages of subscriptions may have
 // been lost: after a reconnect or when a subscriber was too slow. It must not
 // block, and it is called as long as the connection lives.
 func (c *Conn) OnLoss(f func()) { c.hook(&c.onLoss, f) }
 
-// OnReconnect adds a function that is called when the connection is back after
-// a loss, perhaps with a server that holds something else. It must not block,
-// and it is called as long as the connection lives.
-func (c *Conn) OnReconnect(f func()) { c.hook(&c.onReconnect, f) }
+// OnChange adds a function that is called when the connection is lost and when
+// it is back, perhaps with a server that holds something else. It must not
+// block, and it is called as long as the connection lives.
+func (c *Conn) OnChange(f func()) { c.hook(&c.onChange, f) }
 
 func (c *Conn) hook(list *[]func(), f func()) {
 	c.hooks.Lock()
@@ -137,6 +166,10 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 // Connected reports whether a server is reachable right now.
 func (c *Conn) Connected() bool { return c.nc.IsConnected() }
 
+// Installation is the ID of the installation that the connection is of; empty
+// if it was not told.
+func (c *Conn) Installation() string { return c.installation }
+
 // Times is how often the connection was made anew. What was learned of the
 // server's contents at another number may not hold any more.
 func (c *Conn) Times() uint64 { return c.nc.Stats().Reconnects }
@@ -144,7 +177,7 @@ func (c *Conn) Times() uint64 { return c.nc.Stats().Reconnects }
 // Publish sends to whoever listens right now.
 func (c *Conn) Publish(subject string, data []byte) error {
 	if err := c.nc.Publish(subject, data); err != nil {
-		return errs.Unavailable("nats", err)
+		return unavailable("nats", err)
 	}
 	return nil
 }
@@ -154,7 +187,7 @@ func (c *Conn) Publish(subject string, data []byte) error {
 func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error) {
 	s, err := c.nc.ChanSubscribe(subject, ch)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
 	}
 	return s, nil
 }
@@ -163,7 +196,7 @@ func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error
 func (c *Conn) Subscribe(subject string, f func(*Msg)) (*Subscription, error) {
 	s, err := c.nc.Subscribe(subject, f)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
 	}
 	return s, nil
 }
@@ -174,7 +207,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := c.nc.FlushWithContext(ctx); err != nil {
-		return errs.Unavailable("nats", err)
+		return unavailable("nats", err)
 	}
 	return nil
 }

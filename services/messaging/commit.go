@@ -85,7 +85,7 @@ type publishing struct {
 // acknowledged waits until a record is committed. A repetition gets the ID and
 // the time of what it repeats.
 func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
-	place, duplicate, err := natsx.AwaitPlace(ctx, r.future)
+	place, duplicate, err := natsx.AwaitPlace(ctx, r.future, r.pass.changed)
 	if err != nil {
 		return err
 	}

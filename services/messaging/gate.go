@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -19,6 +20,8 @@ type gates struct {
 	// times is how often the connection to NATS was made anew.
 	times      func() uint64
 	partitions []gate
+	// refused is why nothing is taken though log and archive agree; nil if it is.
+	refused atomic.Pointer[string]
 	// shut wakes whoever compares.
 	shut chan struct{}
 }
@@ -32,6 +35,11 @@ type gate struct {
 	// times of the connection at which log and archive were compared.
 	times uint64
 	epoch int64
+	// began is the place before the epoch's first record that had not been
+	// archived when it began.
+	began uint64
+	// lost counts the records known to be lost, in all epochs.
+	lost int64
 	// acked is the last place of this epoch that this process has seen
 	// acknowledged or archived. What is published afterwards gets one behind.
 	acked uint64
@@ -50,6 +58,8 @@ type pass struct {
 	times uint64
 	epoch int64
 	floor uint64
+	// changed is closed when the gate is shut.
+	changed <-chan struct{}
 }
 
 // notCompared is why a gate is shut at first and after a reconnect.
@@ -65,6 +75,9 @@ func newGates(partitions int, times func() uint64) *gates {
 
 // enter lets a publish into a partition's log.
 func (g *gates) enter(p int) (pass, error) {
+	if why := g.refused.Load(); why != nil {
+		return pass{}, errs.Unavailable("message log", errors.New(*why))
+	}
 	times := g.times()
 	x := &g.partitions[p]
 	x.mu.Lock()
@@ -75,7 +88,7 @@ func (g *gates) enter(p int) (pass, error) {
 	if !x.open {
 		return pass{}, errs.Unavailable("message log", errors.New(x.why))
 	}
-	return pass{times: times, epoch: x.epoch, floor: x.acked}, nil
+	return pass{times: times, epoch: x.epoch, floor: x.acked, changed: x.changed}, nil
 }
 
 // acknowledge judges the acknowledgement of a publish: one that the log gave
@@ -111,10 +124,11 @@ func (g *gates) archived(p int, epoch int64, place uint64) {
 	}
 }
 
-// openFor opens a gate after log and archive were found to agree, with a log
-// that ends at last. It does nothing and returns false if the gate was opened
+// openFor opens a gate after log and archive were found to agree: the archive
+// is at a place, and the log ends at last. It does nothing and returns false if the gate was opened
 // or shut or the connection made anew since what the comparison began with.
-func (g *gates) openFor(p int, began sight, epoch int64, last uint64) bool {
+func (g *gates) openFor(p int, began sight, at archivedPlace, last uint64) bool {
+	epoch := at.epoch
 	times := g.times()
 	x := &g.partitions[p]
 	x.mu.Lock()
@@ -125,7 +139,7 @@ func (g *gates) openFor(p int, began sight, epoch int64, last uint64) bool {
 	if x.epoch != epoch || x.acked > last || !x.suspected.IsZero() {
 		x.acked = last
 	}
-	x.epoch, x.times, x.rolledBack, x.suspected = epoch, times, 0, time.Time{}
+	x.epoch, x.times, x.rolledBack, x.suspected, x.began, x.lost = epoch, times, 0, time.Time{}, at.began, at.lost
 	x.why = ""
 	if !x.open {
 		x.turnTo(true)
@@ -199,22 +213,90 @@ func (g *gates) seen(p int) sight {
 	return sight{turn: x.turn, times: times, epoch: x.epoch, acked: x.acked, rolledBack: x.rolledBack, suspected: x.suspected}
 }
 
-// reasons lists why gates are shut, without repetitions.
-func (g *gates) reasons() []string {
-	var out []string
+// addLost counts records that are lost.
+func (g *gates) addLost(p int, n uint64) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost += int64(n) //nolint:gosec // a count
+}
+
+// LogHealth says how the message log is, for operators.
+type LogHealth struct {
+	// Epochs of the partitions: how often the log of each began anew.
+	Epochs []int64 `json:"epochs"`
+	// Lost counts records that were acknowledged and are known to be lost.
+	Lost int64 `json:"lost"`
+	// Refusing says why sends are refused; empty while they are not.
+	Refusing []string `json:"refusing,omitempty"`
+}
+
+// LogHealth returns how the message log is, as this process knows it.
+func (s *Service) LogHealth() LogHealth { return s.gates.health() }
+
+// Refuse has sends refused for a reason that lies outside of the log, until it
+// is called with none.
+func (s *Service) Refuse(why string) {
+	if why == "" {
+		s.gates.refused.Store(nil)
+		return
+	}
+	s.gates.refused.Store(&why)
+}
+
+func (g *gates) health() LogHealth {
+	h := LogHealth{Epochs: make([]int64, len(g.partitions))}
+	times := g.times()
 	for p := range g.partitions {
 		x := &g.partitions[p]
 		x.mu.Lock()
-		open, why := x.open && x.times == g.times(), x.why
+		open, why := x.open && x.times == times, x.why
+		h.Epochs[p] = x.epoch
+		h.Lost += x.lost
 		x.mu.Unlock()
 		if why == "" {
 			why = notCompared
 		}
-		if !open && !slices.Contains(out, why) {
-			out = append(out, why)
+		if !open && !slices.Contains(h.Refusing, why) {
+			h.Refusing = append(h.Refusing, why)
 		}
 	}
-	return out
+	return h
+}
+
+// epochOf returns the epoch of a partition's log and the place it began at;
+// an error while it is not known.
+func (g *gates) epochOf(p int) (epoch int64, began uint64, err error) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.open {
+		return 0, 0, errs.Unavailable("message log", errors.New(x.why))
+	}
+	return x.epoch, x.began, nil
+}
+
+// epochLook is how often subscribers look whether their epochs have ended.
+const epochLook = 250 * time.Millisecond
+
+// endWithEpochs calls end when the log of a partition is in another epoch than
+// a place, unless ctx ends first.
+func (g *gates) endWithEpochs(ctx context.Context, places []place, end context.CancelCauseFunc) {
+	t := time.NewTicker(epochLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for p := range places {
+			if epoch, _, err := g.epochOf(p); err == nil && epoch != places[p].epoch {
+				end(errs.Unavailable("message log", errors.New("it began anew; go on from the last cursor")))
+				return
+			}
+		}
+	}
 }
 
 // awaitOpen waits until all gates are open, or for so long.

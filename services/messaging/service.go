@@ -42,6 +42,8 @@ type Config struct {
 	Partitions int
 	// LogAge is how long the log is kept for redo and for subscribers.
 	LogAge time.Duration
+	// LogBytes bounds the log of all partitions together; 0 for no bound.
+	LogBytes int64
 	// Replicas of the log's streams.
 	Replicas int
 	// TakeOver says that no other instance can be alive, because etcd is
@@ -120,6 +122,8 @@ type Service struct {
 	gates     *gates
 	devices   *deviceStore
 
+	// node is the number under which ids are made.
+	node   int
 	ids    *idgen.Generator
 	orders []sync.Mutex // by partition; see commit
 
@@ -155,7 +159,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		metrics:    m,
 		recipients: recipients,
 		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m, settling, gates),
+		archive:    newArchive(deps.DB, m, settling, gates, deps.Logger),
 		settling:   settling,
 		gates:      gates,
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
@@ -198,11 +202,10 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.session, err = s.deps.Etcd.NewSession(ctx, s.cfg.SessionTTL); err != nil {
 		return err
 	}
-	node, err := claimNode(ctx, s.session)
-	if err != nil {
+	if s.node, err = claimNode(ctx, s.session); err != nil {
 		return err
 	}
-	if s.ids, err = idgen.New(node, s.deps.Now); err != nil {
+	if s.ids, err = idgen.New(s.node, s.deps.Now); err != nil {
 		return err
 	}
 	newest, err := s.newestID(ctx)
@@ -214,11 +217,11 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	s.deps.NATS.OnLoss(s.recipients.forgetAll)
-	s.deps.NATS.OnReconnect(s.gates.closeAll)
+	s.deps.NATS.OnChange(s.gates.closeAll)
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.archived.Go(func() { s.archive.run(context.WithoutCancel(ctx)) })
+	s.archived.Go(func() { s.archive.run(run) })
 	s.backlogs = &backlogs{svc: s, all: map[*distributor]struct{}{}}
 	s.owner = newOwner(s)
 	if s.cfg.TakeOver {
@@ -237,7 +240,7 @@ func (s *Service) Start(ctx context.Context) error {
 	s.done.Go(func() { s.follow(run, rosterConsumer, bus.RosterEventFilter, s.onRoster) })
 	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
 	if !s.gates.awaitOpen(ctx, settleAtStart) {
-		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.reasons())
+		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.health().Refusing)
 	}
 	return nil
 }
@@ -264,12 +267,13 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("messaging workers did not end: %w", ctx.Err())
 	}
-	return s.session.Close()
+	return nil
 }
 
 func (s *Service) ensureStreams(ctx context.Context, p int) error {
 	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.LogStream(p), Subjects: []string{bus.LogFilter(p)}, MaxAge: s.cfg.LogAge,
+		MaxBytes:        s.cfg.LogBytes / int64(s.cfg.Partitions),
 		DuplicateWindow: logWindow, Replicas: s.cfg.Replicas,
 	}); err != nil {
 		return err

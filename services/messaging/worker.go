@@ -42,8 +42,14 @@ type readPlace struct {
 	print int64
 }
 
-// maxUnderway bounds the batches that pushes may run ahead of the archive.
-const maxUnderway = 32
+// maxUnderway bounds the batches that pushes of a partition may run ahead of
+// the archive, maxUnderwayBytes what they take in memory over all partitions.
+// While the database is away, pushes go on within these bounds; the log keeps
+// what the archive does not have.
+const (
+	maxUnderway      = 4096
+	maxUnderwayBytes = 64 << 20
+)
 
 // maxBatch bounds the records that a worker takes in one go, maxBatchEntries
 // the entries after which it takes no further record.
@@ -52,12 +58,16 @@ const (
 	maxBatchEntries = 4000
 )
 
+// maxWorkerPause is the longest time before a worker that failed begins anew:
+// what it needs may be back any moment.
+const maxWorkerPause = 500 * time.Millisecond
+
 // run works until ctx ends; after a failure it begins anew from the archive.
 func (s *Service) runWorker(ctx context.Context, partition int) {
 	logger := s.deps.Logger.With("partition", partition)
 	s.metrics.partition.Inc()
 	defer s.metrics.partition.Dec()
-	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+	for delay := 50 * time.Millisecond; ; delay = min(2*delay, maxWorkerPause) {
 		began := time.Now()
 		err := s.workPartition(ctx, partition, logger)
 		if ctx.Err() != nil {
@@ -223,6 +233,7 @@ func (w *worker) countHole(ctx context.Context, from, to uint64) error {
 	if err := w.svc.archive.addLost(ctx, w.partition, lost); err != nil {
 		return err
 	}
+	w.svc.gates.addLost(w.partition, lost)
 	w.svc.metrics.logLost.Add(float64(lost))
 	w.logger.Error("records of the log are lost before they were archived", "first", from, "last", to-1, "lost", lost,
 		"hint", "the log's files are damaged, or the archive was away for longer than the log is kept; see docs/operations.md")
@@ -258,12 +269,45 @@ func (w *worker) watchLog(ctx context.Context, fail context.CancelCauseFunc) {
 		case err != nil:
 			continue // it cannot be asked; reading goes on when it can
 		case log.Created.UnixNano() == w.at.created && log.Last >= read.seq && w.same(ctx, log, read):
+			w.trim(ctx, log)
 			continue
 		}
 		w.svc.gates.closeFor(w.partition, "the log has changed while it was read")
 		fail(errLogChanged)
 		return
 	}
+}
+
+// A log that is fuller than trimAt percent of its bound is trimmed to trimTo.
+const (
+	trimAt = 80
+	trimTo = 70
+)
+
+// trim drops the oldest records of a log that is nearly full, as far as they
+// are archived. What is not stays, and sends are refused if that fills the log.
+func (w *worker) trim(ctx context.Context, log natsx.StreamState) {
+	if log.MaxBytes == 0 || log.Bytes < log.MaxBytes/100*trimAt || log.Last < log.First {
+		return
+	}
+	at, err := w.svc.archive.place(ctx, w.partition)
+	if err != nil || at.epoch != w.at.epoch {
+		return
+	}
+	records := log.Last - log.First + 1
+	drop := uint64(float64(records) * (1 - float64(log.MaxBytes)*trimTo/100/float64(log.Bytes)))
+	// The record at the archive's place stays, to compare it.
+	before := min(log.First+drop, at.seq)
+	if before <= log.First {
+		w.logger.Error("the log is nearly full of messages that are not archived; sends are refused once it is",
+			"bytes", log.Bytes, "max_bytes", log.MaxBytes, "archived_through", at.seq, "log_last", log.Last)
+		return
+	}
+	if err := w.svc.deps.NATS.TrimStream(ctx, bus.LogStream(w.partition), before); err != nil {
+		w.logger.Warn("the log is nearly full and cannot be trimmed", "error", err)
+		return
+	}
+	w.logger.Info("oldest records of the log are dropped to keep its bound", "before", before, "max_bytes", log.MaxBytes)
 }
 
 // same reports whether the log holds what was read at a place, as far as it

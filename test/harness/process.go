@@ -83,6 +83,18 @@ func StartProcess(t testing.TB, data string) *Process {
 	})
 }
 
+// StartProcessWith is StartProcess with a changed configuration.
+func StartProcessWith(t testing.TB, data string, change func(*run.Config)) *Process {
+	t.Helper()
+	cfg := config(data)
+	change(&cfg)
+	raw, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	return startProcess(t, partEnv+"="+string(raw), func(t testing.TB, addrs []string) *Server {
+		return connect(t, addrs[0], addrs[1], addrs[2])
+	})
+}
+
 func startProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server) *Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
@@ -126,6 +138,25 @@ func (p *Process) Kill(t testing.TB) {
 	require.NoError(t, p.cmd.Process.Kill())
 	t.Logf("the server was killed: %v", <-p.exited)
 	p.cmd = nil
+}
+
+// Pause stops the process where it is, as a suspended machine does, until
+// Resume.
+func (p *Process) Pause(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Resume lets a paused process go on.
+func (p *Process) Resume(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// Signal sends the process a signal.
+func (p *Process) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(s))
 }
 
 // Terminate asks the process to stop and waits for it; it returns how it

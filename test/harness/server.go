@@ -37,7 +37,7 @@ func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (
 	if err != nil {
 		return nil, nil, err
 	}
-	return n.Server(), n.Stop, nil
+	return n, n.Stop, nil
 }
 
 // config is that of a single node on ports of the system's choice.
@@ -90,6 +90,24 @@ func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
 	require.NoError(t, s.Start(ctx))
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 	return connect(t, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
+}
+
+// Refused starts a server with a changed configuration that does not start, and
+// returns why.
+func Refused(t testing.TB, data string, change func(*run.Config)) error {
+	t.Helper()
+	cfg := config(data)
+	change(&cfg)
+	s, err := run.New(cfg, embedded{}, testkit.Logger(t), io.Discard)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err = s.Start(ctx); err == nil {
+		require.NoError(t, s.Stop(context.WithoutCancel(ctx)))
+	}
+	return err
 }
 
 func connect(t testing.TB, http, grpcAddr, ops string) *Server {

@@ -130,6 +130,9 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 	return &DB{service: cfg.Service, dialect: SQLite, write: w, read: r}, nil
 }
 
+// connectTimeout bounds one try to connect to PostgreSQL.
+const connectTimeout = 2 * time.Second
+
 func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	pc, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
@@ -138,8 +141,11 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	pc.RuntimeParams["search_path"] = cfg.Service
 	pc.RuntimeParams["application_name"] = "chappe-" + cfg.Service
 	if pc.ConnectTimeout == 0 {
-		pc.ConnectTimeout = 5 * time.Second
+		pc.ConnectTimeout = connectTimeout
 	}
+	pc.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
+	}}).DialContext
 	db := stdlib.OpenDB(*pc)
 	db.SetMaxOpenConns(cfg.MaxConns)
 	db.SetMaxIdleConns(cfg.MaxConns)

@@ -68,7 +68,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 
 	now := s.deps.Now()
 	from := names.FoldUser(req.GetUser())
-	who, err := s.recipients.get(ctx, app.Key, []string{from, to})
+	who, err := s.recipients.get(ctx, app.Key, []string{from, to}, now)
 	if err != nil {
 		return nil, err
 	}

@@ -222,39 +222,50 @@ type position struct {
 
 // confirm moves positions forward, all in one transaction, and returns the
 // indexes of those that are early: a push runs ahead of the archive, and so may
-// what a device confirms. A position is stored only when the archive holds the
-// entry, for an entry that is pushed and never archived could give its place in
-// the conversation to another. Positions of devices that do not exist are left
-// out.
+// what a device confirms. A position is stored only as far as the archive holds
+// the conversation, for an entry that is pushed and never archived could give its
+// place to another. Positions of devices that do not exist are left out.
 func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int, err error) {
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
 		// Parsing these costs far more than running them, and there are thousands.
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
-			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
-			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
-			AND `+archivedTo("$6", "$7")+`
-			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
+			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
+			FROM device v JOIN (`+newestPlaces+`) c ON c.app = v.app AND c.name = $3
+			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0
+			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
+			RETURNING seq`)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = move.Close() }()
+		moveTo := func(p position) (at int64, err error) {
+			err = move.QueryRowContext(ctx, p.seq, p.seq, p.conversation, p.app, p.user, p.resource).Scan(&at)
+			if errors.Is(err, sql.ErrNoRows) {
+				return 0, nil
+			}
+			return at, err
+		}
 		for i, p := range all {
-			r, err := move.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq, p.seq)
+			at, err := moveTo(p)
 			if err != nil {
 				return err
 			}
-			if n, err := r.RowsAffected(); err != nil || n > 0 {
+			if at >= p.seq {
 				continue
 			}
-			var there int
-			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM conversation c WHERE c.app = $1 AND c.name = $2 AND `+archivedTo("$3", "$4"),
-				p.app, p.conversation, p.seq, p.seq).Scan(&there); err != nil {
+			var archived int
+			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM (`+newestPlaces+`) c WHERE c.app = $1 AND c.name = $2 AND c.newest >= CAST($3 AS BIGINT)`,
+				p.app, p.conversation, p.seq).Scan(&archived); err != nil {
 				return err
 			}
-			if there == 0 {
+			if archived == 0 {
 				early = append(early, i)
+				continue
+			}
+			// The entry may have been archived between the two.
+			if _, err := moveTo(p); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -262,11 +273,9 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 	return early, err
 }
 
-// archivedTo is the SQL condition that conversation c holds, or once held, an
-// entry at a place or a later one. Its parameters are both the place.
-func archivedTo(first, second string) string {
-	return `(c.floor >= CAST(` + first + ` AS BIGINT) OR EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST(` + second + ` AS BIGINT)))`
-}
+// newestPlaces is SQL for the conversations with the place that each has given
+// out last.
+const newestPlaces = `SELECT x.app, x.id, x.name, COALESCE((SELECT MAX(m.seq) FROM message m WHERE m.app = x.app AND m.conv = x.id), x.floor) AS newest FROM conversation x`
 
 // waiting are the messages of user $2 of app $1 that none of the user's devices
 // has confirmed; $3 is the first type that is no message.

@@ -21,6 +21,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -34,7 +35,14 @@ type logRig struct {
 
 func newLogRig(t *testing.T, outside bool) *logRig {
 	t.Helper()
+	return newBoundLogRig(t, outside, 0)
+}
+
+// newBoundLogRig is newLogRig with a bound of the log in bytes.
+func newBoundLogRig(t *testing.T, outside bool, bytes int64) *logRig {
+	t.Helper()
 	l := &logRig{rig: newIdleRig(t, 0, testkit.SQLite(t, "messaging", nil)), dir: t.TempDir()}
+	l.logBytes = bytes
 	if outside {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -293,9 +301,46 @@ func TestOutsideNATSComesBackWithOlderFiles(t *testing.T) {
 			}
 		}
 		require.GreaterOrEqual(t, l.metric("chappe_messaging_log_epoch"), float64(round+1))
-		require.NotZero(t, missing, "the test is of no use if nothing is lost")
 		require.EqualValues(t, missing, l.metric("chappe_messaging_log_lost_total"))
 	}
+}
+
+// TestLossIsCounted has messages acknowledged that no worker reads before they
+// are lost with the log.
+func TestLossIsCounted(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, true)
+	before := l.fill(20)
+	l.kept(before...)
+	l.stop()
+	lock := "/messaging/locks/" + strconv.Itoa(bus.Partition("acme#shop", "lena~omar", 4))
+	put := func(w etcdx.Write) {
+		_, _, err := l.etcd.Commit(t.Context(), nil, []etcdx.Write{w})
+		require.NoError(t, err)
+	}
+	put(etcdx.Write{Key: lock, Value: []byte("somebody else")})
+	l.second = true
+	l.start()
+	before = append(before, l.fill(10)...)
+	older := l.copyFiles()
+	l.fill(30)
+	l.nats.Stop()
+	l.putBack(older)
+	l.startNATS()
+	require.Eventually(t, func() bool {
+		why := strings.Join(l.service.LogHealth().Refusing, " ")
+		return strings.Contains(why, "the log ends at 30, and 60 was acknowledged")
+	}, 20*time.Second, 10*time.Millisecond)
+	_, err := l.send.SendToUsers(t.Context(), txt("lena", "too early", "omar"))
+	require.True(t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+	put(etcdx.Write{Key: lock, Delete: true})
+	after := l.persist(20)
+	require.Len(t, l.kept(slices.Concat(before, after)...), 50)
+	require.EqualValues(t, 30, l.metric("chappe_messaging_log_lost_total"))
+	require.EqualValues(t, 30, l.service.LogHealth().Lost)
+	l.stop()
+	l.start()
+	require.EqualValues(t, 30, l.service.LogHealth().Lost, "it is not forgotten")
 }
 
 // holdArchive keeps the archive from being written until release.
@@ -471,4 +516,59 @@ func TestUpgradeAdoptsWhatHasNoEpochs(t *testing.T) {
 			require.Equal(t, behind, l.metric("chappe_messaging_log_epoch") > 0)
 		})
 	}
+}
+
+// TestLogKeepsItsBound writes several times what the log may hold: what is
+// archived makes room. While nothing can be archived nothing is dropped; sends
+// are refused instead.
+func TestLogKeepsItsBound(t *testing.T) {
+	t.Parallel()
+	const bound = 128 << 10 // of a partition
+	l := newBoundLogRig(t, false, 4*bound)
+	conn := testkit.Connect(t, l.nats)
+	stream := bus.LogStream(bus.Partition("acme#shop", "lena~omar", 4))
+	all := l.persist(1500)
+	log, err := conn.StreamState(t.Context(), stream)
+	require.NoError(t, err)
+	require.LessOrEqual(t, log.Bytes, uint64(bound))
+	require.Greater(t, log.First, uint64(500), "the oldest made room")
+	l.kept(all...)
+
+	release := l.holdArchive()
+	refused := 0
+	for refused < 20 {
+		resp, err := l.send.SendToUsers(t.Context(), txt("lena", "into a full log", "omar"))
+		if err != nil {
+			require.True(t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+			refused++
+			continue
+		}
+		all = append(all, resp.GetResults()[0].GetMessageId())
+	}
+	require.Less(t, len(all), 3000)
+	release()
+	all = append(all, l.persist(100)...)
+	l.kept(all...)
+	require.Zero(t, l.metric("chappe_messaging_log_lost_total"))
+	require.Zero(t, l.metric("chappe_messaging_log_epoch"))
+}
+
+// TestPushesGoOnWithoutTheArchive holds the archive's database while messages
+// are sent in a conversation that is known: they are pushed, and archived when
+// it is free again.
+func TestPushesGoOnWithoutTheArchive(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, false)
+	l.conn = testkit.Connect(t, l.nats)
+	all := l.fill(10)
+	l.kept(all...)
+	pushed := l.rig.listen("acme#shop", "omar")
+	release := l.holdArchive()
+	all = append(all, l.fill(500)...)
+	for i := range 500 {
+		require.Equal(t, int64(10+i+1), next(t, pushed).GetSeq())
+	}
+	require.Len(t, l.list(), 10)
+	release()
+	require.Len(t, l.kept(all...), 510)
 }

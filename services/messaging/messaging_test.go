@@ -58,9 +58,40 @@ type users struct {
 	blocked map[string][]string
 	muted   map[string]int64
 	known   map[string]*accountv1.User
+	away    error
+	hung    chan struct{}
 }
 
-func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+// setAway has look-ups fail; nil has them work.
+func (u *users) setAway(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.away = err
+}
+
+// hang has look-ups wait until release or their end.
+func (u *users) hang() (release func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	hung := make(chan struct{})
+	u.hung = hung
+	return func() { close(hung) }
+}
+
+func (u *users) LookupRecipients(ctx context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+	u.mu.Lock()
+	away, hung := u.away, u.hung
+	u.mu.Unlock()
+	if hung != nil {
+		select {
+		case <-hung:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if away != nil {
+		return nil, away
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	resp := &accountv1.LookupRecipientsResponse{}
@@ -147,6 +178,8 @@ type rig struct {
 	conn  *natsx.Conn
 	// natsURL is where, with natsToken, the service finds NATS; empty connects it to nats.
 	natsURL string
+	// logBytes bounds the log.
+	logBytes int64
 	// second says that another service is alive beside this one.
 	second  bool
 	metrics *prometheus.Registry
@@ -188,21 +221,22 @@ func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
 	return r
 }
 
-// another starts a further instance of the service beside this one.
-func (r *rig) another() *rig {
-	r.t.Helper()
-	other := r.beside()
-	other.start()
-	r.t.Cleanup(other.stop)
-	return other
-}
-
-// beside returns a further service on the same NATS, etcd and database.
+// beside is a further service on the same NATS, etcd and database.
 func (r *rig) beside() *rig {
 	return &rig{
 		t: r.t, nats: r.nats, etcd: r.etcd, db: r.db, apps: r.apps, users: r.users, pacer: r.pacer,
 		natsURL: r.natsURL, second: true,
 	}
+}
+
+// another returns a further service that runs.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	other := r.beside()
+	other.conn = r.conn
+	other.start()
+	r.t.Cleanup(other.stop)
+	return other
 }
 
 func (r *rig) start() {
@@ -213,6 +247,7 @@ func (r *rig) start() {
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
 	cfg.TakeOver, cfg.PushEvents = !r.second, r.push
+	cfg.LogBytes = r.logBytes
 	cfg.RetentionEvery = 20 * time.Millisecond
 	var conn *natsx.Conn
 	if r.natsURL == "" {

@@ -3,10 +3,12 @@ package messaging
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
@@ -18,6 +20,14 @@ import (
 const (
 	recipientCacheSize = 200_000
 	recipientMaxAge    = 30 * time.Second
+	// recipientStale is the age up to which a recipient is believed while
+	// accounts cannot be asked. Events are applied meanwhile as ever.
+	recipientStale = 10 * time.Minute
+	// recipientPatience is how long accounts may take to answer when what is
+	// remembered would do; when they did not, they are left alone for
+	// recipientRest, so that not every send waits.
+	recipientPatience = 300 * time.Millisecond
+	recipientRest     = 500 * time.Millisecond
 )
 
 // recipient is what sending needs to know of a user.
@@ -26,6 +36,8 @@ type recipient struct {
 	blocked []string // sorted
 	// Until when the user may not send, Unix milliseconds; -1 for ever.
 	mutedChat int64
+	// fetched is when the question was put that this is the answer to.
+	fetched time.Time
 }
 
 func (r recipient) blocks(sender string) bool {
@@ -44,10 +56,12 @@ type recipientCache struct {
 	cache *usercache.Cache[recipient]
 	// settings are the push settings, which the same events change.
 	settings *usercache.Cache[*accountv1.User]
+	// restUntil is until when accounts are left alone, Unix nanoseconds.
+	restUntil atomic.Int64
 }
 
 func newRecipientCache(users accountv1.UserServiceClient, settings *usercache.Cache[*accountv1.User], now func() time.Time) (*recipientCache, error) {
-	c, err := usercache.New[recipient](recipientCacheSize, recipientMaxAge, now)
+	c, err := usercache.New[recipient](recipientCacheSize, recipientStale, now)
 	if err != nil {
 		return nil, err
 	}
@@ -79,38 +93,65 @@ func (c *recipientCache) forgetAll() {
 	c.settings.ForgetAll()
 }
 
-// get returns the recipients of folded user IDs, in their order.
-func (c *recipientCache) get(ctx context.Context, app string, users []string) ([]recipient, error) {
+// get returns the recipients of folded user IDs, in their order. When accounts
+// cannot be asked, those known of late are taken as they were.
+func (c *recipientCache) get(ctx context.Context, app string, users []string, now time.Time) ([]recipient, error) {
 	out := make([]recipient, len(users))
-	var missing []string
-	var places []int
-	var marks []usercache.Mark
+	var q lookup
+	remembered := true
 	for i, u := range users {
 		r, mark, ok := c.cache.Get(ident.User{App: ident.AppKey(app), ID: ident.UserID(u)})
-		if ok {
-			out[i] = r
+		out[i] = r
+		if ok && now.Sub(r.fetched) < recipientMaxAge {
 			continue
 		}
-		missing, places, marks = append(missing, u), append(places, i), append(marks, mark)
+		remembered = remembered && ok
+		q.users, q.places, q.marks = append(q.users, u), append(q.places, i), append(q.marks, mark)
 	}
-	if len(missing) == 0 {
+	if len(q.users) == 0 {
 		return out, nil
 	}
+	if !remembered {
+		return out, c.fetch(ctx, app, q, out, now)
+	}
+	if time.Now().UnixNano() < c.restUntil.Load() {
+		return out, nil
+	}
+	asked, cancel := context.WithTimeout(ctx, recipientPatience)
+	defer cancel()
+	err := c.fetch(asked, app, q, out, now)
+	if err == nil || ctx.Err() != nil || !(errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+		return out, err
+	}
+	c.restUntil.Store(time.Now().Add(recipientRest).UnixNano())
+	return out, nil
+}
+
+// lookup is what accounts are asked for: users, their places in the answer, and
+// the cache's marks from before the question.
+type lookup struct {
+	users  []string
+	places []int
+	marks  []usercache.Mark
+}
+
+// fetch asks accounts for users and puts what they are into their places.
+func (c *recipientCache) fetch(ctx context.Context, app string, q lookup, out []recipient, now time.Time) error {
 	org, name, _ := names.SplitAppKey(app)
-	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: missing})
+	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: q.users})
 	if err != nil {
-		return nil, err
+		return errs.From(err)
 	}
 	for i, r := range resp.GetRecipients() {
 		blocked := slices.Clone(r.GetBlocked())
 		slices.Sort(blocked)
-		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat()}
-		out[places[i]] = got
+		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat(), fetched: now}
+		out[q.places[i]] = got
 		// Who does not exist is asked for each time: a send to a new user may
 		// follow on the user's registration closer than its event.
 		if got.exists {
-			c.cache.Put(ident.User{App: ident.AppKey(app), ID: ident.UserID(missing[i])}, marks[i], got)
+			c.cache.Put(ident.User{App: ident.AppKey(app), ID: ident.UserID(q.users[i])}, q.marks[i], got)
 		}
 	}
-	return out, nil
+	return nil
 }

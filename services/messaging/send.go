@@ -55,7 +55,7 @@ func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 
 	now := s.deps.Now()
 	if from != names.AdminUser {
-		who, err := s.recipients.get(ctx, app.Key, []string{from})
+		who, err := s.recipients.get(ctx, app.Key, []string{from}, now)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +63,7 @@ func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 			return nil, errs.Forbidden("user " + from + " is muted")
 		}
 	}
-	to, err := s.recipients.get(ctx, app.Key, targets)
+	to, err := s.recipients.get(ctx, app.Key, targets, now)
 	if err != nil {
 		return nil, err
 	}

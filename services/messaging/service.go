@@ -122,6 +122,8 @@ type Service struct {
 	gates     *gates
 	devices   *deviceStore
 
+	// node is the number under which ids are made.
+	node   int
 	ids    *idgen.Generator
 	orders []sync.Mutex // by partition; see commit
 
@@ -157,7 +159,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		metrics:    m,
 		recipients: recipients,
 		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m, settling, gates),
+		archive:    newArchive(deps.DB, m, settling, gates, deps.Logger),
 		settling:   settling,
 		gates:      gates,
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
@@ -200,11 +202,10 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.session, err = s.deps.Etcd.NewSession(ctx, s.cfg.SessionTTL); err != nil {
 		return err
 	}
-	node, err := claimNode(ctx, s.session)
-	if err != nil {
+	if s.node, err = claimNode(ctx, s.session); err != nil {
 		return err
 	}
-	if s.ids, err = idgen.New(node, s.deps.Now); err != nil {
+	if s.ids, err = idgen.New(s.node, s.deps.Now); err != nil {
 		return err
 	}
 	newest, err := s.newestID(ctx)
@@ -220,7 +221,7 @@ func (s *Service) Start(ctx context.Context) error {
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.archived.Go(func() { s.archive.run(context.WithoutCancel(ctx)) })
+	s.archived.Go(func() { s.archive.run(run) })
 	s.backlogs = &backlogs{svc: s, all: map[*distributor]struct{}{}}
 	s.owner = newOwner(s)
 	if s.cfg.TakeOver {
@@ -266,7 +267,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("messaging workers did not end: %w", ctx.Err())
 	}
-	return s.session.Close()
+	return nil
 }
 
 func (s *Service) ensureStreams(ctx context.Context, p int) error {

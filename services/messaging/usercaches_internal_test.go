@@ -64,7 +64,7 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			return u.GetNotificationDisplayStyle(), err
 		},
 		"recipients and mutes": func(ctx context.Context, s *Service) (int32, error) {
-			r, err := s.recipients.get(ctx, app, []string{name})
+			r, err := s.recipients.get(ctx, app, []string{name}, time.Now())
 			if err != nil {
 				return 0, err
 			}

@@ -24,17 +24,19 @@ import (
 
 // login is one device and what it was shown, over all its connections.
 type login struct {
-	app    *harness.App
-	from   string
-	to     string
-	token  string
-	mu     sync.Mutex
-	shown  []string
-	signal chan struct{}
+	app *harness.App
+	// gateways are those that it connects to, one after the other.
+	gateways []*harness.Server
+	from     string
+	to       string
+	token    string
+	mu       sync.Mutex
+	shown    []string
+	signal   chan struct{}
 }
 
-func (l *login) dial(ctx context.Context) (*msyncclient.Client, error) {
-	return msyncclient.Dial(ctx, l.app.Server.WS, l.app.Key(), l.to, l.token, msyncclient.Options{
+func (l *login) dial(ctx context.Context, i int) (*msyncclient.Client, error) {
+	return msyncclient.Dial(ctx, l.gateways[i%len(l.gateways)].WS, l.app.Key(), l.to, l.token, msyncclient.Options{
 		Resource: "phone", KeepDuplicates: true, OnReceived: func(m msyncclient.Received) {
 			l.mu.Lock()
 			l.shown = append(l.shown, m.Text())
@@ -133,14 +135,13 @@ func (l *login) rounds(ctx context.Context, n, seed int, wait time.Duration) err
 		if err := l.send(ctx, before); err != nil {
 			return err
 		}
-		c, err := l.dial(ctx)
+		c, err := l.dial(ctx, i)
 		if err != nil {
 			return err
 		}
 		// Part of what is tried: the second message falls before, into and behind
 		// the time in which the archive is asked.
-		pause := time.NewTimer(time.Duration((seed*7+i*13)%60) * time.Millisecond)
-		<-pause.C
+		pause(ctx, time.Duration((seed*7+i*13)%60)*time.Millisecond)
 		if err := l.send(ctx, after); err != nil {
 			c.Close()
 			return err
@@ -159,8 +160,11 @@ func (l *login) rounds(ctx context.Context, n, seed int, wait time.Duration) err
 		if err != nil {
 			return err
 		}
+		if err := l.handedOn(ctx); err != nil {
+			return err
+		}
 	}
-	c, err := l.dial(ctx) // what never came may come now, and nothing may come again
+	c, err := l.dial(ctx, n) // what never came may come now, and nothing may come again
 	if err != nil {
 		return err
 	}
@@ -174,6 +178,35 @@ func (l *login) rounds(ctx context.Context, n, seed int, wait time.Duration) err
 	return err
 }
 
+// handedOn waits until what the device confirmed is stored, if it is to connect
+// to another gateway, which would show it again before that.
+func (l *login) handedOn(ctx context.Context) error {
+	if len(l.gateways) == 1 {
+		return nil
+	}
+	read := func(path string) (any, error) {
+		r, err := l.app.Try(ctx, "GET", "/users/"+l.to+path, nil, l.app.Token)
+		if err != nil {
+			return nil, err
+		}
+		data, _ := r.Body["data"].(map[string]any)
+		return data[l.to], nil
+	}
+	for {
+		status, err := read("/status")
+		if err != nil {
+			return err
+		}
+		if status == "offline" {
+			waiting, err := read("/offline_msg_count")
+			if err != nil || waiting == 0.0 {
+				return err
+			}
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
 // storm has so many devices do that, several at a time.
 func storm(t *testing.T, app *harness.App, servers []*harness.Server, devices, rounds int, wait time.Duration) *verdict {
 	t.Helper()
@@ -181,7 +214,7 @@ func storm(t *testing.T, app *harness.App, servers []*harness.Server, devices, r
 	slots := make(chan struct{}, 24)
 	var all sync.WaitGroup
 	for d := range devices {
-		l := &login{app: app.On(servers[d%len(servers)]), from: fmt.Sprintf("writer%d", d), to: fmt.Sprintf("reader%d", d), signal: make(chan struct{}, 1)}
+		l := &login{app: app.On(servers[d%len(servers)]), gateways: append(slices.Clone(servers[d%len(servers):]), servers[:d%len(servers)]...), from: fmt.Sprintf("writer%d", d), to: fmt.Sprintf("reader%d", d), signal: make(chan struct{}, 1)}
 		app.Register(t, l.from)
 		l.token = app.UserToken(t, l.to)
 		all.Go(func() {
@@ -206,9 +239,9 @@ func TestLoginUnderTraffic(t *testing.T) {
 	storm(t, app, []*harness.Server{s}, 64, 5, 5*time.Second).check(t, 64)
 }
 
-// holdLock keeps others from writing into an SQLite file, for so long at a time,
-// until the test ends.
-func holdLock(t *testing.T, file string, held time.Duration) {
+// holdLock keeps others from writing into an SQLite file, for so long at a time
+// and with pauses between, until the test ends.
+func holdLock(t *testing.T, file string, held, free time.Duration) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_txlock=immediate")
 	require.NoError(t, err)
@@ -222,9 +255,9 @@ func holdLock(t *testing.T, file string, held time.Duration) {
 			if err != nil {
 				continue
 			}
-			wait(ctx, held)
+			pause(ctx, held)
 			_ = tx.Rollback()
-			wait(ctx, 30*time.Millisecond)
+			pause(ctx, free)
 		}
 	}()
 	t.Cleanup(func() {
@@ -234,7 +267,7 @@ func holdLock(t *testing.T, file string, held time.Duration) {
 	})
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -253,6 +286,31 @@ func TestLoginWithASlowArchive(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(data, "*", "messaging.db"))
 	require.NoError(t, err)
 	require.Len(t, files, 1)
-	holdLock(t, files[0], 3*time.Second)
+	holdLock(t, files[0], 3*time.Second, 100*time.Millisecond)
 	storm(t, app, []*harness.Server{s}, 24, 2, 20*time.Second).check(t, 24)
+}
+
+// TestLoginWhileTheArchiveIsAway has every device log in while nothing can be
+// written into the archive for longer than any call takes.
+func TestLoginWhileTheArchiveIsAway(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	s := harness.StartIn(t, data)
+	app := s.NewApp(t, "enterprise", harness.NoLimits)
+	files, err := filepath.Glob(filepath.Join(data, "*", "messaging.db"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	holdLock(t, files[0], 12*time.Second, time.Hour)
+	storm(t, app, []*harness.Server{s}, 12, 1, 40*time.Second).check(t, 12)
+}
+
+// TestLoginOnSeveralGateways has the devices change between two gateways, with
+// two messaging services that share the partitions of the log.
+func TestLoginOnSeveralGateways(t *testing.T) {
+	t.Parallel()
+	s := harness.StartSplit(t)
+	s.Messaging(t)
+	second := s.Gateway(t)
+	app := s.NewApp(t, "enterprise", harness.NoLimits)
+	storm(t, app, []*harness.Server{s.Server, second}, 24, 4, 10*time.Second).check(t, 24)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/seal"
 	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/testkit"
@@ -27,6 +29,34 @@ type Split struct {
 	cfg     run.Config
 	limiter string
 	opts    []run.Option
+	// proxies stand before parts that can be taken away, by their name.
+	proxies map[string]*Proxy
+}
+
+// Names of what StartSplitBehindProxies can take away, besides targets.
+const (
+	PartNATS     = "nats"
+	PartDatabase = "database"
+)
+
+// StartSplitBehindProxies is StartSplit with proxies before NATS, the database
+// (where it is a server) and the services, for Part.
+func StartSplitBehindProxies(t testing.TB, opts ...run.Option) *Split {
+	t.Helper()
+	return startSplit(t, map[string]*Proxy{}, opts...)
+}
+
+// Part gives the proxy before a part; nil if there is none.
+func (s *Split) Part(name string) *Proxy { return s.proxies[name] }
+
+// behind gives the address of a proxy before a server, or the server's own.
+func (s *Split) behind(t testing.TB, name, addr string) string {
+	if s.proxies == nil {
+		return addr
+	}
+	p := NewProxy(t, addr)
+	s.proxies[name] = p
+	return p.Addr()
 }
 
 // StartSplit runs the services as if each were a process of its own: they share
@@ -35,6 +65,11 @@ type Split struct {
 //
 // Options hold for every part within the test, not for processes.
 func StartSplit(t testing.TB, opts ...run.Option) *Split {
+	t.Helper()
+	return startSplit(t, nil, opts...)
+}
+
+func startSplit(t testing.TB, proxies map[string]*Proxy, opts ...run.Option) *Split {
 	t.Helper()
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -47,28 +82,38 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 
-	s := &Split{cfg: config(""), opts: opts}
+	s := &Split{cfg: config(""), opts: opts, proxies: proxies}
 	cfg := &s.cfg
-	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, strings.Replace(nats.URL(), "://", "://"+natsToken+"@", 1)
+	cfg.Etcd = []string{etcd.Endpoint()}
+	cfg.NATS = "nats://" + natsToken + "@" + s.behind(t, PartNATS, strings.TrimPrefix(nats.URL(), "nats://"))
 	cfg.GRPCSecretFile, cfg.SealKeyFile = filepath.Join(dir, "grpc-secret"), filepath.Join(dir, "seal-key")
 	require.NoError(t, errors.Join(secrets.Create(cfg.GRPCSecretFile), seal.Create(cfg.SealKeyFile)))
 	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
 		cfg.Database = "sqlite:" + dir
+	} else {
+		u, err := url.Parse(cfg.Database)
+		require.NoError(t, err)
+		u.Host = s.behind(t, PartDatabase, u.Host)
+		cfg.Database = u.String()
 	}
-	s.limiter = s.start(t, run.TargetLimiter).GRPCAddr()
+	s.limiter = s.behind(t, run.TargetLimiter, s.start(t, run.TargetLimiter).GRPCAddr())
 	for _, target := range []string{run.TargetAccount, run.TargetPresence, run.TargetMessaging} {
-		s.startPeer(t, target)
+		s.startPeer(t, target, true)
 	}
 	s.Server = s.Gateway(t)
 	return s
 }
 
-// startPeer starts a service that those started from now on call.
-func (s *Split) startPeer(t testing.TB, target string) {
+// startPeer starts a service that those started from now on call, through a
+// proxy if asked for.
+func (s *Split) startPeer(t testing.TB, target string, proxied bool) {
 	t.Helper()
 	peers := map[string]string{} // those that run keep the map that they have
 	maps.Copy(peers, s.cfg.Peers)
 	peers[target] = s.start(t, target).GRPCAddr()
+	if proxied {
+		peers[target] = s.behind(t, target, peers[target])
+	}
 	s.cfg.Peers = peers
 }
 
@@ -103,7 +148,20 @@ func (s *Split) LimiterProcess(t testing.TB) *Process {
 // send to it.
 func (s *Split) Messaging(t testing.TB) {
 	t.Helper()
-	s.startPeer(t, run.TargetMessaging)
+	s.startPeer(t, run.TargetMessaging, false)
+}
+
+// AtMessaging gives the server with gRPC connections going to messaging.
+func (s *Split) AtMessaging(t testing.TB) *Server {
+	t.Helper()
+	at := *s.Server
+	secret, err := secrets.Read(s.cfg.GRPCSecretFile)
+	require.NoError(t, err)
+	conn, err := grpcx.Dial(s.cfg.Peers[run.TargetMessaging], grpcx.SecretAccess(secret))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	at.conn = conn
+	return &at
 }
 
 // Gateway starts a further gateway.

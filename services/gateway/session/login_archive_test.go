@@ -305,10 +305,11 @@ func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
 		}
 		return true
 	}
-	for end := time.Now().Add(20 * time.Second); !done() && time.Now().Before(end); {
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for end := time.Now().Add(20 * time.Second); !done() && time.Now().Before(end); <-look.C {
 		r.report()
 		v.settle(t, c)
-		time.Sleep(10 * time.Millisecond)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -502,10 +502,6 @@ func count(t testing.TB, reg *prometheus.Registry, name string, labels ...string
 	return sum
 }
 
-func newNATS(t testing.TB) *embed.NATS { return testkit.NATSServer(t) }
-
-func connect(t testing.TB, s *embed.NATS) *natsx.Conn { return testkit.Connect(t, s) }
-
 func conversation(a, b string) string { return names.UserConversation(a, b) }
 
 // report lets NATS say that pushes may have been lost.

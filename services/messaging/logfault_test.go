@@ -61,7 +61,11 @@ func newBoundLogRig(t *testing.T, outside bool, bytes int64) *logRig {
 const natsToken = "a token of the tests"
 
 func (l *logRig) startNATS() {
-	s, err := embed.StartNATS(embed.NATSConfig{Dir: l.dir, Listen: l.listen, Token: natsToken, Logger: testkit.Logger(l.t)})
+	cfg := embed.NATSConfig{Dir: l.dir, Listen: l.listen, Logger: testkit.Logger(l.t)}
+	if l.listen != "" {
+		cfg.Token = natsToken
+	}
+	s, err := embed.StartNATS(cfg)
 	require.NoError(l.t, err)
 	l.nats = s
 }

@@ -276,17 +276,24 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// startWithArchive starts a server and returns the file of its archive.
+func startWithArchive(t *testing.T) (*harness.Server, string) {
+	t.Helper()
+	data := t.TempDir()
+	s := harness.StartIn(t, data)
+	files, err := filepath.Glob(filepath.Join(data, "*", "messaging.db"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	return s, files[0]
+}
+
 // TestLoginWithASlowArchive has the archive's write lock held for three seconds
 // at a time, as a slow disk would.
 func TestLoginWithASlowArchive(t *testing.T) {
 	t.Parallel()
-	data := t.TempDir()
-	s := harness.StartIn(t, data)
+	s, archive := startWithArchive(t)
 	app := s.NewApp(t, "enterprise", harness.NoLimits)
-	files, err := filepath.Glob(filepath.Join(data, "*", "messaging.db"))
-	require.NoError(t, err)
-	require.Len(t, files, 1)
-	holdLock(t, files[0], 3*time.Second, 100*time.Millisecond)
+	holdLock(t, archive, 3*time.Second, 100*time.Millisecond)
 	storm(t, app, []*harness.Server{s}, 24, 2, 20*time.Second).check(t, 24)
 }
 
@@ -294,13 +301,9 @@ func TestLoginWithASlowArchive(t *testing.T) {
 // written into the archive for longer than any call takes.
 func TestLoginWhileTheArchiveIsAway(t *testing.T) {
 	t.Parallel()
-	data := t.TempDir()
-	s := harness.StartIn(t, data)
+	s, archive := startWithArchive(t)
 	app := s.NewApp(t, "enterprise", harness.NoLimits)
-	files, err := filepath.Glob(filepath.Join(data, "*", "messaging.db"))
-	require.NoError(t, err)
-	require.Len(t, files, 1)
-	holdLock(t, files[0], 12*time.Second, time.Hour)
+	holdLock(t, archive, 12*time.Second, time.Hour)
 	storm(t, app, []*harness.Server{s}, 12, 1, 40*time.Second).check(t, 12)
 }
 

@@ -41,8 +41,9 @@ type Conn struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
 
-	lossMu sync.Mutex
-	onLoss []func()
+	hooks       sync.Mutex
+	onLoss      []func()
+	onReconnect []func()
 }
 
 // flushTimeout bounds a round trip to the server.
@@ -69,6 +70,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			cfg.Logger.Info("nats connection is back")
+			c.call(&c.onReconnect)
 			c.lost()
 		}),
 	}
@@ -97,20 +99,29 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 // OnLoss adds a function that is called when messages of subscriptions may have
 // been lost: after a reconnect or when a subscriber was too slow. It must not
 // block, and it is called as long as the connection lives.
-func (c *Conn) OnLoss(f func()) {
-	c.lossMu.Lock()
-	defer c.lossMu.Unlock()
-	c.onLoss = append(c.onLoss, f)
+func (c *Conn) OnLoss(f func()) { c.hook(&c.onLoss, f) }
+
+// OnReconnect adds a function that is called when the connection is back after
+// a loss, perhaps with a server that holds something else. It must not block,
+// and it is called as long as the connection lives.
+func (c *Conn) OnReconnect(f func()) { c.hook(&c.onReconnect, f) }
+
+func (c *Conn) hook(list *[]func(), f func()) {
+	c.hooks.Lock()
+	defer c.hooks.Unlock()
+	*list = append(*list, f)
 }
 
-func (c *Conn) lost() {
-	c.lossMu.Lock()
-	all := c.onLoss
-	c.lossMu.Unlock()
+func (c *Conn) call(list *[]func()) {
+	c.hooks.Lock()
+	all := *list
+	c.hooks.Unlock()
 	for _, f := range all {
 		f()
 	}
 }
+
+func (c *Conn) lost() { c.call(&c.onLoss) }
 
 func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	subject := ""
@@ -125,6 +136,10 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 
 // Connected reports whether a server is reachable right now.
 func (c *Conn) Connected() bool { return c.nc.IsConnected() }
+
+// Times is how often the connection was made anew. What was learned of the
+// server's contents at another number may not hold any more.
+func (c *Conn) Times() uint64 { return c.nc.Stats().Reconnects }
 
 // Publish sends to whoever listens right now.
 func (c *Conn) Publish(subject string, data []byte) error {
@@ -164,13 +179,16 @@ func (c *Conn) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Drain sends what is pending and closes the connection.
+// Drain sends what is pending and closes the connection. Without a server to
+// send it to it closes the connection at once.
 func (c *Conn) Drain(ctx context.Context) error {
-	select {
-	case <-c.js.PublishAsyncComplete():
-	case <-ctx.Done():
+	if c.nc.IsConnected() {
+		select {
+		case <-c.js.PublishAsyncComplete():
+		case <-ctx.Done():
+		}
+		_ = c.nc.FlushWithContext(ctx)
 	}
-	_ = c.nc.FlushWithContext(ctx)
 	c.nc.Close()
 	return nil
 }

@@ -98,16 +98,6 @@ func (r *StreamReader) Stop() {
 	})
 }
 
-// StreamBounds tells the first and the last place a stream holds.
-func (c *Conn) StreamBounds(ctx context.Context, stream string) (first, last uint64, err error) {
-	s, err := c.js.Stream(ctx, stream)
-	if err != nil {
-		return 0, 0, errs.Unavailable("stream "+stream, err)
-	}
-	st := s.CachedInfo().State
-	return st.FirstSeq, st.LastSeq, nil
-}
-
 // StreamSubjects counts a stream's messages by subject.
 func (c *Conn) StreamSubjects(ctx context.Context, stream, filter string) (map[string]uint64, error) {
 	s, err := c.js.Stream(ctx, stream)

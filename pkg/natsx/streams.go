@@ -2,6 +2,7 @@ package natsx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,23 +39,43 @@ type StreamSpec struct {
 	Replicas        int
 }
 
-// EnsureStream creates a stream or brings an existing one up to date. It
-// refuses to go on when the existing one conflicts and never deletes one.
+// maxEnsureTries bounds how often EnsureStream starts over because another
+// process made or changed the stream at the same moment.
+const maxEnsureTries = 5
+
+// EnsureStream creates a stream or brings an existing one up to date, leaving
+// its metadata alone. It refuses to go on when the existing one conflicts and
+// never deletes one.
 func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 	retention := jetstream.LimitsPolicy
 	if spec.WorkQueue {
 		retention = jetstream.WorkQueuePolicy
 	}
-	_, err := c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:       spec.Name,
-		Subjects:   spec.Subjects,
-		Retention:  retention,
-		Storage:    jetstream.FileStorage,
-		MaxAge:     spec.MaxAge,
-		Duplicates: spec.DuplicateWindow,
-		Replicas:   max(1, spec.Replicas),
-		Discard:    jetstream.DiscardOld,
-	})
+	want := func(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+		cfg.Name = spec.Name
+		cfg.Subjects = spec.Subjects
+		cfg.Retention = retention
+		cfg.Storage = jetstream.FileStorage
+		cfg.MaxAge = spec.MaxAge
+		cfg.Duplicates = spec.DuplicateWindow
+		cfg.Replicas = max(1, spec.Replicas)
+		cfg.Discard = jetstream.DiscardOld
+		return cfg
+	}
+	var err error
+	for range maxEnsureTries {
+		var s jetstream.Stream
+		s, err = c.js.Stream(ctx, spec.Name)
+		switch {
+		case err == nil:
+			_, err = c.js.UpdateStream(ctx, want(s.CachedInfo().Config))
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			_, err = c.js.CreateStream(ctx, want(jetstream.StreamConfig{}))
+		}
+		if !errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			break
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", spec.Name, err)
 	}
@@ -91,19 +112,20 @@ func (c *Conn) PublishAsync(subject string, data []byte, msgID string) (PubAckFu
 
 // Await waits for a future's commit.
 func Await(ctx context.Context, f PubAckFuture) error {
-	_, err := AwaitPlace(ctx, f)
+	_, _, err := AwaitPlace(ctx, f)
 	return err
 }
 
-// AwaitPlace is Await that tells the message's place in its stream.
-func AwaitPlace(ctx context.Context, f PubAckFuture) (place uint64, err error) {
+// AwaitPlace is Await that tells the message's place in its stream, and
+// whether the stream held the message already.
+func AwaitPlace(ctx context.Context, f PubAckFuture) (place uint64, duplicate bool, err error) {
 	select {
 	case ack := <-f.Ok():
-		return ack.Sequence, nil
+		return ack.Sequence, ack.Duplicate, nil
 	case err := <-f.Err():
-		return 0, errs.Unavailable("message log", err)
+		return 0, false, errs.Unavailable("message log", err)
 	case <-ctx.Done():
-		return 0, errs.Unavailable("message log", ctx.Err())
+		return 0, false, errs.Unavailable("message log", ctx.Err())
 	}
 }
 

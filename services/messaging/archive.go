@@ -32,8 +32,11 @@ type entry struct {
 // batch is what a worker read of its partition in one go.
 type batch struct {
 	partition int
-	// from and through are the places in the stream before and at the end.
+	epoch     int64
+	// from and through are the places in the stream before and at the end,
+	// print is the fingerprint of the last record.
 	from, through uint64
+	print         int64
 	entries       []*entry
 	// fresh are conversations that no row exists for yet.
 	fresh []*conversation
@@ -50,6 +53,7 @@ type archive struct {
 	db       *store.DB
 	metrics  *metrics
 	settling *settling
+	gates    *gates
 	queue    chan *batch
 	advance  *sql.Stmt
 	insert   [len(insertSizes)]*sql.Stmt
@@ -61,14 +65,14 @@ var insertSizes = [...]int{64, 32, 16, 8, 4, 2, 1}
 
 const insertColumns = 8
 
-func newArchive(db *store.DB, m *metrics, s *settling) *archive {
-	return &archive{db: db, metrics: m, settling: s, queue: make(chan *batch, 256)}
+func newArchive(db *store.DB, m *metrics, s *settling, g *gates) *archive {
+	return &archive{db: db, metrics: m, settling: s, gates: g, queue: make(chan *batch, 256)}
 }
 
 // prepare makes the statements; the schema must be there.
 func (a *archive) prepare(ctx context.Context) error {
 	var err error
-	if a.advance, err = a.db.Prepare(ctx, `UPDATE log_position SET stream_seq = $1 WHERE partition_no = $2 AND stream_seq = $3`); err != nil {
+	if a.advance, err = a.db.Prepare(ctx, `UPDATE log_position SET stream_seq = $1, fingerprint = $2 WHERE partition_no = $3 AND epoch = $4 AND stream_seq = $5`); err != nil {
 		return err
 	}
 	for i, n := range insertSizes {
@@ -197,6 +201,7 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 		default:
 			n += len(b.entries)
 			a.settling.archived(b.partition, b.through)
+			a.gates.archived(b.partition, b.epoch, b.through)
 			b.done <- nil
 		}
 	}
@@ -212,7 +217,7 @@ func runsOf(all []*batch) [][]*batch {
 	last := map[int]int{} // place in runs, by partition
 	for _, b := range all {
 		i, ok := last[b.partition]
-		if ok && runs[i][len(runs[i])-1].through == b.from {
+		if ok && runs[i][0].epoch == b.epoch && runs[i][len(runs[i])-1].through == b.from {
 			runs[i] = append(runs[i], b)
 			continue
 		}
@@ -228,7 +233,7 @@ func runsOf(all []*batch) [][]*batch {
 func (a *archive) moveOn(ctx context.Context, tx *sql.Tx, run []*batch) (bool, error) {
 	first, last := run[0], run[len(run)-1]
 	//nolint:gosec // stream places stay far below 2^63
-	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(last.through), first.partition, int64(first.from))
+	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(last.through), last.print, first.partition, first.epoch, int64(first.from))
 	if err != nil {
 		return false, err
 	}
@@ -276,22 +281,6 @@ func (a *archive) insertEntries(ctx context.Context, tx *sql.Tx, all []*batch, f
 		}
 	}
 	return nil
-}
-
-// position reads how far a partition is archived, and begins it at 0.
-func (a *archive) position(ctx context.Context, partition int) (uint64, error) {
-	if err := a.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO log_position (partition_no, stream_seq) VALUES ($1, 0) ON CONFLICT DO NOTHING`, partition)
-		return err
-	}); err != nil {
-		return 0, err
-	}
-	var pos int64
-	err := a.db.Read().QueryRowContext(ctx, `SELECT stream_seq FROM log_position WHERE partition_no = $1`, partition).Scan(&pos)
-	if err != nil {
-		return 0, store.Translate(err)
-	}
-	return uint64(pos), nil //nolint:gosec // never negative
 }
 
 // find reads a conversation with the place of its newest entry; nil if there

@@ -30,16 +30,16 @@ func TestArchiveFences(t *testing.T) {
 	require.NoError(t, err)
 	testkit.EachDatabase(t, "messaging", migrations, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
-		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, 2))
+		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, 2), newGates(2, func() uint64 { return 0 }))
 		require.NoError(t, a.prepare(ctx))
 		t.Cleanup(a.closeStatements)
 		for p := range 2 {
-			_, err := a.position(ctx, p)
-			require.NoError(t, err)
+			require.NoError(t, a.begin(ctx, p, 0, 1))
 		}
 		id := int64(0)
 		conv := map[int]*conversation{}
 		fill := func(b *batch) *batch {
+			b.print = int64(b.through)
 			c := conv[b.partition]
 			if c == nil {
 				c = &conversation{app: 1, name: string(rune('a'+b.partition)) + ":z", kind: busv1.Kind_KIND_USER}
@@ -69,10 +69,15 @@ func TestArchiveFences(t *testing.T) {
 		// Partition 0 begins where it was two batches ago: another has moved it.
 		require.Equal(t, []error{errFenced, nil, errFenced}, write(fill(span(0, 3, 4)), fill(span(1, 2, 3)), fill(span(0, 4, 9))))
 		require.EqualValues(t, 8, stored())
+		// A batch of another epoch does not follow, whatever its place.
+		other := fill(span(0, 5, 6))
+		other.epoch = 1
+		require.Equal(t, []error{errFenced}, write(other))
 		for p, want := range []uint64{5, 3} {
-			at, err := a.position(ctx, p)
+			at, err := a.place(ctx, p)
 			require.NoError(t, err)
-			require.Equal(t, want, at)
+			require.Equal(t, want, at.seq)
+			require.EqualValues(t, want, at.print)
 		}
 	})
 }

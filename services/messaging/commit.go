@@ -50,11 +50,7 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		p := bus.Partition(d.app, conversationOf(d.record, t.to), s.cfg.Partitions)
 		byPartition[p] = append(byPartition[p], i)
 	}
-	type acknowledgement struct {
-		partition int
-		future    natsx.PubAckFuture
-	}
-	var pending []acknowledgement
+	var pending []*publishing
 	for p, places := range byPartition {
 		if len(places) == 0 {
 			continue
@@ -63,24 +59,34 @@ func (s *Service) commit(ctx context.Context, d *draft) error {
 		if err != nil {
 			return err
 		}
-		pending = append(pending, acknowledgement{p, f})
+		pending = append(pending, f)
 	}
 	for _, a := range pending {
-		if err := s.acknowledged(ctx, a.partition, a.future); err != nil {
+		if err := s.acknowledged(ctx, a); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// publishing is a record on its way into the log.
+type publishing struct {
+	partition int
+	pass      pass
+	future    natsx.PubAckFuture
+}
+
 // acknowledged waits until a record is committed, and notes that readers who
 // come later are to find it.
-func (s *Service) acknowledged(ctx context.Context, partition int, f natsx.PubAckFuture) error {
-	place, err := natsx.AwaitPlace(ctx, f)
+func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
+	place, duplicate, err := natsx.AwaitPlace(ctx, r.future)
 	if err != nil {
 		return err
 	}
-	s.settling.acknowledged(partition, place)
+	if err := s.gates.acknowledge(r.partition, r.pass, place, duplicate); err != nil {
+		return err
+	}
+	s.settling.acknowledged(r.partition, place)
 	return nil
 }
 
@@ -95,11 +101,11 @@ func (s *Service) commitOne(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	return s.acknowledged(ctx, p, f)
+	return s.acknowledged(ctx, f)
 }
 
 // publishRecord publishes the record of one partition's targets.
-func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFuture, error) {
+func (s *Service) publishRecord(p int, d *draft, places []int) (*publishing, error) {
 	common, err := proto.Marshal(d.record)
 	if err != nil {
 		return nil, errs.Internal(err)
@@ -113,6 +119,10 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFutu
 
 	s.orders[p].Lock()
 	defer s.orders[p].Unlock()
+	pass, err := s.gates.enter(p)
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range places {
 		t := &d.targets[i]
 		t.id = s.ids.Next()
@@ -122,7 +132,11 @@ func (s *Service) publishRecord(p int, d *draft, places []int) (natsx.PubAckFutu
 	if once == "" {
 		once = strconv.FormatInt(d.targets[places[0]].id, 10)
 	}
-	return s.deps.NATS.PublishAsync(subject, data, once)
+	future, err := s.deps.NATS.PublishAsync(subject, data, once)
+	if err != nil {
+		return nil, err
+	}
+	return &publishing{partition: p, pass: pass, future: future}, nil
 }
 
 func conversationOf(r *busv1.LogRecord, to string) string {

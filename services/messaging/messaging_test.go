@@ -145,8 +145,11 @@ type rig struct {
 	ahead atomic.Int64
 	push  bool
 	conn  *natsx.Conn
-	send  messagingv1.MessagingServiceClient
-	sync  messagingv1.SyncServiceClient
+	// natsURL is where the service finds NATS; empty connects it to nats.
+	natsURL string
+	metrics *prometheus.Registry
+	send    messagingv1.MessagingServiceClient
+	sync    messagingv1.SyncServiceClient
 }
 
 func newRig(t testing.TB, pace int64) *rig {
@@ -156,12 +159,23 @@ func newRig(t testing.TB, pace int64) *rig {
 
 func newRigOn(t testing.TB, pace int64, db *store.DB) *rig {
 	t.Helper()
+	r := newIdleRig(t, pace, db)
+	r.nats = testkit.NATSServer(t)
+	r.conn = testkit.Connect(t, r.nats)
+	r.start()
+	t.Cleanup(r.stop)
+	return r
+}
+
+// newIdleRig is a rig without NATS and whose service has not started.
+func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
+	t.Helper()
 	seeds, err := tier.Seeds()
 	require.NoError(t, err)
 	compiled, err := tier.Compile(seeds[len(seeds)-1])
 	require.NoError(t, err)
 	r := &rig{
-		t: t, nats: testkit.NATSServer(t), etcd: testkit.Etcd(t), db: db,
+		t: t, etcd: testkit.Etcd(t), db: db,
 		users: &users{blocked: map[string][]string{}, muted: map[string]int64{}},
 		pacer: &pacer{rate: pace, began: time.Now(), by: map[string]*rate.Pacer{}, last: map[string]int64{}},
 		apps:  apps{},
@@ -169,9 +183,6 @@ func newRigOn(t testing.TB, pace int64, db *store.DB) *rig {
 	for i, name := range []string{"shop", "other", "free"} {
 		r.apps["acme#"+name] = &catalog.App{Org: "acme", Name: name, Key: "acme#" + name, Number: int64(i + 1), Tier: compiled}
 	}
-	r.conn = testkit.Connect(t, r.nats)
-	r.start()
-	t.Cleanup(r.stop)
 	return r
 }
 
@@ -184,10 +195,18 @@ func (r *rig) start() {
 	cfg := messaging.DefaultConfig()
 	cfg.TakeOver, cfg.PushEvents = true, r.push
 	cfg.RetentionEvery = 20 * time.Millisecond
+	conn := testkit.Connect(r.t, r.nats)
+	if r.natsURL != "" {
+		var err error
+		conn, err = natsx.Connect(r.t.Context(), natsx.Config{URL: r.natsURL, Logger: logger})
+		require.NoError(r.t, err)
+		r.t.Cleanup(func() { _ = conn.Drain(context.Background()) })
+	}
+	r.metrics = prometheus.NewRegistry()
 	s, err := messaging.New(cfg, messaging.Deps{
-		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
+		DB: r.db, NATS: conn, Etcd: r.etcd, Apps: r.apps,
 		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
-		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(),
+		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: r.metrics,
 		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
 	})
 	require.NoError(r.t, err)

@@ -17,6 +17,8 @@ type metrics struct {
 	failures  *prometheus.CounterVec
 	partition prometheus.Gauge
 	expired   prometheus.Counter
+	logLost   prometheus.Counter
+	logEpoch  *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -53,6 +55,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.expired = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "chappe_messaging_expired_total", Help: "Messages deleted because their tier keeps them no longer.",
 	})
-	reg.MustRegister(m.expired, m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
+	m.logLost = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "chappe_messaging_log_lost_total", Help: "Records of the log that were acknowledged and are known to be lost before they were archived.",
+	})
+	m.logEpoch = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "chappe_messaging_log_epoch", Help: "How often a partition's log began anew behind the archive.",
+	}, []string{"partition"})
+	reg.MustRegister(m.logLost, m.logEpoch, m.expired, m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
 	return m
 }

@@ -117,6 +117,7 @@ type Service struct {
 	pushUsers *lru.Cache[recipientKey, pushSettings]
 	archive   *archive
 	settling  *settling
+	gates     *gates
 	devices   *deviceStore
 
 	ids    *idgen.Generator
@@ -147,14 +148,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	m := newMetrics(deps.Registerer)
 	settling := newSettling(deps.DB, cfg.Partitions)
+	gates := newGates(cfg.Partitions, deps.NATS.Times)
 	return &Service{
 		cfg:        cfg,
 		deps:       deps,
 		metrics:    m,
 		recipients: recipients,
 		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m, settling),
+		archive:    newArchive(deps.DB, m, settling, gates),
 		settling:   settling,
+		gates:      gates,
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
 		orders:     make([]sync.Mutex, cfg.Partitions),
 	}, nil
@@ -211,6 +214,7 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	s.deps.NATS.OnLoss(s.recipients.forgetAll)
+	s.deps.NATS.OnReconnect(s.gates.closeAll)
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -227,10 +231,14 @@ func (s *Service) Start(ctx context.Context) error {
 		return errors.Join(err, s.Stop(ctx))
 	}
 	s.done.Go(func() { s.owner.run(run) })
+	s.done.Go(func() { s.runCompare(run) })
 	s.done.Go(func() { s.backlogs.run(run) })
 	s.done.Go(func() { s.follow(run, deletionConsumer, bus.UserEventFilter, s.onDeletion) })
 	s.done.Go(func() { s.follow(run, rosterConsumer, bus.RosterEventFilter, s.onRoster) })
 	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
+	if !s.gates.awaitOpen(ctx, settleAtStart) {
+		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.reasons())
+	}
 	return nil
 }
 
@@ -278,6 +286,10 @@ func (s *Service) newestID(ctx context.Context) (int64, error) {
 	}
 	return id.Int64, nil
 }
+
+// settleAtStart bounds how long Start waits until log and archive are known to
+// agree; sends are refused until then, whoever comes first.
+const settleAtStart = 5 * time.Second
 
 // spillSettle is how long a queue of waiting deliveries must be empty before
 // its drainer ends.

@@ -61,6 +61,19 @@ func (s *settling) archived(partition int, place uint64) {
 	}
 }
 
+// restart forgets the places of an epoch of the log that has ended: those of
+// the new one are archived up to place.
+func (s *settling) restart(partition int, place uint64) {
+	p := &s.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acknowledged, p.archived = place, place
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
+}
+
 // wait returns once all that this instance acknowledged before the call is in
 // the archive, after a while in any case.
 func (s *settling) wait(ctx context.Context) {

@@ -121,10 +121,11 @@ func (s *Service) subscribeFrom(ctx context.Context, cursor string) ([]place, er
 		}
 	}
 	for p := range places {
-		first, last, err := s.deps.NATS.StreamBounds(ctx, bus.LogStream(p))
+		log, err := s.deps.NATS.StreamState(ctx, bus.LogStream(p))
 		if err != nil {
 			return nil, err
 		}
+		first, last := log.First, log.Last
 		if cursor == "" {
 			places[p].seq = last
 			continue

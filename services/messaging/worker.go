@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,9 +28,18 @@ type worker struct {
 	logger    *slog.Logger
 	seq       *sequencer
 	dist      *distributor
-	position  uint64
+	// at is where the worker has read to; only at.seq and at.print move.
+	at archivedPlace
+	// read is the same for the watch over the log.
+	read atomic.Pointer[readPlace]
 	// underway are batches on their way into the archive, in order.
 	underway chan *batch
+}
+
+// readPlace is a place with the fingerprint of its record; 0 if none is known.
+type readPlace struct {
+	seq   uint64
+	print int64
 }
 
 // maxUnderway bounds the batches that pushes may run ahead of the archive.
@@ -53,8 +64,11 @@ func (s *Service) runWorker(ctx context.Context, partition int) {
 			return
 		}
 		cause := "error"
-		if errors.Is(err, errFenced) {
+		switch {
+		case errors.Is(err, errFenced):
 			cause = "fenced"
+		case errors.Is(err, errLogChanged):
+			cause = "log_changed"
 		}
 		s.metrics.failures.WithLabelValues(cause).Inc()
 		logger.Warn("partition worker starts over", "error", err)
@@ -74,11 +88,12 @@ func (s *Service) workPartition(ctx context.Context, partition int, logger *slog
 	if err != nil {
 		return err
 	}
-	position, err := s.archive.position(ctx, partition)
+	at, err := s.settle(ctx, partition, logger)
 	if err != nil {
 		return err
 	}
-	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, position: position, underway: make(chan *batch, maxUnderway)}
+	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, at: at, underway: make(chan *batch, maxUnderway)}
+	w.read.Store(&readPlace{seq: at.seq, print: at.print})
 	w.dist = newDistributor(s, partition, logger)
 	defer w.dist.stop()
 	if err := w.dist.start(ctx); err != nil {
@@ -88,8 +103,12 @@ func (s *Service) workPartition(ctx context.Context, partition int, logger *slog
 	archived.Go(func() { w.awaitArchive(cancel) })
 	defer archived.Wait()
 	defer close(w.underway)
+	var watched sync.WaitGroup
+	watched.Go(func() { w.watchLog(ctx, cancel) })
+	defer watched.Wait()
+	defer cancel(nil)
 
-	reader, err := s.deps.NATS.ReadStream(ctx, bus.LogStream(partition), position+1, maxBatch)
+	reader, err := s.deps.NATS.ReadStream(ctx, bus.LogStream(partition), at.seq+1, maxBatch)
 	if err != nil {
 		return err
 	}
@@ -124,7 +143,7 @@ func (w *worker) awaitArchive(fail context.CancelCauseFunc) {
 // how many of the messages it took. Pushes run beside the archive's
 // transaction.
 func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int, err error) {
-	b := &batch{partition: w.partition, from: w.position, through: w.position}
+	b := &batch{partition: w.partition, epoch: w.at.epoch, from: w.at.seq, through: w.at.seq, print: w.at.print}
 	groups := make([]group, 0, len(msgs))
 	for _, m := range msgs {
 		if len(b.entries) >= maxBatchEntries {
@@ -135,16 +154,25 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 		if err != nil {
 			return 0, fmt.Errorf("message of the log: %w", err)
 		}
-		if meta.Sequence.Stream <= w.position {
+		place := meta.Sequence.Stream
+		if place <= b.through {
 			continue
 		}
-		b.through = meta.Sequence.Stream
+		if err := w.countHole(ctx, b.through+1, place); err != nil {
+			return 0, err
+		}
+		b.through, b.print = place, fingerprint(m.Data())
 		var r busv1.LogRecord
 		if err := proto.Unmarshal(m.Data(), &r); err != nil {
 			// Nobody but us writes here, so this is a fault of ours; the log
 			// keeps the record, and the partition must not stand still for it.
 			w.logger.Error("record of the log is unreadable and left out", "stream_seq", b.through, "error", err)
 			continue
+		}
+		if place <= w.at.repeats {
+			if err := w.leaveOut(ctx, &r); err != nil {
+				return 0, err
+			}
 		}
 		g, err := w.sequence(ctx, &r, b)
 		if err != nil {
@@ -154,7 +182,7 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 			groups = append(groups, g)
 		}
 	}
-	if b.through == w.position {
+	if b.through == w.at.seq {
 		return taken, nil
 	}
 	// What has to wait for budget is stored before the log's position moves
@@ -166,8 +194,86 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 		return 0, err
 	}
 	w.underway <- b
-	w.position = b.through
+	w.at.seq, w.at.print = b.through, b.print
+	w.read.Store(&readPlace{seq: b.through, print: b.print})
 	return taken, nil
+}
+
+// leaveOut takes the targets off a record whose messages are archived.
+func (w *worker) leaveOut(ctx context.Context, r *busv1.LogRecord) error {
+	out, err := w.svc.leftOut(ctx, r)
+	if err != nil {
+		return err
+	}
+	r.Targets = slices.DeleteFunc(r.GetTargets(), func(t *busv1.LogTarget) bool { return out[t.GetId()] })
+	return nil
+}
+
+// countHole counts the records from one place to before another that the log
+// no longer holds: nothing takes records out of its middle but damage, and
+// what it drops at its beginning should have been archived long before.
+func (w *worker) countHole(ctx context.Context, from, to uint64) error {
+	// Before repeats the hole was there when the epoch began, and what was in
+	// it is counted or archived.
+	from = max(from, w.at.repeats+1)
+	if from >= to {
+		return nil
+	}
+	lost := to - from
+	if err := w.svc.archive.addLost(ctx, w.partition, lost); err != nil {
+		return err
+	}
+	w.svc.metrics.logLost.Add(float64(lost))
+	w.logger.Error("records of the log are lost before they were archived", "first", from, "last", to-1, "lost", lost,
+		"hint", "the log's files are damaged, or the archive was away for longer than the log is kept; see docs/operations.md")
+	return nil
+}
+
+// watchEvery is how often a worker looks whether the log still is what it read.
+const watchEvery = time.Second
+
+// watchLog ends the worker when the log under it is not what it was: the
+// gate was shut, or the log ends before what was read of it, or holds something
+// else there.
+func (w *worker) watchLog(ctx context.Context, fail context.CancelCauseFunc) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		open, changed := w.svc.gates.state(w.partition)
+		if !open {
+			fail(errLogChanged)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			continue
+		case <-t.C:
+		}
+		read := w.read.Load()
+		log, err := w.svc.deps.NATS.StreamState(ctx, bus.LogStream(w.partition))
+		switch {
+		case errors.Is(err, natsx.ErrNoStream):
+		case err != nil:
+			continue // it cannot be asked; reading goes on when it can
+		case log.Created.UnixNano() == w.at.created && log.Last >= read.seq && w.same(ctx, log, read):
+			continue
+		}
+		w.svc.gates.closeFor(w.partition, "the log has changed while it was read")
+		fail(errLogChanged)
+		return
+	}
+}
+
+// same reports whether the log holds what was read at a place, as far as it
+// can be asked and holds it at all.
+func (w *worker) same(ctx context.Context, log natsx.StreamState, read *readPlace) bool {
+	if read.print == 0 || read.seq < log.First {
+		return true
+	}
+	same, err := w.svc.logHolds(ctx, w.partition, read.seq, read.print)
+	return same || err != nil
 }
 
 // group is the entries of one record.

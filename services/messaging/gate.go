@@ -1,0 +1,238 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+)
+
+// gates say for each partition whether its log is known to agree with the
+// archive. Nothing is acknowledged in a partition whose gate is shut: what is
+// committed to a log that was put back to an older state could be given a place
+// that the archive believes to have taken already.
+type gates struct {
+	// times is how often the connection to NATS was made anew.
+	times      func() uint64
+	partitions []gate
+	// shut wakes whoever compares.
+	shut chan struct{}
+}
+
+// gate is what this process knows of one partition's log.
+type gate struct {
+	mu   sync.Mutex
+	open bool
+	// turn counts how often the gate was opened or shut.
+	turn uint64
+	// times of the connection at which log and archive were compared.
+	times uint64
+	epoch int64
+	// acked is the last place of this epoch that this process has seen
+	// acknowledged or archived. What is published afterwards gets one behind.
+	acked uint64
+	// rolledBack is the place up to which the log was still what it had been,
+	// once it gave out a place a second time; suspected since then.
+	rolledBack uint64
+	suspected  time.Time
+	// why the gate is shut, for operators.
+	why string
+	// changed is closed when the gate is opened or shut.
+	changed chan struct{}
+}
+
+// pass is what a publish takes along to have its acknowledgement judged.
+type pass struct {
+	times uint64
+	epoch int64
+	floor uint64
+}
+
+// notCompared is why a gate is shut at first and after a reconnect.
+const notCompared = "the log has not been compared with the archive yet"
+
+func newGates(partitions int, times func() uint64) *gates {
+	g := &gates{times: times, partitions: make([]gate, partitions), shut: make(chan struct{}, 1)}
+	for p := range g.partitions {
+		g.partitions[p].why, g.partitions[p].changed = notCompared, make(chan struct{})
+	}
+	return g
+}
+
+// enter lets a publish into a partition's log.
+func (g *gates) enter(p int) (pass, error) {
+	times := g.times()
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.open && x.times != times {
+		g.close(x, notCompared)
+	}
+	if !x.open {
+		return pass{}, errs.Unavailable("message log", errors.New(x.why))
+	}
+	return pass{times: times, epoch: x.epoch, floor: x.acked}, nil
+}
+
+// acknowledge judges the acknowledgement of a publish: one that the log gave
+// after it changed, or with a place that was given out before, is none.
+func (g *gates) acknowledge(p int, with pass, place uint64, duplicate bool) error {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.epoch != with.epoch || !x.open || with.times != g.times():
+		return errs.Unavailable("message log", errors.New("it changed while the message was committed"))
+	case duplicate:
+		return nil
+	case place <= with.floor:
+		if x.suspected.IsZero() {
+			x.rolledBack, x.suspected = place-1, time.Now()
+		}
+		x.rolledBack = min(x.rolledBack, place-1)
+		g.close(x, "the log gave out a place a second time: "+strconv.FormatUint(place, 10))
+		return errs.Unavailable("message log", errors.New(x.why))
+	}
+	x.acked = max(x.acked, place)
+	return nil
+}
+
+// archived notes that a place of an epoch was archived.
+func (g *gates) archived(p int, epoch int64, place uint64) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.epoch == epoch && x.open {
+		x.acked = max(x.acked, place)
+	}
+}
+
+// openFor opens a gate after log and archive were found to agree, with a log
+// that ends at last. It does nothing and returns false if the gate was opened
+// or shut or the connection made anew since what the comparison began with.
+func (g *gates) openFor(p int, began sight, epoch int64, last uint64) bool {
+	times := g.times()
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.turn != began.turn || times != began.times {
+		return false
+	}
+	if x.epoch != epoch || x.acked > last || !x.suspected.IsZero() {
+		x.acked = last
+	}
+	x.epoch, x.times, x.rolledBack, x.suspected = epoch, times, 0, time.Time{}
+	x.why = ""
+	if !x.open {
+		x.turnTo(true)
+	}
+	return true
+}
+
+// turnTo opens or shuts a gate and tells those who wait for it.
+func (x *gate) turnTo(open bool) {
+	x.open = open
+	x.turn++
+	close(x.changed)
+	x.changed = make(chan struct{})
+}
+
+// closeFor shuts a gate.
+func (g *gates) closeFor(p int, why string) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	g.close(x, why)
+}
+
+// closeAll shuts all gates: the connection was made anew.
+func (g *gates) closeAll() {
+	for p := range g.partitions {
+		g.closeFor(p, notCompared)
+	}
+}
+
+// close shuts a gate whose lock the caller holds.
+func (g *gates) close(x *gate, why string) {
+	x.why = why
+	if x.open {
+		x.turnTo(false)
+	}
+	select {
+	case g.shut <- struct{}{}:
+	default:
+	}
+}
+
+// state tells whether a gate is open and how to hear of its next change.
+func (g *gates) state(p int) (open bool, changed <-chan struct{}) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.open && x.times != g.times() {
+		g.close(x, notCompared)
+	}
+	return x.open, x.changed
+}
+
+// sight is what a process has seen of a partition's log at a moment.
+type sight struct {
+	turn, times uint64
+	epoch       int64
+	// acked is the last place that was acknowledged or archived in the epoch.
+	acked uint64
+	// rolledBack is how far the log was still what it had been when it was
+	// suspected to have gone back.
+	rolledBack uint64
+	suspected  time.Time
+}
+
+func (g *gates) seen(p int) sight {
+	times := g.times()
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return sight{turn: x.turn, times: times, epoch: x.epoch, acked: x.acked, rolledBack: x.rolledBack, suspected: x.suspected}
+}
+
+// reasons lists why gates are shut, without repetitions.
+func (g *gates) reasons() []string {
+	var out []string
+	for p := range g.partitions {
+		x := &g.partitions[p]
+		x.mu.Lock()
+		open, why := x.open && x.times == g.times(), x.why
+		x.mu.Unlock()
+		if why == "" {
+			why = notCompared
+		}
+		if !open && !slices.Contains(out, why) {
+			out = append(out, why)
+		}
+	}
+	return out
+}
+
+// awaitOpen waits until all gates are open, or for so long.
+func (g *gates) awaitOpen(ctx context.Context, longest time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	for p := range g.partitions {
+		for {
+			open, changed := g.state(p)
+			if open {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,319 @@
+package messaging_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/testkit"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+)
+
+// logRig is a rig whose NATS keeps its files where the test can reach them.
+type logRig struct {
+	*rig
+	dir    string
+	listen string
+}
+
+func newLogRig(t *testing.T, outside bool) *logRig {
+	t.Helper()
+	l := &logRig{rig: newIdleRig(t, 0, testkit.SQLite(t, "messaging", nil)), dir: t.TempDir()}
+	if outside {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		l.listen = lis.Addr().String()
+		require.NoError(t, lis.Close())
+		l.natsURL = "nats://" + l.listen
+	}
+	l.startNATS()
+	t.Cleanup(func() { l.nats.Stop() })
+	l.start()
+	t.Cleanup(l.stop)
+	return l
+}
+
+func (l *logRig) startNATS() {
+	s, err := embed.StartNATS(embed.NATSConfig{Dir: l.dir, Listen: l.listen, Logger: testkit.Logger(l.t)})
+	require.NoError(l.t, err)
+	l.nats = s
+}
+
+// files is where NATS keeps the log.
+func (l *logRig) files() string { return filepath.Join(l.dir, "nats") }
+
+// copyFiles copies NATS's files as they are at the moment.
+func (l *logRig) copyFiles() string {
+	to := filepath.Join(l.t.TempDir(), "nats")
+	require.NoError(l.t, os.CopyFS(to, os.DirFS(l.files())))
+	return to
+}
+
+// putBack replaces NATS's files with a copy.
+func (l *logRig) putBack(from string) {
+	require.NoError(l.t, os.RemoveAll(l.files()))
+	require.NoError(l.t, os.CopyFS(l.files(), os.DirFS(from)))
+}
+
+// fill sends n messages of lena to omar and returns their IDs.
+func (l *logRig) fill(n int) []string {
+	ids := make([]string, 0, n)
+	for i := range n {
+		resp, err := l.send.SendToUsers(l.t.Context(), txt("lena", fmt.Sprint(i), "omar"))
+		require.NoError(l.t, err)
+		ids = append(ids, resp.GetResults()[0].GetMessageId())
+	}
+	return ids
+}
+
+// list gives the IDs of lena's and omar's conversation in their order, which is
+// numbered without a hole.
+func (l *logRig) list() (ids []string) {
+	l.t.Helper()
+	for after := int64(0); ; {
+		resp, err := l.sync.PullConversation(l.t.Context(), &messagingv1.PullConversationRequest{
+			Org: "acme", App: "shop", User: "omar", Resource: "web", Conversation: "lena~omar", AfterSeq: after, Limit: 200,
+		})
+		require.NoError(l.t, err)
+		if len(resp.GetEntries()) == 0 {
+			return ids
+		}
+		for i, e := range resp.GetEntries() {
+			require.Equal(l.t, after+int64(i)+1, e.GetSeq())
+			ids = append(ids, strconv.FormatInt(e.GetId(), 10))
+		}
+		after = resp.GetThroughSeq()
+	}
+}
+
+// kept waits until the conversation holds all these messages, once each and in
+// their order, and returns all that it holds.
+func (l *logRig) kept(ids ...string) []string {
+	l.t.Helper()
+	var got []string
+	require.Eventually(l.t, func() bool {
+		got = l.list()
+		return !slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(got, id) })
+	}, 20*time.Second, 20*time.Millisecond, "%d messages", len(ids))
+	place := -1
+	for _, id := range ids {
+		at := slices.Index(got, id)
+		require.Greater(l.t, at, place, "message %s", id)
+		place = at
+	}
+	sorted := slices.Sorted(slices.Values(got))
+	require.Len(l.t, slices.Compact(sorted), len(got), "each once")
+	return got
+}
+
+func (l *logRig) metric(name string) (sum float64) {
+	all, err := l.metrics.Gather()
+	require.NoError(l.t, err)
+	for _, f := range all {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return sum
+}
+
+// blocks gives the files in which the partition of lena and omar keeps its
+// records, largest first.
+func (l *logRig) blocks() []string {
+	p := bus.Partition("acme#shop", "lena~omar", 4)
+	var out []string
+	require.NoError(l.t, filepath.WalkDir(l.files(), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".blk") && strings.Contains(path, string(filepath.Separator)+bus.LogStream(p)+string(filepath.Separator)) {
+			out = append(out, path)
+		}
+		return err
+	}))
+	require.NotEmpty(l.t, out)
+	return out
+}
+
+// edit changes the bytes of the log's blocks.
+func (l *logRig) edit(change func(data []byte) []byte) {
+	for _, path := range l.blocks() {
+		data, err := os.ReadFile(path)
+		require.NoError(l.t, err)
+		require.NoError(l.t, os.WriteFile(path, change(data), 0o600))
+	}
+}
+
+// forgetIndex removes what NATS writes when it is stopped: after a power cut it
+// is not there.
+func (l *logRig) forgetIndex() {
+	require.NoError(l.t, filepath.WalkDir(l.files(), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "index.db" {
+			return os.Remove(path)
+		}
+		return err
+	}))
+}
+
+// TestLogBehindTheArchive puts the log back to an older state, or damages it,
+// while the archive stays what it is: all that is acknowledged afterwards is
+// kept.
+func TestLogBehindTheArchive(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault func(l *logRig, older string)
+		// epoch says that a new epoch begins for sure.
+		epoch bool
+	}{
+		"older copy": {func(l *logRig, older string) { l.putBack(older) }, true},
+		"older copy without its index": {func(l *logRig, older string) {
+			l.putBack(older)
+			l.forgetIndex()
+		}, true},
+		"deleted": {func(l *logRig, _ string) { require.NoError(l.t, os.RemoveAll(l.files())) }, true},
+		"cut": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte { return d[:len(d)*2/3] })
+		}, false},
+		"cut, no index": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte { return d[:len(d)*2/3] })
+			l.forgetIndex()
+		}, true},
+		"blocks deleted": {func(l *logRig, _ string) {
+			for _, b := range l.blocks() {
+				require.NoError(l.t, os.Remove(b))
+			}
+		}, false},
+		"zeroed": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				clear(d[len(d)/2:])
+				return d
+			})
+		}, false},
+		"zeroed, no index": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				clear(d[len(d)/2:])
+				return d
+			})
+			l.forgetIndex()
+		}, true},
+		"one bit": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				d[bytes.LastIndex(d[:len(d)/2], []byte(`acme#shop`))] ^= 1
+				return d
+			})
+		}, false},
+		"one bit, no index": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				d[bytes.LastIndex(d[:len(d)/2], []byte(`acme#shop`))] ^= 1
+				return d
+			})
+			l.forgetIndex()
+		}, false},
+		"one bit at the end": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				d[len(d)-12] ^= 4
+				return d
+			})
+			l.forgetIndex()
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLogRig(t, false)
+			first := l.fill(60)
+			l.kept(first...)
+			older := l.copyFiles()
+			second := l.fill(100)
+			l.kept(slices.Concat(first, second)...)
+			l.stop()
+			l.nats.Stop()
+
+			c.fault(l, older)
+			l.startNATS()
+			l.start()
+			third := l.fill(100)
+			require.Len(t, l.kept(slices.Concat(first, second, third)...), 260)
+			if c.epoch {
+				require.EqualValues(t, 1, l.metric("chappe_messaging_log_epoch"))
+			}
+			// It stays so, over a restart too.
+			epoch := l.metric("chappe_messaging_log_epoch")
+			l.stop()
+			l.start()
+			fourth := l.fill(5)
+			require.Len(t, l.kept(slices.Concat(first, second, third, fourth)...), 265)
+			require.Equal(t, epoch, l.metric("chappe_messaging_log_epoch"))
+		})
+	}
+}
+
+// TestOutsideNATSComesBackWithOlderFiles has a NATS server go away under load
+// and come back with files that are older than what it acknowledged: what is
+// acknowledged from then on is kept, and what is lost is counted.
+func TestOutsideNATSComesBackWithOlderFiles(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, true)
+	missing := 0
+	for round := range 3 {
+		before := l.fill(100)
+		older := l.copyFiles()
+		// The archive is slow, so that it cannot make good for all of the log.
+		release := l.holdArchive()
+		lost := l.fill(300)
+		l.nats.Stop()
+		release()
+		_, err := l.send.SendToUsers(t.Context(), txt("lena", "away", "omar"))
+		require.Error(t, err)
+		l.putBack(older)
+		l.startNATS()
+		var after []string
+		refused := time.Now().Add(20 * time.Second)
+		for len(after) < 100 {
+			require.True(t, time.Now().Before(refused), "sends go on")
+			resp, err := l.send.SendToUsers(t.Context(), txt("lena", fmt.Sprint("after", round, len(after)), "omar"))
+			if err == nil {
+				after = append(after, resp.GetResults()[0].GetMessageId())
+			}
+		}
+		got := l.kept(slices.Concat(before, after)...)
+		for _, id := range lost {
+			if !slices.Contains(got, id) {
+				missing++
+			}
+		}
+		require.GreaterOrEqual(t, l.metric("chappe_messaging_log_epoch"), float64(round+1))
+		require.NotZero(t, missing, "the test is of no use if nothing is lost")
+		require.EqualValues(t, missing, l.metric("chappe_messaging_log_lost_total"))
+	}
+}
+
+// holdArchive keeps the archive from being written until release.
+func (l *logRig) holdArchive() (release func()) {
+	held, free, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- l.db.Write(context.Background(), func(*sql.Tx) error {
+			close(held)
+			<-free
+			return nil
+		})
+	}()
+	<-held
+	return func() {
+		close(free)
+		require.NoError(l.t, <-ended)
+	}
+}

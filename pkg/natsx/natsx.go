@@ -30,8 +30,11 @@ type Config struct {
 	URL       string
 	InProcess InProcessServer
 	// Name shows up in the servers' connection list.
-	Name   string
-	Logger *slog.Logger
+	Name string
+	// Installation is the ID that streams get which are made or opened; empty
+	// for none.
+	Installation string
+	Logger       *slog.Logger
 }
 
 // Conn is a connection with its JetStream context. It is safe for concurrent
@@ -40,6 +43,8 @@ type Conn struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	logger *slog.Logger
+
+	installation string
 
 	hooks       sync.Mutex
 	onLoss      []func()
@@ -54,7 +59,7 @@ const maxPending = 16384
 
 // Connect connects and returns once a server answers.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
-	c := &Conn{logger: cfg.Logger}
+	c := &Conn{logger: cfg.Logger, installation: cfg.Installation}
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
@@ -136,6 +141,10 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 
 // Connected reports whether a server is reachable right now.
 func (c *Conn) Connected() bool { return c.nc.IsConnected() }
+
+// Installation is the ID of the installation that the connection is of; empty
+// if it was not told.
+func (c *Conn) Installation() string { return c.installation }
 
 // Times is how often the connection was made anew. What was learned of the
 // server's contents at another number may not hold any more.

@@ -51,15 +51,20 @@ func (c *Conn) SetStreamMetadata(ctx context.Context, stream, key, value string)
 		return streamError(stream, err)
 	}
 	cfg := s.CachedInfo().Config
-	cfg.Metadata = maps.Clone(cfg.Metadata)
-	if cfg.Metadata == nil {
-		cfg.Metadata = map[string]string{}
-	}
-	cfg.Metadata[key] = value
+	cfg.Metadata = withMetadata(cfg.Metadata, key, value)
 	if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
 		return streamError(stream, err)
 	}
 	return nil
+}
+
+func withMetadata(m map[string]string, key, value string) map[string]string {
+	m = maps.Clone(m)
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[key] = value
+	return m
 }
 
 // StreamRecord reads the message at a place of a stream; ok is false when the

@@ -43,8 +43,8 @@ type StreamSpec struct {
 // process made or changed the stream at the same moment.
 const maxEnsureTries = 5
 
-// EnsureStream creates a stream or brings an existing one up to date, leaving
-// its metadata alone. It refuses to go on when the existing one conflicts and
+// EnsureStream creates a stream or brings an existing one up to date. Of its
+// metadata it writes the installation only. It refuses to go on when the existing one conflicts and
 // never deletes one.
 func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 	retention := jetstream.LimitsPolicy
@@ -60,6 +60,9 @@ func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 		cfg.Duplicates = spec.DuplicateWindow
 		cfg.Replicas = max(1, spec.Replicas)
 		cfg.Discard = jetstream.DiscardOld
+		if c.installation != "" && cfg.Metadata[InstallationKey] == "" {
+			cfg.Metadata = withMetadata(cfg.Metadata, InstallationKey, c.installation)
+		}
 		return cfg
 	}
 	var err error

@@ -34,6 +34,9 @@ const epochKey = "chappe_epoch"
 // errLogChanged says that the log under a worker is not what it was.
 var errLogChanged = errors.New("the log has changed")
 
+// errForeignLog says that the log belongs to another installation.
+var errForeignLog = errors.New("the log is not this installation's: connect the NATS server that is, or restart with --accept-installation")
+
 // archivedPlace is how far a partition is archived.
 type archivedPlace struct {
 	// seq is the place in the log up to which all is archived, of an epoch.
@@ -182,6 +185,9 @@ func (s *Service) compare(ctx context.Context, p int) (c comparison, err error) 
 	if err != nil {
 		return c, err
 	}
+	if is, want := c.log.Metadata[natsx.InstallationKey], s.deps.NATS.Installation(); is != "" && want != "" && is != want {
+		return c, fmt.Errorf("%w: stream %s carries installation %s, this process belongs to %s", errForeignLog, stream, is, want)
+	}
 	if text := c.log.Metadata[epochKey]; text != "" {
 		if c.logEpoch, err = strconv.ParseInt(text, 10, 64); err != nil {
 			return c, fmt.Errorf("stream %s: its metadata says %s=%q: %w", stream, epochKey, text, err)
@@ -229,6 +235,9 @@ func (s *Service) logHolds(ctx context.Context, p int, place uint64, print int64
 func (s *Service) settle(ctx context.Context, p int, logger *slog.Logger) (archivedPlace, error) {
 	for {
 		c, err := s.compare(ctx, p)
+		if errors.Is(err, errForeignLog) {
+			s.gates.closeFor(p, err.Error())
+		}
 		if err != nil {
 			return c.at, err
 		}
@@ -259,7 +268,7 @@ func (s *Service) agreed(p int, c comparison) bool {
 	if c.seen.epoch != c.at.epoch {
 		s.settling.restart(p, c.at.seq)
 	}
-	if !s.gates.openFor(p, c.seen, c.at.epoch, c.log.Last) {
+	if !s.gates.openFor(p, c.seen, c.at, c.log.Last) {
 		return false
 	}
 	s.metrics.logEpoch.WithLabelValues(strconv.Itoa(p)).Set(float64(c.at.epoch))

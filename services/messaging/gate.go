@@ -32,6 +32,8 @@ type gate struct {
 	// times of the connection at which log and archive were compared.
 	times uint64
 	epoch int64
+	// lost counts the records known to be lost, in all epochs.
+	lost int64
 	// acked is the last place of this epoch that this process has seen
 	// acknowledged or archived. What is published afterwards gets one behind.
 	acked uint64
@@ -111,10 +113,11 @@ func (g *gates) archived(p int, epoch int64, place uint64) {
 	}
 }
 
-// openFor opens a gate after log and archive were found to agree, with a log
-// that ends at last. It does nothing and returns false if the gate was opened
+// openFor opens a gate after log and archive were found to agree: the archive
+// is at a place, and the log ends at last. It does nothing and returns false if the gate was opened
 // or shut or the connection made anew since what the comparison began with.
-func (g *gates) openFor(p int, began sight, epoch int64, last uint64) bool {
+func (g *gates) openFor(p int, began sight, at archivedPlace, last uint64) bool {
+	epoch := at.epoch
 	times := g.times()
 	x := &g.partitions[p]
 	x.mu.Lock()
@@ -125,7 +128,7 @@ func (g *gates) openFor(p int, began sight, epoch int64, last uint64) bool {
 	if x.epoch != epoch || x.acked > last || !x.suspected.IsZero() {
 		x.acked = last
 	}
-	x.epoch, x.times, x.rolledBack, x.suspected = epoch, times, 0, time.Time{}
+	x.epoch, x.times, x.rolledBack, x.suspected, x.lost = epoch, times, 0, time.Time{}, at.lost
 	x.why = ""
 	if !x.open {
 		x.turnTo(true)
@@ -199,22 +202,45 @@ func (g *gates) seen(p int) sight {
 	return sight{turn: x.turn, times: times, epoch: x.epoch, acked: x.acked, rolledBack: x.rolledBack, suspected: x.suspected}
 }
 
-// reasons lists why gates are shut, without repetitions.
-func (g *gates) reasons() []string {
-	var out []string
+// addLost counts records that are lost.
+func (g *gates) addLost(p int, n uint64) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost += int64(n) //nolint:gosec // a count
+}
+
+// LogHealth says how the message log is, for operators.
+type LogHealth struct {
+	// Epochs of the partitions: how often the log of each began anew.
+	Epochs []int64 `json:"epochs"`
+	// Lost counts records that were acknowledged and are known to be lost.
+	Lost int64 `json:"lost"`
+	// Refusing says why sends are refused; empty while they are not.
+	Refusing []string `json:"refusing,omitempty"`
+}
+
+// LogHealth returns how the message log is, as this process knows it.
+func (s *Service) LogHealth() LogHealth { return s.gates.health() }
+
+func (g *gates) health() LogHealth {
+	h := LogHealth{Epochs: make([]int64, len(g.partitions))}
+	times := g.times()
 	for p := range g.partitions {
 		x := &g.partitions[p]
 		x.mu.Lock()
-		open, why := x.open && x.times == g.times(), x.why
+		open, why := x.open && x.times == times, x.why
+		h.Epochs[p] = x.epoch
+		h.Lost += x.lost
 		x.mu.Unlock()
 		if why == "" {
 			why = notCompared
 		}
-		if !open && !slices.Contains(out, why) {
-			out = append(out, why)
+		if !open && !slices.Contains(h.Refusing, why) {
+			h.Refusing = append(h.Refusing, why)
 		}
 	}
-	return out
+	return h
 }
 
 // awaitOpen waits until all gates are open, or for so long.

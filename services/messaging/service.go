@@ -237,7 +237,7 @@ func (s *Service) Start(ctx context.Context) error {
 	s.done.Go(func() { s.follow(run, rosterConsumer, bus.RosterEventFilter, s.onRoster) })
 	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
 	if !s.gates.awaitOpen(ctx, settleAtStart) {
-		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.reasons())
+		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.health().Refusing)
 	}
 	return nil
 }

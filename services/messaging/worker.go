@@ -223,6 +223,7 @@ func (w *worker) countHole(ctx context.Context, from, to uint64) error {
 	if err := w.svc.archive.addLost(ctx, w.partition, lost); err != nil {
 		return err
 	}
+	w.svc.gates.addLost(w.partition, lost)
 	w.svc.metrics.logLost.Add(float64(lost))
 	w.logger.Error("records of the log are lost before they were archived", "first", from, "last", to-1, "lost", lost,
 		"hint", "the log's files are damaged, or the archive was away for longer than the log is kept; see docs/operations.md")

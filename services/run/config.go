@@ -54,6 +54,8 @@ type Config struct {
 	AccessLog  bool
 	Demo       bool
 
+	AcceptInstallation bool
+
 	TrustedProxies []string
 	BodyLimit      int64
 	DrainTimeout   time.Duration
@@ -86,6 +88,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
 	fs.BoolVar(&c.AccessLog, "access-log", true, "log every REST call")
 	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
+	fs.BoolVar(&c.AcceptInstallation, "accept-installation", false, "make one installation of an etcd, a NATS and databases that carry the IDs of several; meant for one start")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")

@@ -125,5 +125,6 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	told := svc.UserChanged
 	s.userChanged.Store(&told)
 	svc.Register(s.services)
+	s.messaging.Store(svc)
 	return svc, svc.Start(ctx)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/chappe-im/chappe/services/messaging"
 )
 
 // opsServer serves operators on a private address: metrics, health, profiles.
@@ -22,9 +24,20 @@ type opsServer struct {
 	done   chan error
 }
 
+// health is what /readyz answers.
+type health struct {
+	Ready bool `json:"ready"`
+	// Dependencies tells what can be reached right now.
+	Dependencies map[string]bool `json:"dependencies"`
+	// Reasons are why the process is not ready, besides dependencies.
+	Reasons []string `json:"reasons,omitempty"`
+	// Log is how the message log is, in processes that run messaging.
+	Log *messaging.LogHealth `json:"log,omitempty"`
+}
+
 // startOps listens at once, so that a probe sees a process that is starting.
-// healthy tells whether what the process depends on can be reached.
-func startOps(ctx context.Context, addr string, reg *prometheus.Registry, healthy func() map[string]bool) (*opsServer, error) {
+// look tells how what the process depends on is.
+func startOps(ctx context.Context, addr string, reg *prometheus.Registry, look func() health) (*opsServer, error) {
 	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -36,16 +49,16 @@ func startOps(ctx context.Context, addr string, reg *prometheus.Registry, health
 		answer(w, http.StatusOK, map[string]any{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		deps := healthy()
-		ok := o.ready.Load()
-		for _, up := range deps {
-			ok = ok && up
+		h := look()
+		h.Ready = o.ready.Load() && len(h.Reasons) == 0
+		for _, up := range h.Dependencies {
+			h.Ready = h.Ready && up
 		}
 		status := http.StatusOK
-		if !ok {
+		if !h.Ready {
 			status = http.StatusServiceUnavailable
 		}
-		answer(w, status, map[string]any{"ready": ok, "dependencies": deps})
+		answer(w, status, h)
 	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

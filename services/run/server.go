@@ -21,11 +21,13 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/installation"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/services/gateway"
 	"github.com/chappe-im/chappe/services/limiter"
+	"github.com/chappe-im/chappe/services/messaging"
 )
 
 // Embedded starts the servers that a process may carry within itself. The node
@@ -53,13 +55,19 @@ type Server struct {
 	ops      *opsServer
 	etcd     *etcdx.Client
 	natsIn   natsx.InProcessServer
-	probe    *natsx.Conn
+	probe    atomic.Pointer[natsx.Conn]
 	catalog  *catalog.Catalog
-	front    *gateway.Gateway
-	conns    map[string]grpc.ClientConnInterface
+	// installation is the ID that all parts carry.
+	installation string
+	databases    map[string]*store.DB
+	front        *gateway.Gateway
+	conns        map[string]grpc.ClientConnInterface
 
 	// userChanged is told of changed users by the accounts of this process.
 	userChanged atomic.Pointer[func(app, user string)]
+
+	// messaging is the service, once it has started, if it runs here.
+	messaging atomic.Pointer[messaging.Service]
 
 	limiters       limiters
 	limiterOptions []limiter.Option
@@ -89,7 +97,8 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	s := &Server{
 		cfg: cfg, embedded: embedded, logger: logger, out: out,
 		registry: prometheus.NewRegistry(), group: lifecycle.New(logger), conns: map[string]grpc.ClientConnInterface{},
-		limiters: limiters{id: newLimiterID()},
+		databases: map[string]*store.DB{},
+		limiters:  limiters{id: newLimiterID()},
 	}
 	for _, opt := range opts {
 		opt(s)
@@ -103,6 +112,7 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	s.group.Add(lifecycle.Part{Name: "ops", Start: s.startOps, Stop: s.stopOps})
 	s.group.Add(lifecycle.Part{Name: "etcd", Start: s.startEtcd})
 	s.group.Add(lifecycle.Part{Name: "nats", Start: s.startNATS})
+	s.group.Add(lifecycle.Part{Name: "installation", Start: s.checkInstallation})
 	s.group.Add(lifecycle.Part{Name: "catalog", Start: s.startCatalog})
 	for _, m := range []struct {
 		target string
@@ -227,7 +237,7 @@ func (s *Server) startOps(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	s.ops, err = startOps(ctx, s.cfg.Ops, s.registry, s.dependencies)
+	s.ops, err = startOps(ctx, s.cfg.Ops, s.registry, s.health)
 	return err
 }
 
@@ -243,9 +253,15 @@ func (s *Server) stopOps(ctx context.Context) error {
 	return s.ops.stop(ctx)
 }
 
-// dependencies tells what can be reached right now.
-func (s *Server) dependencies() map[string]bool {
-	return map[string]bool{"nats": s.probe != nil && s.probe.Connected()}
+// health tells how what the process depends on is right now.
+func (s *Server) health() health {
+	probe := s.probe.Load()
+	h := health{Dependencies: map[string]bool{"nats": probe != nil && probe.Connected()}}
+	if m := s.messaging.Load(); m != nil {
+		log := m.LogHealth()
+		h.Log, h.Reasons = &log, append(h.Reasons, log.Refusing...)
+	}
+	return h
 }
 
 func (s *Server) startEtcd(ctx context.Context) error {
@@ -285,15 +301,15 @@ func (s *Server) startNATS(ctx context.Context) error {
 		s.natsIn = in
 		s.onStop("nats", stop)
 	}
-	var err error
-	s.probe, err = s.connectNATS(ctx, "probe")
+	probe, err := s.connectNATS(ctx, "probe")
+	s.probe.Store(probe)
 	return err
 }
 
 // connectNATS makes a connection for one service; it is closed when the
 // process stops, after the service.
 func (s *Server) connectNATS(ctx context.Context, name string) (*natsx.Conn, error) {
-	c, err := natsx.Connect(ctx, natsx.Config{URL: s.cfg.NATS, InProcess: s.natsIn, Name: "chappe-" + name, Logger: s.logger})
+	c, err := natsx.Connect(ctx, natsx.Config{URL: s.cfg.NATS, InProcess: s.natsIn, Name: "chappe-" + name, Installation: s.installation, Logger: s.logger})
 	if err != nil {
 		return nil, err
 	}
@@ -320,9 +336,30 @@ func (s *Server) startCatalog(ctx context.Context) error {
 	return nil
 }
 
-// openDB opens a service's schema; it is closed when the process stops, after
-// the service.
+// checkInstallation refuses to go on with parts of different installations.
+func (s *Server) checkInstallation(ctx context.Context) error {
+	parts := []installation.Part{installation.InNATS(s.probe.Load())}
+	for _, service := range []string{TargetAccount, TargetPresence, TargetMessaging} {
+		if !s.cfg.Runs(service) {
+			continue
+		}
+		db, err := s.openDB(ctx, service)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, installation.InSQL(service, db))
+	}
+	var err error
+	s.installation, err = installation.Check(ctx, s.etcd, parts, s.cfg.AcceptInstallation, s.logger)
+	return err
+}
+
+// openDB opens a service's schema, once; it is closed when the process stops,
+// after the service.
 func (s *Server) openDB(ctx context.Context, service string) (*store.DB, error) {
+	if db, ok := s.databases[service]; ok {
+		return db, nil
+	}
 	db, err := store.Open(ctx, store.Config{
 		URL: s.cfg.databaseURL(), Service: service, SyncFull: s.cfg.Durability == DurabilityPower,
 	})
@@ -330,6 +367,7 @@ func (s *Server) openDB(ctx context.Context, service string) (*store.DB, error) 
 		return nil, err
 	}
 	s.onStop("database of "+service, func() { _ = db.Close() })
+	s.databases[service] = db
 	return db, nil
 }
 

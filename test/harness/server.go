@@ -92,6 +92,24 @@ func start(t testing.TB, cfg run.Config, opts ...run.Option) *Server {
 	return connect(t, s.HTTPAddr(), s.GRPCAddr(), s.OpsAddr())
 }
 
+// Refused starts a server with a changed configuration that does not start, and
+// returns why.
+func Refused(t testing.TB, data string, change func(*run.Config)) error {
+	t.Helper()
+	cfg := config(data)
+	change(&cfg)
+	s, err := run.New(cfg, embedded{}, testkit.Logger(t), io.Discard)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err = s.Start(ctx); err == nil {
+		require.NoError(t, s.Stop(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
 func connect(t testing.TB, http, grpcAddr, ops string) *Server {
 	conn, err := grpcx.Dial(grpcAddr, nil)
 	require.NoError(t, err)

@@ -69,18 +69,21 @@ func TestPickMovesOnlyWhatMustMove(t *testing.T) {
 
 func TestCursors(t *testing.T) {
 	t.Parallel()
-	places := []place{{seq: 1, targets: 2}, {seq: 1 << 40}}
+	places := []place{{seq: 1, targets: 2, epoch: 3}, {seq: 1 << 40}}
 	text := encodeCursor(places)
 	got, err := decodeCursor(text, 2)
 	require.NoError(t, err)
 	require.Equal(t, places, got)
+	got, err = decodeCursor("AQIBAgcA", 2) // made before there were epochs
+	require.NoError(t, err)
+	require.Equal(t, []place{{seq: 1, targets: 2}, {seq: 7}}, got)
 	for name, c := range map[string]struct {
 		text string
 		n    int
 	}{
 		"other number of partitions": {text, 3},
 		"no base64":                  {"!!", 2},
-		"other version":              {"AgA", 0},
+		"other version":              {"AwA", 0},
 		"cut short":                  {text[:len(text)-3], 2},
 		"longer":                     {text + "AAAA", 2},
 		"nothing":                    {"", 2},

@@ -32,6 +32,9 @@ type gate struct {
 	// times of the connection at which log and archive were compared.
 	times uint64
 	epoch int64
+	// began is the place before the epoch's first record that had not been
+	// archived when it began.
+	began uint64
 	// lost counts the records known to be lost, in all epochs.
 	lost int64
 	// acked is the last place of this epoch that this process has seen
@@ -128,7 +131,7 @@ func (g *gates) openFor(p int, began sight, at archivedPlace, last uint64) bool 
 	if x.epoch != epoch || x.acked > last || !x.suspected.IsZero() {
 		x.acked = last
 	}
-	x.epoch, x.times, x.rolledBack, x.suspected, x.lost = epoch, times, 0, time.Time{}, at.lost
+	x.epoch, x.times, x.rolledBack, x.suspected, x.began, x.lost = epoch, times, 0, time.Time{}, at.began, at.lost
 	x.why = ""
 	if !x.open {
 		x.turnTo(true)
@@ -241,6 +244,41 @@ func (g *gates) health() LogHealth {
 		}
 	}
 	return h
+}
+
+// epochOf returns the epoch of a partition's log and the place it began at;
+// an error while it is not known.
+func (g *gates) epochOf(p int) (epoch int64, began uint64, err error) {
+	x := &g.partitions[p]
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.open {
+		return 0, 0, errs.Unavailable("message log", errors.New(x.why))
+	}
+	return x.epoch, x.began, nil
+}
+
+// epochLook is how often subscribers look whether their epochs have ended.
+const epochLook = 250 * time.Millisecond
+
+// endWithEpochs calls end when the log of a partition is in another epoch than
+// a place, unless ctx ends first.
+func (g *gates) endWithEpochs(ctx context.Context, places []place, end context.CancelCauseFunc) {
+	t := time.NewTicker(epochLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for p := range places {
+			if epoch, _, err := g.epochOf(p); err == nil && epoch != places[p].epoch {
+				end(errs.Unavailable("message log", errors.New("it began anew; go on from the last cursor")))
+				return
+			}
+		}
+	}
 }
 
 // awaitOpen waits until all gates are open, or for so long.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -280,15 +282,7 @@ func TestOutsideNATSComesBackWithOlderFiles(t *testing.T) {
 		require.Error(t, err)
 		l.putBack(older)
 		l.startNATS()
-		var after []string
-		refused := time.Now().Add(20 * time.Second)
-		for len(after) < 100 {
-			require.True(t, time.Now().Before(refused), "sends go on")
-			resp, err := l.send.SendToUsers(t.Context(), txt("lena", fmt.Sprint("after", round, len(after)), "omar"))
-			if err == nil {
-				after = append(after, resp.GetResults()[0].GetMessageId())
-			}
-		}
+		after := l.persist(100)
 		got := l.kept(slices.Concat(before, after)...)
 		for _, id := range lost {
 			if !slices.Contains(got, id) {
@@ -315,5 +309,163 @@ func (l *logRig) holdArchive() (release func()) {
 	return func() {
 		close(free)
 		require.NoError(l.t, <-ended)
+	}
+}
+
+// subscribe follows the app's messages from a cursor and returns what comes: n
+// messages' IDs and the cursor after the last.
+func (l *logRig) subscribe(cursor string, n int) (ids []string, last string) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
+	defer cancel()
+	s, err := l.send.Subscribe(ctx, &messagingv1.SubscribeRequest{Org: "acme", App: "shop", Cursor: cursor})
+	require.NoError(l.t, err)
+	for last = cursor; len(ids) < n; {
+		m, err := s.Recv()
+		require.NoError(l.t, err)
+		if last = m.GetCursor(); m.GetMessage() != nil {
+			ids = append(ids, m.GetMessage().GetId())
+		}
+	}
+	return ids, last
+}
+
+// TestSubscribersGoOnInANewEpoch has subscribers whose cursor is from before
+// the log began anew.
+func TestSubscribersGoOnInANewEpoch(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, true)
+	s, err := l.send.Subscribe(t.Context(), &messagingv1.SubscribeRequest{Org: "acme", App: "shop"})
+	require.NoError(t, err)
+	begin, err := s.Recv()
+	require.NoError(t, err)
+	first := l.fill(60)
+	got, early := l.subscribe(begin.GetCursor(), 50)
+	require.Equal(t, first[:50], got)
+	l.kept(first...)
+	older := l.copyFiles()
+	second := l.fill(40)
+	l.kept(slices.Concat(first, second)...)
+	got, late := l.subscribe(early, 50)
+	require.Equal(t, slices.Concat(first[50:], second), got)
+
+	l.nats.Stop()
+	l.putBack(older)
+	l.startNATS()
+	require.Eventually(t, func() bool {
+		_, err = s.Recv()
+		return err != nil
+	}, 20*time.Second, time.Millisecond, "a running subscription is told")
+	require.True(t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+	require.Eventually(t, func() bool { return len(l.service.LogHealth().Refusing) == 0 }, 20*time.Second, 5*time.Millisecond)
+	third := l.fill(20)
+	got, _ = l.subscribe(late, 20)
+	require.Equal(t, third, got, "who had seen all sees what is new")
+	got, _ = l.subscribe(early, 30)
+	require.Equal(t, slices.Concat(first[50:], third), got, "who had not sees what the log still holds")
+}
+
+// TestStreamDeletedUnderARunningService has an operator delete the log's
+// stream: nothing tells the service but the log itself.
+func TestStreamDeletedUnderARunningService(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, false)
+	before := l.fill(50)
+	l.kept(before...)
+	conn := testkit.Connect(t, l.nats)
+	stream := bus.LogStream(bus.Partition("acme#shop", "lena~omar", 4))
+	require.NoError(t, conn.JetStream().DeleteStream(t.Context(), stream))
+	after := l.persist(30)
+	l.kept(slices.Concat(before, after)...)
+	require.EqualValues(t, 1, l.metric("chappe_messaging_log_epoch"))
+}
+
+// persist is fill by somebody who tries again what is refused.
+func (l *logRig) persist(n int) (ids []string) {
+	for len(ids) < n {
+		require.Eventually(l.t, func() bool {
+			resp, err := l.send.SendToUsers(l.t.Context(), txt("lena", fmt.Sprint("persist", len(ids)), "omar"))
+			if err != nil {
+				require.True(l.t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+				return false
+			}
+			ids = append(ids, resp.GetResults()[0].GetMessageId())
+			return true
+		}, 20*time.Second, 5*time.Millisecond)
+	}
+	return ids
+}
+
+// TestTwoProcessesAndALogThatGoesBack has two messaging processes, one of which
+// works on the partition, while NATS comes back with older files.
+func TestTwoProcessesAndALogThatGoesBack(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, true)
+	other := &logRig{rig: l.beside(), dir: l.dir}
+	other.start()
+	t.Cleanup(other.stop)
+	var all []string
+	for range 3 {
+		all = append(all, l.persist(20)...)
+		all = append(all, other.persist(20)...)
+		l.kept(all...)
+		older := l.copyFiles()
+		all = append(all, other.persist(40)...)
+		all = append(all, l.persist(40)...)
+		l.kept(all...)
+		l.nats.Stop()
+		l.putBack(older)
+		l.startNATS()
+		var mu sync.Mutex
+		var after sync.WaitGroup
+		for _, r := range []*logRig{l, other} {
+			after.Go(func() {
+				ids := r.persist(50)
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, ids...)
+			})
+		}
+		after.Wait()
+		// IDs of two processes are not in the order of their calls.
+		var got []string
+		require.Eventually(t, func() bool {
+			got = l.list()
+			return !slices.ContainsFunc(all, func(id string) bool { return !slices.Contains(got, id) })
+		}, 20*time.Second, 20*time.Millisecond, "all that was acknowledged")
+		slices.Sort(got)
+		require.Equal(t, slices.Compact(slices.Clone(got)), got, "each once")
+		all = nil
+	}
+}
+
+// TestUpgradeAdoptsWhatHasNoEpochs starts on the data of a version that knew
+// none.
+func TestUpgradeAdoptsWhatHasNoEpochs(t *testing.T) {
+	t.Parallel()
+	for name, behind := range map[string]bool{"whole": false, "with an older log": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLogRig(t, false)
+			first := l.fill(30)
+			l.kept(first...)
+			older := l.copyFiles()
+			second := l.fill(30)
+			l.kept(slices.Concat(first, second)...)
+			l.stop()
+			require.NoError(t, l.db.Write(t.Context(), func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(t.Context(), `UPDATE log_position SET created = 0, fingerprint = 0, epoch = 0`)
+				return err
+			}))
+			if behind {
+				l.nats.Stop()
+				l.putBack(older)
+				l.startNATS()
+			}
+			l.start()
+			third := l.fill(30)
+			require.Len(t, l.kept(slices.Concat(first, second, third)...), 90)
+			require.Equal(t, behind, l.metric("chappe_messaging_log_epoch") > 0)
+		})
 	}
 }

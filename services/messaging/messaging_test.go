@@ -147,6 +147,8 @@ type rig struct {
 	conn  *natsx.Conn
 	// natsURL is where the service finds NATS; empty connects it to nats.
 	natsURL string
+	// second says that another service is alive beside this one.
+	second  bool
 	metrics *prometheus.Registry
 	send    messagingv1.MessagingServiceClient
 	sync    messagingv1.SyncServiceClient
@@ -186,6 +188,14 @@ func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
 	return r
 }
 
+// beside is a further service on the same NATS, etcd and database.
+func (r *rig) beside() *rig {
+	return &rig{
+		t: r.t, nats: r.nats, etcd: r.etcd, db: r.db, apps: r.apps, users: r.users, pacer: r.pacer,
+		natsURL: r.natsURL, second: true,
+	}
+}
+
 func (r *rig) start() {
 	logger := testkit.Logger(r.t)
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
@@ -193,10 +203,12 @@ func (r *rig) start() {
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
-	cfg.TakeOver, cfg.PushEvents = true, r.push
+	cfg.TakeOver, cfg.PushEvents = !r.second, r.push
 	cfg.RetentionEvery = 20 * time.Millisecond
-	conn := testkit.Connect(r.t, r.nats)
-	if r.natsURL != "" {
+	var conn *natsx.Conn
+	if r.natsURL == "" {
+		conn = testkit.Connect(r.t, r.nats)
+	} else {
 		var err error
 		conn, err = natsx.Connect(r.t.Context(), natsx.Config{URL: r.natsURL, Logger: logger})
 		require.NoError(r.t, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"reflect"
 	"slices"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -24,10 +25,15 @@ import (
 type place struct {
 	seq     uint64
 	targets uint64
+	// epoch of the log that seq is of.
+	epoch int64
 }
 
-// cursorVersion guards against cursors of another layout.
-const cursorVersion = 1
+// Versions of cursors. One without epochs was made in the first.
+const (
+	cursorWithoutEpochs = 1
+	cursorVersion       = 2
+)
 
 // encodeCursor writes the places in all partitions as opaque text.
 func encodeCursor(places []place) string {
@@ -36,15 +42,17 @@ func encodeCursor(places []place) string {
 	for _, p := range places {
 		b = binary.AppendUvarint(b, p.seq)
 		b = binary.AppendUvarint(b, p.targets)
+		b = binary.AppendUvarint(b, uint64(p.epoch)) //nolint:gosec // never negative
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func decodeCursor(text string, partitions int) ([]place, error) {
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(b) == 0 || b[0] != cursorVersion {
+	if err != nil || len(b) == 0 || (b[0] != cursorVersion && b[0] != cursorWithoutEpochs) {
 		return nil, errs.Invalid("cursor is not one of this service")
 	}
+	epochs := b[0] == cursorVersion
 	b = b[1:]
 	next := func() (uint64, bool) {
 		v, n := binary.Uvarint(b)
@@ -62,9 +70,15 @@ func decodeCursor(text string, partitions int) ([]place, error) {
 		var ok1, ok2 bool
 		out[i].seq, ok1 = next()
 		out[i].targets, ok2 = next()
-		if !ok1 || !ok2 {
+		var epoch uint64
+		ok3 := true
+		if epochs {
+			epoch, ok3 = next()
+		}
+		if !ok1 || !ok2 || !ok3 {
 			return nil, errs.Invalid("cursor is cut short")
 		}
+		out[i].epoch = int64(epoch) //nolint:gosec // only compared
 	}
 	if len(b) != 0 {
 		return nil, errs.Invalid("cursor is not one of this service")
@@ -98,6 +112,11 @@ func (s *Service) subscribe(ctx context.Context, req *messagingv1.SubscribeReque
 	if err := send(&messagingv1.SubscribeResponse{Cursor: encodeCursor(places)}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watched sync.WaitGroup
+	watched.Go(func() { s.gates.endWithEpochs(ctx, slices.Clone(places), cancel) })
+	defer watched.Wait()
+	defer cancel(nil)
 	st := &subscriber{app: app, user: names.FoldUser(req.GetUser()), places: places, send: send}
 	for {
 		p, m, err := receiveAny(ctx, readers)
@@ -126,8 +145,16 @@ func (s *Service) subscribeFrom(ctx context.Context, cursor string) ([]place, er
 			return nil, err
 		}
 		first, last := log.First, log.Last
+		epoch, began, err := s.gates.epochOf(p)
+		if err != nil {
+			return nil, err
+		}
 		if cursor == "" {
-			places[p].seq = last
+			places[p] = place{seq: last, epoch: epoch}
+			continue
+		}
+		if places[p].epoch != epoch {
+			places[p] = restart(places[p], epoch, began, first)
 			continue
 		}
 		if places[p].seq > last {
@@ -138,6 +165,23 @@ func (s *Service) subscribeFrom(ctx context.Context, cursor string) ([]place, er
 		}
 	}
 	return places, nil
+}
+
+// restart gives the place at which a subscriber of an older epoch goes on: where
+// it was if the log still is what it was there, else where the log went other
+// ways. What had been in the old log behind that, it does not get any more.
+func restart(was place, epoch int64, began, first uint64) place {
+	to := place{seq: began, epoch: epoch}
+	if was.epoch < epoch-1 {
+		to.seq = 0 // there were epochs in between: better twice than not at all
+	}
+	if was.seq < to.seq {
+		to.seq, to.targets = was.seq, was.targets
+	}
+	if first > to.seq+1 {
+		to.seq, to.targets = first-1, 0
+	}
+	return to
 }
 
 // receiveAny waits for a message of any reader.
@@ -155,7 +199,7 @@ func receiveAny(ctx context.Context, readers []*natsx.StreamReader) (int, natsx.
 	case i < len(readers):
 		return i, v.Interface().(natsx.StreamMsg), nil
 	case i == len(cases)-1:
-		return 0, nil, ctx.Err()
+		return 0, nil, context.Cause(ctx)
 	default:
 		return 0, nil, errs.Unavailable("message log", context.Canceled)
 	}

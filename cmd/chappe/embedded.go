@@ -27,5 +27,5 @@ func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (
 	if err != nil {
 		return nil, nil, err
 	}
-	return n.Server(), n.Stop, nil
+	return n, n.Stop, nil
 }

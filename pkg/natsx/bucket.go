@@ -9,8 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // ErrConflict says that a key of a bucket is no longer at the revision that a
@@ -55,11 +53,11 @@ func (c *Conn) OpenBucket(ctx context.Context, spec BucketSpec) (*Bucket, error)
 		LimitMarkerTTL: max(time.Second, spec.MarkerTTL),
 	})
 	if err != nil {
-		return nil, errs.Unavailable("nats bucket "+spec.Name, err)
+		return nil, unavailable("nats bucket "+spec.Name, err)
 	}
 	stream, err := c.js.Stream(ctx, "KV_"+spec.Name)
 	if err != nil {
-		return nil, errs.Unavailable("nats bucket "+spec.Name, err)
+		return nil, unavailable("nats bucket "+spec.Name, err)
 	}
 	return &Bucket{kv: kv, js: c.js, stream: stream, prefix: "$KV." + spec.Name + ".", markerTTL: max(time.Second, spec.MarkerTTL)}, nil
 }
@@ -72,7 +70,7 @@ func (b *Bucket) Get(ctx context.Context, key string) (BucketEntry, error) {
 		return BucketEntry{Key: key, Deleted: true}, nil
 	}
 	if err != nil {
-		return BucketEntry{}, errs.Unavailable("nats bucket", err)
+		return BucketEntry{}, unavailable("nats bucket", err)
 	}
 	if m.Header.Get(opHeader) != "" || m.Header.Get(jetstream.MarkerReasonHeader) != "" {
 		return BucketEntry{Key: key, Revision: m.Sequence, Deleted: true}, nil
@@ -103,7 +101,7 @@ func (b *Bucket) publish(ctx context.Context, m *nats.Msg, revision uint64, opts
 		if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == errCodeWrongLastSequenceConstant) {
 			return 0, ErrConflict
 		}
-		return 0, errs.Unavailable("nats bucket", err)
+		return 0, unavailable("nats bucket", err)
 	}
 	return ack.Sequence, nil
 }
@@ -121,7 +119,7 @@ func (b *Bucket) Watch(ctx context.Context, apply func(BucketEntry), loaded func
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return errs.Unavailable("nats bucket", err)
+		return unavailable("nats bucket", err)
 	}
 	defer func() { _ = w.Stop() }()
 	for {

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 const (
@@ -27,7 +25,7 @@ func (c *Conn) FollowConsumer(ctx context.Context, stream, name, subject string)
 		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 1, AckWait: followWait,
 	})
 	if err != nil {
-		return nil, errs.Unavailable("consumer "+name, err)
+		return nil, unavailable("consumer "+name, err)
 	}
 	return cons, nil
 }
@@ -38,7 +36,7 @@ func (c *Conn) FollowConsumer(ctx context.Context, stream, name, subject string)
 func Follow(ctx context.Context, c Consumer, handle func(context.Context, StreamMsg) error) error {
 	it, err := c.Messages(jetstream.PullMaxMessages(16))
 	if err != nil {
-		return errs.Unavailable("consumer", err)
+		return unavailable("consumer", err)
 	}
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer func() {
@@ -53,7 +51,7 @@ func Follow(ctx context.Context, c Consumer, handle func(context.Context, Stream
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
 			continue // the server is away or slow; the pull is made again
 		case err != nil:
-			return errs.Unavailable("consumer", err)
+			return unavailable("consumer", err)
 		}
 		if err := handleWith(ctx, m, handle); err != nil {
 			_ = m.NakWithDelay(followPause)

@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // InstallationKey is where a stream's metadata holds the ID of the
@@ -49,7 +47,7 @@ func (c *Conn) eachStream(ctx context.Context, f func(jetstream.StreamConfig) er
 		err = errors.Join(err, f(info.Config))
 	}
 	if err = errors.Join(err, list.Err()); err != nil {
-		return errs.Unavailable("nats", err)
+		return unavailable("nats", err)
 	}
 	return nil
 }

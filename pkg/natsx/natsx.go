@@ -11,8 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // Msg is a message of a subscription.
@@ -46,9 +44,9 @@ type Conn struct {
 
 	installation string
 
-	hooks       sync.Mutex
-	onLoss      []func()
-	onReconnect []func()
+	hooks    sync.Mutex
+	onLoss   []func()
+	onChange []func()
 }
 
 // flushTimeout bounds a round trip to the server.
@@ -72,10 +70,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			if err != nil {
 				cfg.Logger.Warn("nats connection lost", "error", err)
 			}
+			c.call(&c.onChange)
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			cfg.Logger.Info("nats connection is back")
-			c.call(&c.onReconnect)
+			c.call(&c.onChange)
 			c.lost()
 		}),
 	}
@@ -86,7 +85,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	}
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending))
 	if err != nil {
@@ -106,10 +105,10 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 // block, and it is called as long as the connection lives.
 func (c *Conn) OnLoss(f func()) { c.hook(&c.onLoss, f) }
 
-// OnReconnect adds a function that is called when the connection is back after
-// a loss, perhaps with a server that holds something else. It must not block,
-// and it is called as long as the connection lives.
-func (c *Conn) OnReconnect(f func()) { c.hook(&c.onReconnect, f) }
+// OnChange adds a function that is called when the connection is lost and when
+// it is back, perhaps with a server that holds something else. It must not
+// block, and it is called as long as the connection lives.
+func (c *Conn) OnChange(f func()) { c.hook(&c.onChange, f) }
 
 func (c *Conn) hook(list *[]func(), f func()) {
 	c.hooks.Lock()
@@ -153,7 +152,7 @@ func (c *Conn) Times() uint64 { return c.nc.Stats().Reconnects }
 // Publish sends to whoever listens right now.
 func (c *Conn) Publish(subject string, data []byte) error {
 	if err := c.nc.Publish(subject, data); err != nil {
-		return errs.Unavailable("nats", err)
+		return unavailable("nats", err)
 	}
 	return nil
 }
@@ -163,7 +162,7 @@ func (c *Conn) Publish(subject string, data []byte) error {
 func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error) {
 	s, err := c.nc.ChanSubscribe(subject, ch)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
 	}
 	return s, nil
 }
@@ -172,7 +171,7 @@ func (c *Conn) SubscribeChan(subject string, ch chan *Msg) (*Subscription, error
 func (c *Conn) Subscribe(subject string, f func(*Msg)) (*Subscription, error) {
 	s, err := c.nc.Subscribe(subject, f)
 	if err != nil {
-		return nil, errs.Unavailable("nats", err)
+		return nil, unavailable("nats", err)
 	}
 	return s, nil
 }
@@ -183,7 +182,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := c.nc.FlushWithContext(ctx); err != nil {
-		return errs.Unavailable("nats", err)
+		return unavailable("nats", err)
 	}
 	return nil
 }

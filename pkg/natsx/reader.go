@@ -9,8 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // StreamReader reads a stream in order, from a place on, without
@@ -36,7 +34,7 @@ func (c *Conn) ReadStream(ctx context.Context, stream string, from uint64, buffe
 		OptStartSeq:    max(1, from),
 	})
 	if err != nil {
-		return nil, errs.Unavailable("stream "+stream, err)
+		return nil, unavailable("stream "+stream, err)
 	}
 	r := &StreamReader{ch: make(chan StreamMsg, buffer), failed: make(chan error, 1), closed: make(chan struct{})}
 	r.cc, err = cons.Consume(func(m jetstream.Msg) {
@@ -55,7 +53,7 @@ func (c *Conn) ReadStream(ctx context.Context, stream string, from uint64, buffe
 		}
 	}))
 	if err != nil {
-		return nil, errs.Unavailable("stream "+stream, err)
+		return nil, unavailable("stream "+stream, err)
 	}
 	r.ended = r.cc.Closed()
 	return r, nil
@@ -69,7 +67,7 @@ func (r *StreamReader) Next(ctx context.Context, into []StreamMsg, limit int) ([
 	case err := <-r.failed:
 		return nil, fmt.Errorf("read stream: %w", err)
 	case <-r.ended:
-		return nil, errs.Unavailable("stream", errors.New("its reader ended"))
+		return nil, unavailable("stream", errors.New("its reader ended"))
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -102,11 +100,11 @@ func (r *StreamReader) Stop() {
 func (c *Conn) StreamSubjects(ctx context.Context, stream, filter string) (map[string]uint64, error) {
 	s, err := c.js.Stream(ctx, stream)
 	if err != nil {
-		return nil, errs.Unavailable("stream "+stream, err)
+		return nil, unavailable("stream "+stream, err)
 	}
 	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
-		return nil, errs.Unavailable("stream "+stream, err)
+		return nil, unavailable("stream "+stream, err)
 	}
 	return info.State.Subjects, nil
 }
@@ -118,7 +116,7 @@ func (c *Conn) WorkConsumer(ctx context.Context, stream, name, subject string) (
 		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 1,
 	})
 	if err != nil {
-		return nil, errs.Unavailable("consumer "+name, err)
+		return nil, unavailable("consumer "+name, err)
 	}
 	return cons, nil
 }
@@ -127,7 +125,7 @@ func (c *Conn) WorkConsumer(ctx context.Context, stream, name, subject string) (
 func (c *Conn) DeleteConsumer(ctx context.Context, stream, name string) error {
 	err := c.js.DeleteConsumer(ctx, stream, name)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return errs.Unavailable("consumer "+name, err)
+		return unavailable("consumer "+name, err)
 	}
 	return nil
 }
@@ -145,7 +143,7 @@ func NextWork(c Consumer, wait time.Duration) (StreamMsg, error) {
 	case errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, nats.ErrTimeout):
 		return nil, ErrNoWork
 	default:
-		return nil, errs.Unavailable("work queue", err)
+		return nil, unavailable("work queue", err)
 	}
 }
 
@@ -157,7 +155,7 @@ func (c *Conn) DurableConsumer(ctx context.Context, stream, name string) (Consum
 		AckWait: 30 * time.Second, MaxAckPending: 1000,
 	})
 	if err != nil {
-		return nil, errs.Unavailable("consumer "+name, err)
+		return nil, unavailable("consumer "+name, err)
 	}
 	return cons, nil
 }
@@ -175,7 +173,7 @@ func Fetch(c Consumer, limit int, wait time.Duration) ([]StreamMsg, error) {
 	out := []StreamMsg{first}
 	batch, err := c.FetchNoWait(limit - 1)
 	if err != nil {
-		return nil, errs.Unavailable("stream", err)
+		return nil, unavailable("stream", err)
 	}
 	for m := range batch.Messages() {
 		out = append(out, m)

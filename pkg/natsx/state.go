@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // StreamState is what a stream holds and where it comes from.
@@ -16,6 +14,8 @@ type StreamState struct {
 	// First and Last are the first place that the stream still holds and the
 	// last one it gave out. First is Last+1 when it holds nothing.
 	First, Last uint64
+	// Bytes that it takes, and may take; 0 for no bound.
+	Bytes, MaxBytes uint64
 	// Created is when the stream was made. A copy of its files keeps it.
 	Created time.Time
 	// Metadata is what users of the stream noted in its configuration.
@@ -38,6 +38,7 @@ func (c *Conn) StreamState(ctx context.Context, stream string) (StreamState, err
 	}
 	info := s.CachedInfo()
 	return StreamState{
+		Bytes: info.State.Bytes, MaxBytes: uint64(max(0, info.Config.MaxBytes)), //nolint:gosec // not negative
 		First: info.State.FirstSeq, Last: info.State.LastSeq, Created: info.Created, Metadata: info.Config.Metadata,
 	}, nil
 }
@@ -99,7 +100,7 @@ func (c *Conn) record(ctx context.Context, stream string, place uint64, opts ...
 
 func streamError(stream string, err error) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return errs.Unavailable("stream "+stream, errors.Join(ErrNoStream, err))
+		return unavailable("stream "+stream, errors.Join(ErrNoStream, err))
 	}
-	return errs.Unavailable("stream "+stream, err)
+	return unavailable("stream "+stream, err)
 }

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/chappe-im/chappe/pkg/errs"
 )
 
 // Types of JetStream that its users hold.
@@ -32,6 +30,9 @@ type StreamSpec struct {
 	// MaxAge of messages; 0 keeps them until they are taken (WorkQueue) or for
 	// ever.
 	MaxAge time.Duration
+	// MaxBytes bounds what the stream holds; 0 for no bound. A full stream takes
+	// nothing more: its owner makes room with TrimStream.
+	MaxBytes int64
 	// WorkQueue deletes messages once they are acknowledged.
 	WorkQueue bool
 	// DuplicateWindow is how long a repeated message ID is recognized.
@@ -51,6 +52,7 @@ func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 	if spec.WorkQueue {
 		retention = jetstream.WorkQueuePolicy
 	}
+	bytes := spec.MaxBytes
 	want := func(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 		cfg.Name = spec.Name
 		cfg.Subjects = spec.Subjects
@@ -59,7 +61,10 @@ func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 		cfg.MaxAge = spec.MaxAge
 		cfg.Duplicates = spec.DuplicateWindow
 		cfg.Replicas = max(1, spec.Replicas)
-		cfg.Discard = jetstream.DiscardOld
+		cfg.MaxBytes, cfg.Discard = -1, jetstream.DiscardOld
+		if bytes > 0 {
+			cfg.MaxBytes, cfg.Discard = bytes, jetstream.DiscardNew
+		}
 		if c.installation != "" && cfg.Metadata[InstallationKey] == "" {
 			cfg.Metadata = withMetadata(cfg.Metadata, InstallationKey, c.installation)
 		}
@@ -75,12 +80,35 @@ func (c *Conn) EnsureStream(ctx context.Context, spec StreamSpec) error {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			_, err = c.js.CreateStream(ctx, want(jetstream.StreamConfig{}))
 		}
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) && api.ErrorCode == errCodeStorageExceeded && bytes > 0 {
+			c.logger.Warn("NATS has less room than the stream's bound: its own limit holds instead", "stream", spec.Name, "bytes", bytes)
+			bytes = 0
+			continue
+		}
 		if !errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			break
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", spec.Name, err)
+	}
+	return nil
+}
+
+// errCodeStorageExceeded is the server's refusal of a bound that is larger than
+// the room it has been given.
+const errCodeStorageExceeded = jetstream.ErrorCode(10047)
+
+// TrimStream drops the messages of a stream before a place.
+func (c *Conn) TrimStream(ctx context.Context, stream string, before uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return streamError(stream, err)
+	}
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil {
+		return streamError(stream, err)
 	}
 	return nil
 }
@@ -92,7 +120,7 @@ func (c *Conn) EnsureBucket(ctx context.Context, name string, ttl time.Duration,
 		Bucket: name, TTL: ttl, Storage: jetstream.FileStorage, Replicas: max(1, replicas), History: 1,
 	})
 	if err != nil {
-		return nil, errs.Unavailable("nats bucket "+name, err)
+		return nil, unavailable("nats bucket "+name, err)
 	}
 	return kv, nil
 }
@@ -108,27 +136,43 @@ func (c *Conn) PublishAsync(subject string, data []byte, msgID string) (PubAckFu
 	}
 	f, err := c.js.PublishAsync(subject, data, opts...)
 	if err != nil {
-		return nil, errs.Unavailable("message log", err)
+		return nil, unavailable("message log", err)
 	}
 	return f, nil
 }
 
+// ackTimeout bounds the wait for a commit, which takes milliseconds unless the
+// stream cannot write.
+const ackTimeout = 5 * time.Second
+
 // Await waits for a future's commit.
 func Await(ctx context.Context, f PubAckFuture) error {
-	_, _, err := AwaitPlace(ctx, f)
+	_, _, err := AwaitPlace(ctx, f, nil)
 	return err
 }
 
 // AwaitPlace is Await that tells the message's place in its stream, and
-// whether the stream held the message already.
-func AwaitPlace(ctx context.Context, f PubAckFuture) (place uint64, duplicate bool, err error) {
+// whether the stream held the message already. It gives up when giveUp, which
+// may be nil, is closed.
+func AwaitPlace(ctx context.Context, f PubAckFuture, giveUp <-chan struct{}) (place uint64, duplicate bool, err error) {
+	select {
+	case ack := <-f.Ok():
+		return ack.Sequence, ack.Duplicate, nil
+	default:
+	}
+	t := time.NewTimer(ackTimeout)
+	defer t.Stop()
 	select {
 	case ack := <-f.Ok():
 		return ack.Sequence, ack.Duplicate, nil
 	case err := <-f.Err():
-		return 0, false, errs.Unavailable("message log", err)
+		return 0, false, unavailable("message log", err)
+	case <-giveUp:
+		return 0, false, unavailable("message log", errors.New("it went away while the message was committed"))
+	case <-t.C:
+		return 0, false, unavailable("message log", errors.New("it does not answer"))
 	case <-ctx.Done():
-		return 0, false, errs.Unavailable("message log", ctx.Err())
+		return 0, false, unavailable("message log", ctx.Err())
 	}
 }
 

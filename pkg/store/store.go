@@ -85,7 +85,7 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 		sync = "FULL"
 	}
 	dsn := func(extra string) string {
-		return "file:" + url.PathEscape(path) + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + sync +
+		return "file:" + url.PathEscape(path) + "?_pragma=busy_timeout(10000)&_pragma=auto_vacuum(2)&_pragma=journal_mode(WAL)&_pragma=journal_size_limit(67108864)&_pragma=synchronous(" + sync +
 			")&_pragma=foreign_keys(1)&_pragma=cache_size(-16384)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(8192)" + extra
 	}
 	open := func(extra string) (*sql.DB, error) {
@@ -105,6 +105,8 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	// What cannot be rewritten, for want of room say, works as it is.
+	_ = makeReclaimable(ctx, w)
 	r, err := open("&_pragma=query_only(1)")
 	if err != nil {
 		_ = w.Close()

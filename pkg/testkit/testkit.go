@@ -101,7 +101,7 @@ func NATS(t testing.TB) *natsx.Conn {
 // Connect makes one more connection to a server.
 func Connect(t testing.TB, s *embed.NATS) *natsx.Conn {
 	t.Helper()
-	c, err := natsx.Connect(t.Context(), natsx.Config{InProcess: s.Server(), Name: t.Name(), Logger: Logger(t)})
+	c, err := natsx.Connect(t.Context(), natsx.Config{InProcess: s, Name: t.Name(), Logger: Logger(t)})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

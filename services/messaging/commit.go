@@ -79,7 +79,7 @@ type publishing struct {
 // acknowledged waits until a record is committed, and notes that readers who
 // come later are to find it.
 func (s *Service) acknowledged(ctx context.Context, r *publishing) error {
-	place, duplicate, err := natsx.AwaitPlace(ctx, r.future)
+	place, duplicate, err := natsx.AwaitPlace(ctx, r.future, r.pass.changed)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -19,6 +20,8 @@ type gates struct {
 	// times is how often the connection to NATS was made anew.
 	times      func() uint64
 	partitions []gate
+	// refused is why nothing is taken though log and archive agree; nil if it is.
+	refused atomic.Pointer[string]
 	// shut wakes whoever compares.
 	shut chan struct{}
 }
@@ -55,6 +58,8 @@ type pass struct {
 	times uint64
 	epoch int64
 	floor uint64
+	// changed is closed when the gate is shut.
+	changed <-chan struct{}
 }
 
 // notCompared is why a gate is shut at first and after a reconnect.
@@ -70,6 +75,9 @@ func newGates(partitions int, times func() uint64) *gates {
 
 // enter lets a publish into a partition's log.
 func (g *gates) enter(p int) (pass, error) {
+	if why := g.refused.Load(); why != nil {
+		return pass{}, errs.Unavailable("message log", errors.New(*why))
+	}
 	times := g.times()
 	x := &g.partitions[p]
 	x.mu.Lock()
@@ -80,7 +88,7 @@ func (g *gates) enter(p int) (pass, error) {
 	if !x.open {
 		return pass{}, errs.Unavailable("message log", errors.New(x.why))
 	}
-	return pass{times: times, epoch: x.epoch, floor: x.acked}, nil
+	return pass{times: times, epoch: x.epoch, floor: x.acked, changed: x.changed}, nil
 }
 
 // acknowledge judges the acknowledgement of a publish: one that the log gave
@@ -225,6 +233,16 @@ type LogHealth struct {
 
 // LogHealth returns how the message log is, as this process knows it.
 func (s *Service) LogHealth() LogHealth { return s.gates.health() }
+
+// Refuse has sends refused for a reason that lies outside of the log, until it
+// is called with none.
+func (s *Service) Refuse(why string) {
+	if why == "" {
+		s.gates.refused.Store(nil)
+		return
+	}
+	s.gates.refused.Store(&why)
+}
 
 func (g *gates) health() LogHealth {
 	h := LogHealth{Epochs: make([]int64, len(g.partitions))}

@@ -48,6 +48,20 @@ func (r *retention) run(ctx context.Context) {
 				r.svc.deps.Logger.Warn("old messages stay for now", "app", app.Key, "error", err)
 			}
 		}
+		if err := r.reclaim(ctx); err != nil && ctx.Err() == nil {
+			r.svc.deps.Logger.Warn("the archive's file keeps its size for now", "error", err)
+		}
+	}
+}
+
+// reclaim gives the space of deleted messages back to the disk, with pauses for
+// writers.
+func (r *retention) reclaim(ctx context.Context) error {
+	for {
+		more, err := r.svc.deps.DB.Reclaim(ctx)
+		if err != nil || !more || !sleep(ctx, retentionPause) {
+			return err
+		}
 	}
 }
 

@@ -42,6 +42,8 @@ type Config struct {
 	Partitions int
 	// LogAge is how long the log is kept for redo and for subscribers.
 	LogAge time.Duration
+	// LogBytes bounds the log of all partitions together; 0 for no bound.
+	LogBytes int64
 	// Replicas of the log's streams.
 	Replicas int
 	// TakeOver says that no other instance can be alive, because etcd is
@@ -214,7 +216,7 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	s.deps.NATS.OnLoss(s.recipients.forgetAll)
-	s.deps.NATS.OnReconnect(s.gates.closeAll)
+	s.deps.NATS.OnChange(s.gates.closeAll)
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -269,6 +271,7 @@ func (s *Service) Stop(ctx context.Context) error {
 func (s *Service) ensureStreams(ctx context.Context, p int) error {
 	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.LogStream(p), Subjects: []string{bus.LogFilter(p)}, MaxAge: s.cfg.LogAge,
+		MaxBytes:        s.cfg.LogBytes / int64(s.cfg.Partitions),
 		DuplicateWindow: logWindow, Replicas: s.cfg.Replicas,
 	}); err != nil {
 		return err

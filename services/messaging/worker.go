@@ -259,12 +259,45 @@ func (w *worker) watchLog(ctx context.Context, fail context.CancelCauseFunc) {
 		case err != nil:
 			continue // it cannot be asked; reading goes on when it can
 		case log.Created.UnixNano() == w.at.created && log.Last >= read.seq && w.same(ctx, log, read):
+			w.trim(ctx, log)
 			continue
 		}
 		w.svc.gates.closeFor(w.partition, "the log has changed while it was read")
 		fail(errLogChanged)
 		return
 	}
+}
+
+// A log that is fuller than trimAt percent of its bound is trimmed to trimTo.
+const (
+	trimAt = 80
+	trimTo = 70
+)
+
+// trim drops the oldest records of a log that is nearly full, as far as they
+// are archived. What is not stays, and sends are refused if that fills the log.
+func (w *worker) trim(ctx context.Context, log natsx.StreamState) {
+	if log.MaxBytes == 0 || log.Bytes < log.MaxBytes/100*trimAt || log.Last < log.First {
+		return
+	}
+	at, err := w.svc.archive.place(ctx, w.partition)
+	if err != nil || at.epoch != w.at.epoch {
+		return
+	}
+	records := log.Last - log.First + 1
+	drop := uint64(float64(records) * (1 - float64(log.MaxBytes)*trimTo/100/float64(log.Bytes)))
+	// The record at the archive's place stays, to compare it.
+	before := min(log.First+drop, at.seq)
+	if before <= log.First {
+		w.logger.Error("the log is nearly full of messages that are not archived; sends are refused once it is",
+			"bytes", log.Bytes, "max_bytes", log.MaxBytes, "archived_through", at.seq, "log_last", log.Last)
+		return
+	}
+	if err := w.svc.deps.NATS.TrimStream(ctx, bus.LogStream(w.partition), before); err != nil {
+		w.logger.Warn("the log is nearly full and cannot be trimmed", "error", err)
+		return
+	}
+	w.logger.Info("oldest records of the log are dropped to keep its bound", "before", before, "max_bytes", log.MaxBytes)
 }
 
 // same reports whether the log holds what was read at a place, as far as it

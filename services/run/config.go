@@ -35,6 +35,10 @@ const (
 	DurabilityPower   = "power"
 )
 
+// minLogSize is the least size of a partition's log in bytes: several blocks of
+// JetStream's.
+const minLogSize = 64 << 20
+
 // Config is everything a process can be told. Each field is a flag, an
 // environment variable (CHAPPE_ and the flag's name in capitals) and a key of
 // the configuration file (the flag's name); a flag outranks the environment,
@@ -55,6 +59,7 @@ type Config struct {
 	Demo       bool
 
 	AcceptInstallation bool
+	DiskReserve        int64
 
 	TrustedProxies []string
 	BodyLimit      int64
@@ -62,6 +67,7 @@ type Config struct {
 
 	Partitions  int
 	LogAge      time.Duration
+	LogSize     int64
 	LogReplicas int
 	PushEvents  bool
 	PushZone    string
@@ -88,12 +94,14 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
 	fs.BoolVar(&c.AccessLog, "access-log", true, "log every REST call")
 	fs.BoolVar(&c.Demo, "demo", true, "create the app demo/chat at the first start with an embedded etcd")
+	fs.Int64Var(&c.DiskReserve, "disk-reserve", 256<<20, "bytes that stay free on the disk of the embedded servers and SQLite files: below, sends are refused with 503. 0 for none")
 	fs.BoolVar(&c.AcceptInstallation, "accept-installation", false, "make one installation of an etcd, a NATS and databases that carry the IDs of several; meant for one start")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "longest time that stopping may take")
 	fs.IntVar(&c.Partitions, "partitions", 1, "partitions of the message log; fixed at the first start. One is fastest on one node; a cluster takes a few for each messaging instance")
 	fs.DurationVar(&c.LogAge, "log-age", 24*time.Hour, "how long the message log is kept for redo and subscribers")
+	fs.Int64Var(&c.LogSize, "log-size", 10<<30, "bytes that the message log may take, over all partitions; of what is archived the oldest goes first, and sends are refused rather than drop what is not. 0 for no bound")
 	fs.IntVar(&c.LogReplicas, "log-replicas", 1, "replicas of the message log in a NATS cluster")
 	fs.StringVar(&c.Advertise, "advertise", "", "host:port at which other processes reach this one's gRPC; empty finds it out")
 	fs.BoolVar(&c.PushEvents, "push-events", false, "publish an event for each message to a user who is not connected, for push providers")
@@ -219,6 +227,12 @@ func (c *Config) Validate() error {
 	}
 	if c.BodyLimit < 64<<10 {
 		bad("body-limit: %d bytes cannot hold a full call; at least 65536", c.BodyLimit)
+	}
+	if c.DiskReserve < 0 {
+		bad("disk-reserve: %d bytes is negative", c.DiskReserve)
+	}
+	if c.LogSize < 0 || (c.LogSize > 0 && c.LogSize < int64(max(1, c.Partitions))*minLogSize) {
+		bad("log-size: %d bytes is too small for %d partitions: at least %d, or 0 for no bound", c.LogSize, c.Partitions, int64(max(1, c.Partitions))*minLogSize)
 	}
 	if c.DrainTimeout <= 0 {
 		bad("drain-timeout: %s is not positive", c.DrainTimeout)

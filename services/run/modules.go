@@ -109,6 +109,7 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	}
 	cfg := messaging.DefaultConfig()
 	cfg.Partitions, cfg.LogAge, cfg.Replicas = s.cfg.Partitions, s.cfg.LogAge, s.cfg.LogReplicas
+	cfg.LogBytes = s.cfg.LogSize
 	cfg.TakeOver, cfg.PushEvents = s.embeddedEtcd(), s.cfg.PushEvents
 	if cfg.PushZone, err = time.LoadLocation(s.cfg.PushZone); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/diskspace"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/installation"
@@ -68,6 +69,9 @@ type Server struct {
 
 	// messaging is the service, once it has started, if it runs here.
 	messaging atomic.Pointer[messaging.Service]
+	disk      atomic.Pointer[diskWatch]
+	// diskFree tells the free bytes of a directory's disk.
+	diskFree func(dir string) (uint64, error)
 
 	limiters       limiters
 	limiterOptions []limiter.Option
@@ -88,6 +92,11 @@ func WithLimiterPatience(d time.Duration) Option {
 	return func(s *Server) { s.limiters.patience = d }
 }
 
+// WithDiskFree sets what tells the free bytes of a directory's disk.
+func WithDiskFree(free func(dir string) (uint64, error)) Option {
+	return func(s *Server) { s.diskFree = free }
+}
+
 // New puts a process together and starts nothing. out gets what a person at a
 // terminal is told; embedded may be nil.
 func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts ...Option) (*Server, error) {
@@ -98,7 +107,7 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 		cfg: cfg, embedded: embedded, logger: logger, out: out,
 		registry: prometheus.NewRegistry(), group: lifecycle.New(logger), conns: map[string]grpc.ClientConnInterface{},
 		databases: map[string]*store.DB{},
-		limiters:  limiters{id: newLimiterID()},
+		limiters:  limiters{id: newLimiterID()}, diskFree: diskspace.Free,
 	}
 	for _, opt := range opts {
 		opt(s)
@@ -126,6 +135,9 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 		if cfg.Runs(m.target) {
 			s.addService(m.target, m.start)
 		}
+	}
+	if cfg.DiskReserve > 0 && len(cfg.storedDirs()) > 0 {
+		s.addService("disk", s.startDiskWatch)
 	}
 	s.group.Add(lifecycle.Part{Name: "grpc", Start: s.startGRPC, Stop: s.grpc.Stop})
 	if cfg.Runs(TargetLimiter) && s.clustered() {
@@ -260,6 +272,11 @@ func (s *Server) health() health {
 	if m := s.messaging.Load(); m != nil {
 		log := m.LogHealth()
 		h.Log, h.Reasons = &log, append(h.Reasons, log.Refusing...)
+	}
+	if d := s.disk.Load(); d != nil {
+		if why := d.low.Load(); why != nil {
+			h.Reasons = append(h.Reasons, *why)
+		}
 	}
 	return h
 }

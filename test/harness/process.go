@@ -83,6 +83,18 @@ func StartProcess(t testing.TB, data string) *Process {
 	})
 }
 
+// StartProcessWith is StartProcess with a changed configuration.
+func StartProcessWith(t testing.TB, data string, change func(*run.Config)) *Process {
+	t.Helper()
+	cfg := config(data)
+	change(&cfg)
+	raw, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	return startProcess(t, partEnv+"="+string(raw), func(t testing.TB, addrs []string) *Server {
+		return connect(t, addrs[0], addrs[1], addrs[2])
+	})
+}
+
 func startProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server) *Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself

@@ -37,7 +37,7 @@ func (embedded) NATS(dir, listen string, syncAlways bool, logger *slog.Logger) (
 	if err != nil {
 		return nil, nil, err
 	}
-	return n.Server(), n.Stop, nil
+	return n, n.Stop, nil
 }
 
 // config is that of a single node on ports of the system's choice.

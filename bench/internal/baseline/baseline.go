@@ -101,7 +101,7 @@ func Publish(ctx context.Context, addr, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := natsx.Connect(ctx, natsx.Config{InProcess: nats.Server(), Name: "baseline", Logger: logger})
+	conn, err := natsx.Connect(ctx, natsx.Config{InProcess: nats, Name: "baseline", Logger: logger})
 	if err != nil {
 		nats.Stop()
 		return nil, err

@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/resolver/dns"
 )
 
 // MaxMessageBytes bounds gRPC messages both ways.
@@ -77,10 +80,16 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
+// resolveOften has names looked up again within a second when no address
+// answers: after a restart in a cluster a service has another one. Left alone,
+// the client asks each 30 s at most.
+var resolveOften = sync.OnceFunc(func() { dns.SetMinResolutionInterval(time.Second) })
+
 // Dial makes a connection to a service at target ("dns:///chappe-account:9090",
 // "127.0.0.1:9090"); calls spread over all addresses. tlsConfig nil connects in
 // plaintext. Errors of unary calls are *errs.Error.
 func Dial(target string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
+	resolveOften()
 	creds := insecure.NewCredentials()
 	if tlsConfig != nil {
 		creds = credentials.NewTLS(tlsConfig)
@@ -90,6 +99,10 @@ func Dial(target string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 		grpc.WithUnaryInterceptor(clientUnary),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: time.Second,
+		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	)
 	if err != nil {

@@ -62,8 +62,9 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(200 * time.Millisecond),
+		nats.Timeout(time.Second),
 		nats.ReconnectBufSize(-1), // fail fast while disconnected
-		nats.PingInterval(10 * time.Second),
+		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(c.onError),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

@@ -6,10 +6,13 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -118,6 +121,9 @@ func openSQLite(ctx context.Context, cfg Config) (*DB, error) {
 	return &DB{dialect: SQLite, write: w, read: r}, nil
 }
 
+// connectTimeout bounds one try to connect to PostgreSQL.
+const connectTimeout = 2 * time.Second
+
 func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	pc, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
@@ -126,8 +132,11 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	pc.RuntimeParams["search_path"] = cfg.Service
 	pc.RuntimeParams["application_name"] = "chappe-" + cfg.Service
 	if pc.ConnectTimeout == 0 {
-		pc.ConnectTimeout = 5 * time.Second
+		pc.ConnectTimeout = connectTimeout
 	}
+	pc.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
+	}}).DialContext
 	db := stdlib.OpenDB(*pc)
 	db.SetMaxOpenConns(cfg.MaxConns)
 	db.SetMaxIdleConns(cfg.MaxConns)
@@ -291,7 +300,7 @@ func Translate(err error) error {
 		return errs.Internal(err)
 	}
 	var ce *pgconn.ConnectError
-	if errors.As(err, &ce) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &ce) || pgconn.SafeToRetry(err) || connectionBroke(err) {
 		return errs.Unavailable("database", err)
 	}
 	var se *sqlite.Error
@@ -302,6 +311,13 @@ func Translate(err error) error {
 		}
 	}
 	return errs.Internal(err)
+}
+
+// connectionBroke reports whether the connection ended under a statement.
+func connectionBroke(err error) bool {
+	var ne *net.OpError
+	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
 // In writes a list of n parameters for an IN clause, from $first on:

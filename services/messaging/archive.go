@@ -4,8 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -40,6 +44,7 @@ type batch struct {
 	entries       []*entry
 	// fresh are conversations that no row exists for yet.
 	fresh []*conversation
+	size  int64
 	done  chan error
 }
 
@@ -54,9 +59,12 @@ type archive struct {
 	metrics  *metrics
 	settling *settling
 	gates    *gates
-	queue    chan *batch
-	advance  *sql.Stmt
-	insert   [len(insertSizes)]*sql.Stmt
+	logger   *slog.Logger
+	// room is what batches under way may still take in memory.
+	room    *semaphore.Weighted
+	queue   chan *batch
+	advance *sql.Stmt
+	insert  [len(insertSizes)]*sql.Stmt
 }
 
 // insertSizes are how many rows one INSERT takes; each statement is prepared
@@ -65,8 +73,8 @@ var insertSizes = [...]int{64, 32, 16, 8, 4, 2, 1}
 
 const insertColumns = 8
 
-func newArchive(db *store.DB, m *metrics, s *settling, g *gates) *archive {
-	return &archive{db: db, metrics: m, settling: s, gates: g, queue: make(chan *batch, 256)}
+func newArchive(db *store.DB, m *metrics, s *settling, g *gates, l *slog.Logger) *archive {
+	return &archive{db: db, metrics: m, settling: s, gates: g, queue: make(chan *batch, 256), room: semaphore.NewWeighted(maxUnderwayBytes), logger: l}
 }
 
 // prepare makes the statements; the schema must be there.
@@ -84,11 +92,12 @@ func (a *archive) prepare(ctx context.Context) error {
 }
 
 // run writes batches until the queue is closed, which the service does when
-// all workers have ended.
-func (a *archive) run(ctx context.Context) {
+// all workers have ended. While the database is away it waits for it, until
+// patience ends.
+func (a *archive) run(patience context.Context) {
 	defer a.closeStatements()
 	for b := range a.queue {
-		a.write(ctx, a.gather(b))
+		a.write(patience, a.gather(b))
 	}
 }
 
@@ -103,9 +112,9 @@ const (
 	// maxGathered bounds the entries of one transaction.
 	maxGathered = 4000
 	// enoughGathered entries, or enoughBatches, are written without waiting for
-	// more: workers wait when maxUnderway batches are not archived.
+	// more.
 	enoughGathered = 2000
-	enoughBatches  = maxUnderway * 3 / 4
+	enoughBatches  = 24
 	// gatherFor is how long a transaction waits for more entries: the commit
 	// costs more than the rows of a few milliseconds. Neither the answer to a
 	// sender nor a push waits for the archive.
@@ -153,22 +162,67 @@ func (a *archive) receive(enough bool, began time.Time, wait *time.Timer) (*batc
 	}
 }
 
-// submit hands a batch over; its done channel gets the outcome.
+// submit hands a batch over, waiting until there is room for it; its done
+// channel gets the outcome.
 func (a *archive) submit(ctx context.Context, b *batch) error {
+	const perEntry = 256 // of what is kept of an entry besides its texts
+	for _, e := range b.entries {
+		b.size += int64(len(e.push)) + perEntry
+	}
+	b.size = min(b.size, maxUnderwayBytes)
+	if err := a.room.Acquire(ctx, b.size); err != nil {
+		return err
+	}
 	b.done = make(chan error, 1)
 	select {
 	case a.queue <- b:
 		return nil
 	case <-ctx.Done():
+		a.room.Release(b.size)
 		return ctx.Err()
 	}
 }
 
-// write commits batches together. A batch that was fenced off fails alone.
-func (a *archive) write(ctx context.Context, all []*batch) {
-	fenced := map[*batch]bool{}
+const (
+	// writeTimeout bounds one transaction of the archive; a database that does
+	// not answer is asked anew.
+	writeTimeout = 5 * time.Second
+	// awayPause is the time between two tries at a database that is away.
+	awayPause = 100 * time.Millisecond
+)
+
+// write commits batches together, and tries again while the database is away.
+// Should a transaction have been committed whose answer was lost, the next try
+// finds the position moved, and the worker begins anew from there.
+func (a *archive) write(patience context.Context, all []*batch) {
+	var away time.Time
+	for {
+		fenced, err := a.writeOnce(context.WithoutCancel(patience), all)
+		if err != nil && (errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+			if away.IsZero() {
+				away = time.Now()
+				a.logger.Warn("the archive is away: messages are pushed and wait for it", "error", err)
+			}
+			if sleep(patience, awayPause) {
+				continue
+			}
+		}
+		if !away.IsZero() && err == nil {
+			a.logger.Info("the archive is back", "away_ms", time.Since(away).Milliseconds())
+		}
+		a.tell(all, fenced, err)
+		return
+	}
+}
+
+// writeOnce writes batches in one transaction. A batch that was fenced off is
+// left out.
+func (a *archive) writeOnce(ctx context.Context, all []*batch) (fenced map[*batch]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	fenced = map[*batch]bool{}
 	runs := runsOf(all)
-	err := a.db.Write(ctx, func(tx *sql.Tx) error {
+	err = a.db.Write(ctx, func(tx *sql.Tx) error {
 		clear(fenced)
 		for _, r := range runs {
 			ok, err := a.moveOn(ctx, tx, r)
@@ -191,8 +245,14 @@ func (a *archive) write(ctx context.Context, all []*batch) {
 		}
 		return a.insertEntries(ctx, tx, all, fenced)
 	})
+	return fenced, err
+}
+
+// tell gives each batch its outcome.
+func (a *archive) tell(all []*batch, fenced map[*batch]bool, err error) {
 	n := 0
 	for _, b := range all {
+		a.room.Release(b.size)
 		switch {
 		case err != nil:
 			b.done <- err
@@ -281,6 +341,24 @@ func (a *archive) insertEntries(ctx context.Context, tx *sql.Tx, all []*batch, f
 		}
 	}
 	return nil
+}
+
+// findPatiently is find that waits while the database is away: what comes
+// behind an entry in the log must not overtake it.
+func (a *archive) findPatiently(ctx context.Context, app int64, name string) (*conversation, error) {
+	for {
+		c, err := func() (*conversation, error) {
+			ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+			defer cancel()
+			return a.find(ctx, app, name)
+		}()
+		if err == nil || ctx.Err() != nil || !(errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+			return c, err
+		}
+		if !sleep(ctx, awayPause) {
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // find reads a conversation with the place of its newest entry; nil if there

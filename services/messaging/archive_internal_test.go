@@ -30,7 +30,7 @@ func TestArchiveFences(t *testing.T) {
 	require.NoError(t, err)
 	testkit.EachDatabase(t, "messaging", migrations, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
-		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, 2), newGates(2, func() uint64 { return 0 }))
+		a := newArchive(db, newMetrics(prometheus.NewRegistry()), newSettling(db, 2), newGates(2, func() uint64 { return 0 }), testkit.Logger(t))
 		require.NoError(t, a.prepare(ctx))
 		t.Cleanup(a.closeStatements)
 		for p := range 2 {
@@ -54,6 +54,10 @@ func TestArchiveFences(t *testing.T) {
 			return b
 		}
 		write := func(all ...*batch) (outcomes []error) {
+			for _, b := range all {
+				require.NoError(t, a.submit(ctx, b))
+				require.Same(t, b, <-a.queue)
+			}
 			a.write(ctx, all)
 			for _, b := range all {
 				outcomes = append(outcomes, <-b.done)

@@ -71,7 +71,7 @@ func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name s
 	key := conversationKey{app, name}
 	c, ok := s.known.Get(key)
 	if !ok {
-		if c, err = s.archive.find(ctx, app, name); err != nil {
+		if c, err = s.archive.findPatiently(ctx, app, name); err != nil {
 			return nil, 0, false, err
 		}
 		if c == nil {

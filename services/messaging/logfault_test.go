@@ -21,6 +21,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -290,9 +291,46 @@ func TestOutsideNATSComesBackWithOlderFiles(t *testing.T) {
 			}
 		}
 		require.GreaterOrEqual(t, l.metric("chappe_messaging_log_epoch"), float64(round+1))
-		require.NotZero(t, missing, "the test is of no use if nothing is lost")
 		require.EqualValues(t, missing, l.metric("chappe_messaging_log_lost_total"))
 	}
+}
+
+// TestLossIsCounted has messages acknowledged that no worker reads before they
+// are lost with the log.
+func TestLossIsCounted(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, true)
+	before := l.fill(20)
+	l.kept(before...)
+	l.stop()
+	lock := "/messaging/locks/" + strconv.Itoa(bus.Partition("acme#shop", "lena~omar", 4))
+	put := func(w etcdx.Write) {
+		_, _, err := l.etcd.Commit(t.Context(), nil, []etcdx.Write{w})
+		require.NoError(t, err)
+	}
+	put(etcdx.Write{Key: lock, Value: []byte("somebody else")})
+	l.second = true
+	l.start()
+	before = append(before, l.fill(10)...)
+	older := l.copyFiles()
+	l.fill(30)
+	l.nats.Stop()
+	l.putBack(older)
+	l.startNATS()
+	require.Eventually(t, func() bool {
+		why := strings.Join(l.service.LogHealth().Refusing, " ")
+		return strings.Contains(why, "the log ends at 30, and 60 was acknowledged")
+	}, 20*time.Second, 10*time.Millisecond)
+	_, err := l.send.SendToUsers(t.Context(), txt("lena", "too early", "omar"))
+	require.True(t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+	put(etcdx.Write{Key: lock, Delete: true})
+	after := l.persist(20)
+	require.Len(t, l.kept(slices.Concat(before, after)...), 50)
+	require.EqualValues(t, 30, l.metric("chappe_messaging_log_lost_total"))
+	require.EqualValues(t, 30, l.service.LogHealth().Lost)
+	l.stop()
+	l.start()
+	require.EqualValues(t, 30, l.service.LogHealth().Lost, "it is not forgotten")
 }
 
 // holdArchive keeps the archive from being written until release.

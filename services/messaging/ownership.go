@@ -107,7 +107,7 @@ func (o *owner) renew(ctx context.Context) bool {
 			_ = s.Close()
 		}
 		o.logger.Warn("etcd session", "error", err)
-		if !sleep(ctx, time.Second) {
+		if !sleep(ctx, 250*time.Millisecond) {
 			return false
 		}
 	}

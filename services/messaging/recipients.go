@@ -9,6 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
@@ -18,6 +19,14 @@ import (
 const (
 	recipientCacheSize = 200_000
 	recipientMaxAge    = 30 * time.Second
+	// recipientStale is the age up to which a recipient is believed while
+	// accounts cannot be asked. Events are applied meanwhile as ever.
+	recipientStale = 10 * time.Minute
+	// recipientPatience is how long accounts may take to answer when what is
+	// remembered would do; when they did not, they are left alone for
+	// recipientRest, so that not every send waits.
+	recipientPatience = 300 * time.Millisecond
+	recipientRest     = 500 * time.Millisecond
 )
 
 // recipient is what sending needs to know of a user.
@@ -50,6 +59,8 @@ type recipientCache struct {
 	// generation grows with every event: what was asked for before one is not
 	// stored after it, as it could be out of date already.
 	generation atomic.Uint64
+	// restUntil is until when accounts are left alone, Unix nanoseconds.
+	restUntil atomic.Int64
 }
 
 func newRecipientCache(users accountv1.UserServiceClient, changed func(recipientKey)) (*recipientCache, error) {
@@ -86,15 +97,22 @@ func (c *recipientCache) forgetAll() {
 	c.cache.Purge()
 }
 
-// get gives the recipients of folded user IDs, in their order.
+// get gives the recipients of folded user IDs, in their order. When accounts
+// cannot be asked, those known of late are taken as they were.
 func (c *recipientCache) get(ctx context.Context, app string, users []string, now time.Time) ([]recipient, error) {
 	out := make([]recipient, len(users))
 	var missing []string
 	var places []int
+	remembered := true
 	for i, u := range users {
 		r, ok := c.cache.Get(recipientKey{app, u})
-		if ok && now.Sub(r.fetched) < recipientMaxAge {
+		age := now.Sub(r.fetched)
+		if ok && age < recipientStale {
 			out[i] = r
+		} else {
+			remembered = false
+		}
+		if ok && age < recipientMaxAge {
 			continue
 		}
 		missing = append(missing, u)
@@ -103,11 +121,29 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 	if len(missing) == 0 {
 		return out, nil
 	}
+	if !remembered {
+		return out, c.fetch(ctx, app, missing, places, out, now)
+	}
+	if time.Now().UnixNano() < c.restUntil.Load() {
+		return out, nil
+	}
+	asked, cancel := context.WithTimeout(ctx, recipientPatience)
+	defer cancel()
+	err := c.fetch(asked, app, missing, places, out, now)
+	if err == nil || ctx.Err() != nil || !(errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+		return out, err
+	}
+	c.restUntil.Store(time.Now().Add(recipientRest).UnixNano())
+	return out, nil
+}
+
+// fetch asks accounts for users and puts what they are into their places.
+func (c *recipientCache) fetch(ctx context.Context, app string, missing []string, places []int, out []recipient, now time.Time) error {
 	org, name, _ := names.SplitAppKey(app)
 	generation := c.generation.Load()
 	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: missing})
 	if err != nil {
-		return nil, err
+		return errs.From(err)
 	}
 	keep := c.generation.Load() == generation
 	for i, r := range resp.GetRecipients() {
@@ -121,5 +157,5 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 			c.cache.Add(recipientKey{app, missing[i]}, got)
 		}
 	}
-	return out, nil
+	return nil
 }

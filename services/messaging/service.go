@@ -157,7 +157,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		metrics:    m,
 		recipients: recipients,
 		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m, settling, gates),
+		archive:    newArchive(deps.DB, m, settling, gates, deps.Logger),
 		settling:   settling,
 		gates:      gates,
 		devices:    &deviceStore{db: deps.DB, now: deps.Now},
@@ -220,7 +220,7 @@ func (s *Service) Start(ctx context.Context) error {
 
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.archived.Go(func() { s.archive.run(context.WithoutCancel(ctx)) })
+	s.archived.Go(func() { s.archive.run(run) })
 	s.backlogs = &backlogs{svc: s, all: map[*distributor]struct{}{}}
 	s.owner = newOwner(s)
 	if s.cfg.TakeOver {

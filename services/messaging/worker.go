@@ -42,8 +42,14 @@ type readPlace struct {
 	print int64
 }
 
-// maxUnderway bounds the batches that pushes may run ahead of the archive.
-const maxUnderway = 32
+// maxUnderway bounds the batches that pushes of a partition may run ahead of
+// the archive, maxUnderwayBytes what they take in memory over all partitions.
+// While the database is away, pushes go on within these bounds; the log keeps
+// what the archive does not have.
+const (
+	maxUnderway      = 4096
+	maxUnderwayBytes = 64 << 20
+)
 
 // maxBatch bounds the records that a worker takes in one go, maxBatchEntries
 // the entries after which it takes no further record.
@@ -52,12 +58,16 @@ const (
 	maxBatchEntries = 4000
 )
 
+// maxWorkerPause is the longest time before a worker that failed begins anew:
+// what it needs may be back any moment.
+const maxWorkerPause = 500 * time.Millisecond
+
 // run works until ctx ends; after a failure it begins anew from the archive.
 func (s *Service) runWorker(ctx context.Context, partition int) {
 	logger := s.deps.Logger.With("partition", partition)
 	s.metrics.partition.Inc()
 	defer s.metrics.partition.Dec()
-	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+	for delay := 50 * time.Millisecond; ; delay = min(2*delay, maxWorkerPause) {
 		began := time.Now()
 		err := s.workPartition(ctx, partition, logger)
 		if ctx.Err() != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +23,34 @@ type Split struct {
 	cfg     run.Config
 	limiter string
 	opts    []run.Option
+	// proxies stand before parts that can be taken away, by their name.
+	proxies map[string]*Proxy
+}
+
+// Names of what StartSplitBehindProxies can take away, besides targets.
+const (
+	PartNATS     = "nats"
+	PartDatabase = "database"
+)
+
+// StartSplitBehindProxies is StartSplit with proxies before NATS, the database
+// (where it is a server) and the services, for Part.
+func StartSplitBehindProxies(t testing.TB, opts ...run.Option) *Split {
+	t.Helper()
+	return startSplit(t, map[string]*Proxy{}, opts...)
+}
+
+// Part gives the proxy before a part; nil if there is none.
+func (s *Split) Part(name string) *Proxy { return s.proxies[name] }
+
+// behind gives the address of a proxy before a server, or the server's own.
+func (s *Split) behind(t testing.TB, name, addr string) string {
+	if s.proxies == nil {
+		return addr
+	}
+	p := NewProxy(t, addr)
+	s.proxies[name] = p
+	return p.Addr()
 }
 
 // StartSplit runs the services as if each were a process of its own: they share
@@ -29,6 +59,11 @@ type Split struct {
 //
 // Options hold for every part within the test, not for processes.
 func StartSplit(t testing.TB, opts ...run.Option) *Split {
+	t.Helper()
+	return startSplit(t, nil, opts...)
+}
+
+func startSplit(t testing.TB, proxies map[string]*Proxy, opts ...run.Option) *Split {
 	t.Helper()
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -40,11 +75,16 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 
-	s := &Split{cfg: config(""), opts: opts}
+	s := &Split{cfg: config(""), opts: opts, proxies: proxies}
 	cfg := &s.cfg
-	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, nats.URL()
+	cfg.Etcd, cfg.NATS = []string{etcd.Endpoint()}, "nats://"+s.behind(t, PartNATS, strings.TrimPrefix(nats.URL(), "nats://"))
 	if cfg.Database = testkit.Postgres(t); cfg.Database == "" {
 		cfg.Database = "sqlite:" + dir
+	} else {
+		u, err := url.Parse(cfg.Database)
+		require.NoError(t, err)
+		u.Host = s.behind(t, PartDatabase, u.Host)
+		cfg.Database = u.String()
 	}
 	for _, part := range []struct {
 		target string
@@ -55,7 +95,7 @@ func StartSplit(t testing.TB, opts ...run.Option) *Split {
 		{run.TargetPresence, &cfg.PresenceAddr},
 		{run.TargetMessaging, &cfg.MessagingAddr},
 	} {
-		*part.addr = s.start(t, part.target).GRPCAddr()
+		*part.addr = s.behind(t, part.target, s.start(t, part.target).GRPCAddr())
 	}
 	s.Server = s.Gateway(t)
 	return s

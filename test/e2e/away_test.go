@@ -46,7 +46,7 @@ func TestPartsComeBack(t *testing.T) {
 		}
 	}
 	flow.stop()
-	checkArchive(t, app, flow.writer)
+	checkArchive(t, app.On(s.AtMessaging(t)), flow.writer)
 }
 
 // tally counts what happens and lets somebody wait for the next.
@@ -92,7 +92,7 @@ func startFlow(t *testing.T, app *harness.App) *flow {
 		writer: &writer{name: "writer"},
 		acked:  tally{more: make(chan struct{}, 1)}, shown: tally{more: make(chan struct{}, 1)},
 	}
-	app.Dial(t, killRecipient, msyncclient.Options{OnMessage: func(msyncclient.Message) { f.shown.add() }})
+	app.Dial(t, killRecipient, msyncclient.Options{OnReceived: func(msyncclient.Received) { f.shown.add() }})
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {

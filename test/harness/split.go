@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/embed"
+	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/services/run"
 )
@@ -133,6 +134,17 @@ func (s *Split) LimiterProcess(t testing.TB) *Process {
 func (s *Split) Messaging(t testing.TB) {
 	t.Helper()
 	s.cfg.MessagingAddr = s.start(t, run.TargetMessaging).GRPCAddr()
+}
+
+// AtMessaging gives the server with gRPC connections going to messaging.
+func (s *Split) AtMessaging(t testing.TB) *Server {
+	t.Helper()
+	at := *s.Server
+	conn, err := grpcx.Dial(s.cfg.MessagingAddr, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	at.conn = conn
+	return &at
 }
 
 // Gateway starts a further gateway.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.etcd.io/etcd/client/v3/namespace"
@@ -249,8 +250,24 @@ func (c *Client) NewSession(ctx context.Context, ttl time.Duration) (*Session, e
 // Done is closed when the session is lost: its keys are gone or soon will be.
 func (s *Session) Done() <-chan struct{} { return s.s.Done() }
 
-// Close ends the session and deletes its keys.
-func (s *Session) Close() error { return s.s.Close() }
+// Close ends the session and deletes its keys. Those of a session that was lost
+// are gone already.
+func (s *Session) Close() error {
+	if err := s.s.Close(); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return translate(err)
+	}
+	return nil
+}
+
+// Lost reports whether the session is lost.
+func (s *Session) Lost() bool {
+	select {
+	case <-s.s.Done():
+		return true
+	default:
+		return false
+	}
+}
 
 // Abandon stops keeping the session alive, as a crash would: its keys vanish
 // when its time to live has passed.

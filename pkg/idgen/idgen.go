@@ -22,10 +22,10 @@ var epoch = time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Generator makes IDs for one node. It is safe for concurrent use.
 type Generator struct {
-	node int64
-	now  func() time.Time
+	now func() time.Time
 
 	mu   sync.Mutex
+	node int64
 	last int64 // milliseconds since epoch of the last ID
 	seq  int64
 }
@@ -55,6 +55,15 @@ func (g *Generator) Next() int64 {
 		}
 	}
 	return g.last<<(nodeBits+sequenceBits) | g.node<<sequenceBits | g.seq
+}
+
+// SetNode has all following IDs made under another node number, 0 to MaxNode.
+func (g *Generator) SetNode(node int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.node = int64(node)
+	// What comes is greater than what came, whichever number is the smaller.
+	g.last, g.seq = g.last+1, 0
 }
 
 // Advance makes all following IDs greater than id: called at start with the

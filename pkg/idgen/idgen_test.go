@@ -65,3 +65,18 @@ func TestIDsOfNodesAreDistinct(t *testing.T) {
 	done.Wait()
 	require.Len(t, seen, 4*2*2000)
 }
+
+func TestIDsGrowWhenTheNodeChanges(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	g, err := idgen.New(9, func() time.Time { return at })
+	require.NoError(t, err)
+	last := g.Next()
+	for _, node := range []int{3, 700, 0} {
+		g.SetNode(node)
+		id := g.Next()
+		require.Greater(t, id, last)
+		require.Equal(t, int64(node), id>>12&idgen.MaxNode)
+		last = id
+	}
+}

@@ -73,8 +73,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 			}
 			c.call(&c.onChange)
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) {
+		nats.ReconnectHandler(func(nc *nats.Conn) {
 			cfg.Logger.Info("nats connection is back")
+			if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+				cfg.Logger.Error("nats server is not fit", "server", nc.ConnectedUrlRedacted(), "error", err)
+			}
 			c.call(&c.onChange)
 			c.lost()
 		}),
@@ -88,6 +91,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if err != nil {
 		return nil, unavailable("nats", err)
 	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		url := nc.ConnectedUrlRedacted()
+		nc.Close()
+		return nil, fmt.Errorf("nats server %s: %w", url, err)
+	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending))
 	if err != nil {
 		nc.Close()
@@ -99,6 +107,22 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	}
 	c.nc, c.js = nc, js
 	return c, nil
+}
+
+// The oldest version of NATS servers that has what is used here: messages and
+// markers of deletions that expire one by one.
+const oldestMajor, oldestMinor = 2, 11
+
+// checkVersion refuses servers that are too old.
+func checkVersion(version string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("its version %q cannot be read", version)
+	}
+	if major < oldestMajor || (major == oldestMajor && minor < oldestMinor) {
+		return fmt.Errorf("it is version %s, at least %d.%d is needed: upgrade it first", version, oldestMajor, oldestMinor)
+	}
+	return nil
 }
 
 // OnLoss adds a function that is called when messages of subscriptions may have

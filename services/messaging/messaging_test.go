@@ -58,9 +58,40 @@ type users struct {
 	blocked map[string][]string
 	muted   map[string]int64
 	known   map[string]*accountv1.User
+	away    error
+	hung    chan struct{}
 }
 
-func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+// setAway has look-ups fail; nil has them work.
+func (u *users) setAway(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.away = err
+}
+
+// hang has look-ups wait until release or their end.
+func (u *users) hang() (release func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	hung := make(chan struct{})
+	u.hung = hung
+	return func() { close(hung) }
+}
+
+func (u *users) LookupRecipients(ctx context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
+	u.mu.Lock()
+	away, hung := u.away, u.hung
+	u.mu.Unlock()
+	if hung != nil {
+		select {
+		case <-hung:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if away != nil {
+		return nil, away
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	resp := &accountv1.LookupRecipientsResponse{}

@@ -18,7 +18,7 @@ func claimNode(ctx context.Context, session *etcdx.Session) (int, error) {
 	first := rand.N(idgen.MaxNode + 1)
 	for i := range idgen.MaxNode + 1 {
 		n := (first + i) % (idgen.MaxNode + 1)
-		ok, err := session.Create(ctx, "/messaging/nodes/"+strconv.Itoa(n), nil)
+		ok, err := session.Create(ctx, nodeKey(n), nil)
 		if err != nil {
 			return 0, err
 		}
@@ -27,6 +27,24 @@ func claimNode(ctx context.Context, session *etcdx.Session) (int, error) {
 		}
 	}
 	return 0, errors.New("all node numbers are taken")
+}
+
+func nodeKey(n int) string { return "/messaging/nodes/" + strconv.Itoa(n) }
+
+// keepNode claims the node number in a new session: the claim went with the
+// one before. If another has taken it, IDs are made under another number.
+func (s *Service) keepNode(ctx context.Context, session *etcdx.Session) error {
+	ok, err := session.Create(ctx, nodeKey(s.node), nil)
+	if err != nil || ok {
+		return err
+	}
+	n, err := claimNode(ctx, session)
+	if err != nil {
+		return err
+	}
+	s.node = n
+	s.ids.SetNode(n)
+	return nil
 }
 
 const partitionsKey = "/messaging/partitions"

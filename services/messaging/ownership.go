@@ -72,9 +72,15 @@ func (o *owner) register(ctx context.Context) error {
 	return o.session.Put(ctx, instancesPrefix+o.id, nil)
 }
 
-// run keeps the share right until ctx ends, then ends all workers.
+// run keeps the share right until ctx ends, then ends all workers and the
+// session.
 func (o *owner) run(ctx context.Context) {
-	defer o.releaseAll(context.WithoutCancel(ctx))
+	defer func() {
+		o.releaseAll(context.WithoutCancel(ctx))
+		if err := o.session.Close(); err != nil {
+			o.logger.Warn("session with etcd ends with its lease", "error", err)
+		}
+	}()
 	t := time.NewTicker(rebalanceEvery)
 	defer t.Stop()
 	for {
@@ -101,12 +107,18 @@ func (o *owner) renew(ctx context.Context) bool {
 		s, err := o.svc.deps.Etcd.NewSession(ctx, o.svc.cfg.SessionTTL)
 		if err == nil {
 			o.session = s
-			if err = o.register(ctx); err == nil {
+			if err = o.svc.keepNode(ctx, s); err == nil {
+				err = o.register(ctx)
+			}
+			if err == nil {
 				return true
 			}
 			_ = s.Close()
 		}
-		o.logger.Warn("etcd session", "error", err)
+		if ctx.Err() != nil {
+			return false
+		}
+		o.logger.Warn("no session with etcd: partition workers wait", "error", err)
 		if !sleep(ctx, 250*time.Millisecond) {
 			return false
 		}
@@ -168,6 +180,9 @@ func (o *owner) release(ctx context.Context, p int) {
 	w.cancel()
 	w.done.Wait()
 	delete(o.workers, p)
+	if o.session.Lost() {
+		return // and the lock with it
+	}
 	if err := o.session.Delete(ctx, lockKey(p)); err != nil {
 		o.logger.Warn("lock of a partition goes with the lease", "partition", p, "error", err)
 	}

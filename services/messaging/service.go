@@ -122,6 +122,8 @@ type Service struct {
 	gates     *gates
 	devices   *deviceStore
 
+	// node is the number under which ids are made.
+	node   int
 	ids    *idgen.Generator
 	orders []sync.Mutex // by partition; see commit
 
@@ -200,11 +202,10 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.session, err = s.deps.Etcd.NewSession(ctx, s.cfg.SessionTTL); err != nil {
 		return err
 	}
-	node, err := claimNode(ctx, s.session)
-	if err != nil {
+	if s.node, err = claimNode(ctx, s.session); err != nil {
 		return err
 	}
-	if s.ids, err = idgen.New(node, s.deps.Now); err != nil {
+	if s.ids, err = idgen.New(s.node, s.deps.Now); err != nil {
 		return err
 	}
 	newest, err := s.newestID(ctx)
@@ -265,7 +266,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("messaging workers did not end: %w", ctx.Err())
 	}
-	return s.session.Close()
+	return nil
 }
 
 func (s *Service) ensureStreams(ctx context.Context, p int) error {

@@ -140,6 +140,25 @@ func (p *Process) Kill(t testing.TB) {
 	p.cmd = nil
 }
 
+// Pause stops the process where it is, as a suspended machine does, until
+// Resume.
+func (p *Process) Pause(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Resume lets a paused process go on.
+func (p *Process) Resume(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// Signal sends the process a signal.
+func (p *Process) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
 // Terminate asks the process to stop and waits for it; it returns how it
 // ended.
 func (p *Process) Terminate(t testing.TB) error {

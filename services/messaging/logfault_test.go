@@ -35,7 +35,14 @@ type logRig struct {
 
 func newLogRig(t *testing.T, outside bool) *logRig {
 	t.Helper()
+	return newBoundLogRig(t, outside, 0)
+}
+
+// newBoundLogRig is newLogRig with a bound of the log in bytes.
+func newBoundLogRig(t *testing.T, outside bool, bytes int64) *logRig {
+	t.Helper()
 	l := &logRig{rig: newIdleRig(t, 0, testkit.SQLite(t, "messaging", nil)), dir: t.TempDir()}
+	l.logBytes = bytes
 	if outside {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -506,4 +513,59 @@ func TestUpgradeAdoptsWhatHasNoEpochs(t *testing.T) {
 			require.Equal(t, behind, l.metric("chappe_messaging_log_epoch") > 0)
 		})
 	}
+}
+
+// TestLogKeepsItsBound writes several times what the log may hold: what is
+// archived makes room. While nothing can be archived nothing is dropped; sends
+// are refused instead.
+func TestLogKeepsItsBound(t *testing.T) {
+	t.Parallel()
+	const bound = 128 << 10 // of a partition
+	l := newBoundLogRig(t, false, 4*bound)
+	conn := testkit.Connect(t, l.nats)
+	stream := bus.LogStream(bus.Partition("acme#shop", "lena~omar", 4))
+	all := l.persist(1500)
+	log, err := conn.StreamState(t.Context(), stream)
+	require.NoError(t, err)
+	require.LessOrEqual(t, log.Bytes, uint64(bound))
+	require.Greater(t, log.First, uint64(500), "the oldest made room")
+	l.kept(all...)
+
+	release := l.holdArchive()
+	refused := 0
+	for refused < 20 {
+		resp, err := l.send.SendToUsers(t.Context(), txt("lena", "into a full log", "omar"))
+		if err != nil {
+			require.True(t, errs.Is(err, errs.ReasonUnavailable), "%v", err)
+			refused++
+			continue
+		}
+		all = append(all, resp.GetResults()[0].GetMessageId())
+	}
+	require.Less(t, len(all), 3000)
+	release()
+	all = append(all, l.persist(100)...)
+	l.kept(all...)
+	require.Zero(t, l.metric("chappe_messaging_log_lost_total"))
+	require.Zero(t, l.metric("chappe_messaging_log_epoch"))
+}
+
+// TestPushesGoOnWithoutTheArchive holds the archive's database while messages
+// are sent in a conversation that is known: they are pushed, and archived when
+// it is free again.
+func TestPushesGoOnWithoutTheArchive(t *testing.T) {
+	t.Parallel()
+	l := newLogRig(t, false)
+	l.conn = testkit.Connect(t, l.nats)
+	all := l.fill(10)
+	l.kept(all...)
+	pushed := l.rig.listen("acme#shop", "omar")
+	release := l.holdArchive()
+	all = append(all, l.fill(500)...)
+	for i := range 500 {
+		require.Equal(t, int64(10+i+1), next(t, pushed).GetSeq())
+	}
+	require.Len(t, l.list(), 10)
+	release()
+	require.Len(t, l.kept(all...), 510)
 }

@@ -178,6 +178,8 @@ type rig struct {
 	conn  *natsx.Conn
 	// natsURL is where the service finds NATS; empty connects it to nats.
 	natsURL string
+	// logBytes bounds the log.
+	logBytes int64
 	// second says that another service is alive beside this one.
 	second  bool
 	metrics *prometheus.Registry
@@ -235,6 +237,7 @@ func (r *rig) start() {
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
 	cfg.TakeOver, cfg.PushEvents = !r.second, r.push
+	cfg.LogBytes = r.logBytes
 	cfg.RetentionEvery = 20 * time.Millisecond
 	var conn *natsx.Conn
 	if r.natsURL == "" {

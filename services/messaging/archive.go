@@ -38,9 +38,9 @@ type batch struct {
 	partition int
 	epoch     int64
 	// from and through are the places in the stream before and at the end,
-	// print is the fingerprint of the last record.
+	// mark is the fingerprint of the last record.
 	from, through uint64
-	print         int64
+	mark          int64
 	entries       []*entry
 	// fresh are conversations that no row exists for yet.
 	fresh []*conversation
@@ -191,6 +191,11 @@ const (
 	awayPause = 100 * time.Millisecond
 )
 
+// isAway reports whether somebody who was asked did not answer.
+func isAway(err error) bool {
+	return errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)
+}
+
 // write commits batches together, and tries again while the database is away.
 // Should a transaction have been committed whose answer was lost, the next try
 // finds the position moved, and the worker begins anew from there.
@@ -198,7 +203,7 @@ func (a *archive) write(patience context.Context, all []*batch) {
 	var away time.Time
 	for {
 		fenced, err := a.writeOnce(context.WithoutCancel(patience), all)
-		if err != nil && (errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+		if isAway(err) {
 			if away.IsZero() {
 				away = time.Now()
 				a.logger.Warn("the archive is away: messages are pushed and wait for it", "error", err)
@@ -293,7 +298,7 @@ func runsOf(all []*batch) [][]*batch {
 func (a *archive) moveOn(ctx context.Context, tx *sql.Tx, run []*batch) (bool, error) {
 	first, last := run[0], run[len(run)-1]
 	//nolint:gosec // stream places stay far below 2^63
-	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(last.through), last.print, first.partition, first.epoch, int64(first.from))
+	r, err := tx.StmtContext(ctx, a.advance).ExecContext(ctx, int64(last.through), last.mark, first.partition, first.epoch, int64(first.from))
 	if err != nil {
 		return false, err
 	}
@@ -352,7 +357,7 @@ func (a *archive) findPatiently(ctx context.Context, app int64, name string) (*c
 			defer cancel()
 			return a.find(ctx, app, name)
 		}()
-		if err == nil || ctx.Err() != nil || !(errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+		if err == nil || ctx.Err() != nil || !isAway(err) {
 			return c, err
 		}
 		if !sleep(ctx, awayPause) {

@@ -39,7 +39,7 @@ func TestArchiveFences(t *testing.T) {
 		id := int64(0)
 		conv := map[int]*conversation{}
 		fill := func(b *batch) *batch {
-			b.print = int64(b.through)
+			b.mark = int64(b.through)
 			c := conv[b.partition]
 			if c == nil {
 				c = &conversation{app: 1, name: string(rune('a'+b.partition)) + ":z", kind: busv1.Kind_KIND_USER}
@@ -81,7 +81,7 @@ func TestArchiveFences(t *testing.T) {
 			at, err := a.place(ctx, p)
 			require.NoError(t, err)
 			require.Equal(t, want, at.seq)
-			require.EqualValues(t, want, at.print)
+			require.EqualValues(t, want, at.mark)
 		}
 	})
 }

@@ -45,8 +45,8 @@ type archivedPlace struct {
 	// created tells the stream, by its time of creation in Unix nanoseconds; 0
 	// before it was looked at.
 	created int64
-	// print is the fingerprint of the record at seq; 0 if none is known.
-	print int64
+	// mark is the fingerprint of the record at seq; 0 if none is known.
+	mark int64
 	// began is the place before the first record of the epoch that had not been
 	// archived when it began; up to repeats there may be some that had.
 	began, repeats uint64
@@ -66,7 +66,7 @@ func (a *archive) place(ctx context.Context, partition int) (archivedPlace, erro
 	var at archivedPlace
 	var seq, began, repeats int64
 	err := a.db.Read().QueryRowContext(ctx, `SELECT stream_seq, epoch, created, fingerprint, began, repeats, lost FROM log_position WHERE partition_no = $1`,
-		partition).Scan(&seq, &at.epoch, &at.created, &at.print, &began, &repeats, &at.lost)
+		partition).Scan(&seq, &at.epoch, &at.created, &at.mark, &began, &repeats, &at.lost)
 	if errors.Is(err, sql.ErrNoRows) {
 		return archivedPlace{}, nil
 	}
@@ -101,7 +101,7 @@ func (a *archive) renew(ctx context.Context, partition int, from, to archivedPla
 		//nolint:gosec // places stay far below 2^63
 		r, err := tx.ExecContext(ctx, `UPDATE log_position SET stream_seq = $1, epoch = $2, created = $3, fingerprint = $4, began = $5, repeats = $6, lost = $7
 			WHERE partition_no = $8 AND epoch = $9 AND stream_seq = $10`,
-			int64(to.seq), to.epoch, to.created, to.print, int64(to.began), int64(to.repeats), to.lost, partition, from.epoch, int64(from.seq))
+			int64(to.seq), to.epoch, to.created, to.mark, int64(to.began), int64(to.repeats), to.lost, partition, from.epoch, int64(from.seq))
 		if err != nil {
 			return err
 		}
@@ -202,8 +202,8 @@ func (s *Service) compare(ctx context.Context, p int) (c comparison, err error) 
 		c.why = fmt.Sprintf("the log is of epoch %d, the archive of epoch %d", c.logEpoch, c.at.epoch)
 	case c.log.Last < c.at.seq:
 		c.why = fmt.Sprintf("the log ends at %d, the archive at %d", c.log.Last, c.at.seq)
-	case c.at.print != 0 && c.at.seq >= c.log.First:
-		same, err := s.logHolds(ctx, p, c.at.seq, c.at.print)
+	case c.at.mark != 0 && c.at.seq >= c.log.First:
+		same, err := s.logHolds(ctx, p, c.at.seq, c.at.mark)
 		if err != nil {
 			return c, err
 		}
@@ -225,9 +225,9 @@ func (s *Service) compare(ctx context.Context, p int) (c comparison, err error) 
 
 // logHolds reports whether a place of the log holds the record with a
 // fingerprint.
-func (s *Service) logHolds(ctx context.Context, p int, place uint64, print int64) (bool, error) {
+func (s *Service) logHolds(ctx context.Context, p int, place uint64, mark int64) (bool, error) {
 	data, ok, err := s.deps.NATS.StreamRecord(ctx, bus.LogStream(p), place)
-	return ok && fingerprint(data) == print, err
+	return ok && fingerprint(data) == mark, err
 }
 
 // settle makes log and archive of a partition agree and opens its gate. It is

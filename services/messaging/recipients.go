@@ -130,7 +130,7 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 	asked, cancel := context.WithTimeout(ctx, recipientPatience)
 	defer cancel()
 	err := c.fetch(asked, app, missing, places, out, now)
-	if err == nil || ctx.Err() != nil || !(errs.Is(err, errs.ReasonUnavailable) || errs.Is(err, errs.ReasonDeadline)) {
+	if err == nil || ctx.Err() != nil || !isAway(err) {
 		return out, err
 	}
 	c.restUntil.Store(time.Now().Add(recipientRest).UnixNano())

@@ -28,7 +28,7 @@ type worker struct {
 	logger    *slog.Logger
 	seq       *sequencer
 	dist      *distributor
-	// at is where the worker has read to; only at.seq and at.print move.
+	// at is where the worker has read to; only at.seq and at.mark move.
 	at archivedPlace
 	// read is the same for the watch over the log.
 	read atomic.Pointer[readPlace]
@@ -38,8 +38,8 @@ type worker struct {
 
 // readPlace is a place with the fingerprint of its record; 0 if none is known.
 type readPlace struct {
-	seq   uint64
-	print int64
+	seq  uint64
+	mark int64
 }
 
 // maxUnderway bounds the batches that pushes of a partition may run ahead of
@@ -103,7 +103,7 @@ func (s *Service) workPartition(ctx context.Context, partition int, logger *slog
 		return err
 	}
 	w := &worker{svc: s, partition: partition, logger: logger, seq: seq, at: at, underway: make(chan *batch, maxUnderway)}
-	w.read.Store(&readPlace{seq: at.seq, print: at.print})
+	w.read.Store(&readPlace{seq: at.seq, mark: at.mark})
 	w.dist = newDistributor(s, partition, logger)
 	defer w.dist.stop()
 	if err := w.dist.start(ctx); err != nil {
@@ -153,7 +153,7 @@ func (w *worker) awaitArchive(fail context.CancelCauseFunc) {
 // how many of the messages it took. Pushes run beside the archive's
 // transaction.
 func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int, err error) {
-	b := &batch{partition: w.partition, epoch: w.at.epoch, from: w.at.seq, through: w.at.seq, print: w.at.print}
+	b := &batch{partition: w.partition, epoch: w.at.epoch, from: w.at.seq, through: w.at.seq, mark: w.at.mark}
 	groups := make([]group, 0, len(msgs))
 	for _, m := range msgs {
 		if len(b.entries) >= maxBatchEntries {
@@ -171,7 +171,7 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 		if err := w.countHole(ctx, b.through+1, place); err != nil {
 			return 0, err
 		}
-		b.through, b.print = place, fingerprint(m.Data())
+		b.through, b.mark = place, fingerprint(m.Data())
 		var r busv1.LogRecord
 		if err := proto.Unmarshal(m.Data(), &r); err != nil {
 			// Nobody but us writes here, so this is a fault of ours; the log
@@ -204,8 +204,8 @@ func (w *worker) process(ctx context.Context, msgs []natsx.StreamMsg) (taken int
 		return 0, err
 	}
 	w.underway <- b
-	w.at.seq, w.at.print = b.through, b.print
-	w.read.Store(&readPlace{seq: b.through, print: b.print})
+	w.at.seq, w.at.mark = b.through, b.mark
+	w.read.Store(&readPlace{seq: b.through, mark: b.mark})
 	return taken, nil
 }
 
@@ -313,10 +313,10 @@ func (w *worker) trim(ctx context.Context, log natsx.StreamState) {
 // same reports whether the log holds what was read at a place, as far as it
 // can be asked and holds it at all.
 func (w *worker) same(ctx context.Context, log natsx.StreamState, read *readPlace) bool {
-	if read.print == 0 || read.seq < log.First {
+	if read.mark == 0 || read.seq < log.First {
 		return true
 	}
-	same, err := w.svc.logHolds(ctx, w.partition, read.seq, read.print)
+	same, err := w.svc.logHolds(ctx, w.partition, read.seq, read.mark)
 	return same || err != nil
 }
 

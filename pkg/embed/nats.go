@@ -105,6 +105,7 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 
 func (n *NATS) start() (*server.Server, error) {
 	opts := n.opts
+	dropDamagedIndexes(opts.StoreDir, n.cfg.Logger)
 	s, err := server.NewServer(&opts)
 	if err != nil {
 		return nil, err

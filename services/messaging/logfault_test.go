@@ -233,6 +233,12 @@ func TestLogBehindTheArchive(t *testing.T) {
 			})
 			l.forgetIndex()
 		}, false},
+		"one bit of a record's length": {func(l *logRig, _ string) {
+			l.edit(func(d []byte) []byte {
+				d[bytes.LastIndex(d[:len(d)/2], []byte("msg."))-22] ^= 1
+				return d
+			})
+		}, false},
 		"one bit at the end": {func(l *logRig, _ string) {
 			l.edit(func(d []byte) []byte {
 				d[len(d)-12] ^= 4

@@ -254,6 +254,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	_ = s.events.Unsubscribe()
 	s.cancel()
+	s.cancel = nil
 	finished := make(chan struct{})
 	go func() {
 		s.done.Wait()

@@ -21,8 +21,8 @@ type Outcome struct {
 	Logins  int `json:"logins"`
 	// Milliseconds: the longest time without an acknowledgement, the slowest
 	// answer, and from the end of the fault to the first acknowledgement of a
-	// message sent after it and to the first showing of such a message; -1 where
-	// it never came.
+	// message sent after it and to the first showing of such a message: the slowest
+	// of several faults, -1 where it never came.
 	LongestGap  int64 `json:"longest_gap_ms"`
 	SlowestCall int64 `json:"slowest_answer_ms"`
 	SendsAgain  int64 `json:"sends_again_ms"`
@@ -68,7 +68,10 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 		SlowestCall: time.Duration(l.slowest.Load()).Milliseconds(), Refusals: l.refusals,
 	}
 	out.LongestGap = longestGap(ledger.Sent, stopped).Milliseconds()
-	out.SendsAgain, out.ShownAgain = again(&ledger, l.over)
+	for _, over := range l.overs {
+		sends, shows := again(&ledger, over)
+		out.SendsAgain, out.ShownAgain = slower(out.SendsAgain, sends), slower(out.ShownAgain, shows)
+	}
 	return out
 }
 
@@ -221,11 +224,8 @@ func longestGap(sent []Sent, stopped time.Time) time.Duration {
 
 // again tells how long after the end of a fault, in milliseconds, the first
 // message was acknowledged that was sent after it, and the first of those was
-// shown; -1 for never, 0 where there was no fault.
+// shown; -1 for never.
 func again(l *Ledger, over time.Time) (sends, shows int64) {
-	if over.IsZero() {
-		return 0, 0
-	}
 	sends, shows = -1, -1
 	after := map[string]bool{}
 	for _, s := range l.Sent {
@@ -245,4 +245,12 @@ func again(l *Ledger, over time.Time) (sends, shows int64) {
 		}
 	}
 	return sends, shows
+}
+
+// slower gives the longer of two times, -1 being never.
+func slower(a, b int64) int64 {
+	if a < 0 || b < 0 {
+		return -1
+	}
+	return max(a, b)
 }

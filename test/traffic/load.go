@@ -89,7 +89,7 @@ type Load struct {
 	sent    []Sent
 	devices []*device
 	cuts    []Span
-	over    time.Time
+	overs   []time.Time
 	// texts by which conversations are asked for in the archive.
 	conversations map[string]struct{}
 	refusals      map[string]int
@@ -179,12 +179,12 @@ func (l *Load) Disrupted(from, to time.Time) {
 	l.cuts = append(l.cuts, Span{from, to})
 }
 
-// Over notes that the fault has just ended: from here on it is counted how long
-// it takes until work goes on.
+// Over notes that a fault has just ended: from here on it is counted how long
+// it takes until work goes on. Of several faults the slowest counts.
 func (l *Load) Over() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.over = time.Now()
+	l.overs = append(l.overs, time.Now())
 }
 
 // Pause lets writers stand still, or go on.

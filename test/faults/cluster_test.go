@@ -1,0 +1,165 @@
+//go:build faults
+
+package faults
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/test/harness"
+)
+
+var scenarios = slices.Concat(singleScenarios, clusterScenarios)
+
+// clusterScenarios are faults of services in processes of their own and of the
+// stores outside them.
+var clusterScenarios = []scenario{
+	{name: "two-gateways", what: "no fault: devices log in and out of two gateways, two messaging processes", gateways: 2, messaging: 2,
+		cluster: func(t *testing.T, c *cluster) { wait(t, 10*time.Second) }},
+	{name: "gateway-killed", what: "one of two gateways killed", gateways: 2, cluster: func(t *testing.T, c *cluster) {
+		at := time.Now()
+		c.Gateways[0].Kill(t)
+		c.load.Disrupted(at, time.Now())
+		c.Gateways = c.Gateways[1:]
+		c.watch.use(c.servers()...)
+		c.load.Use(c.Apps(c.apps[0])...)
+		c.load.Over()
+	}},
+	{name: "gateway-frozen", what: "one of two gateways frozen for 6 s", gateways: 2, cluster: func(t *testing.T, c *cluster) {
+		c.Gateways[0].Freeze(t)
+		wait(t, 6*time.Second)
+		c.Gateways[0].Thaw(t)
+		c.load.Over()
+	}},
+	{name: "messaging-cut", what: "messaging out of the gateway's reach for 6 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		c.MessagingLink.Cut()
+		wait(t, 6*time.Second)
+		c.MessagingLink.Pass()
+		c.load.Over()
+	}},
+	{name: "messaging-killed", what: "messaging killed, started at the same address 6 s later", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		at := time.Now()
+		c.Messaging[0].Kill(t)
+		c.MessagingLink.Cut()
+		c.Messaging = nil
+		c.watch.use(c.servers()...)
+		wait(t, 6*time.Second)
+		c.StartMessaging(t)
+		c.load.Disrupted(at, time.Now())
+		c.MessagingLink.Pass()
+		c.watch.use(c.servers()...)
+		c.load.Over()
+	}},
+	{name: "messaging-frozen", what: "one of two messaging processes frozen for 12 s, the link leads to the other", messaging: 2, cluster: func(t *testing.T, c *cluster) {
+		c.Messaging[0].Freeze(t)
+		c.watch.use(c.Gateways[0].Server, c.Messaging[1].Server)
+		wait(t, 12*time.Second)
+		c.Messaging[0].Thaw(t)
+		c.load.Over()
+	}},
+	{name: "messaging-taken-over", what: "one of two messaging processes killed, the link leads to the other", messaging: 2, goesOn: 8 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		at := time.Now()
+		c.Messaging[0].Kill(t)
+		c.load.Disrupted(at, time.Now())
+		c.Messaging = c.Messaging[1:]
+		c.watch.use(c.servers()...)
+		c.load.Over()
+		wait(t, 8*time.Second)
+	}},
+	{name: "nats-cut-short", what: "NATS out of reach for 1 s", answer: 6 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		c.NATSLink.Cut()
+		wait(t, time.Second)
+		c.NATSLink.Pass()
+		c.load.Over()
+	}},
+	{name: "nats-cut", what: "NATS out of reach for 10 s", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
+		c.NATSLink.Cut()
+		wait(t, 10*time.Second)
+		c.NATSLink.Pass()
+		c.load.Over()
+	}},
+	{name: "nats-silent", what: "NATS silent for 8 s (packets vanish)", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		c.NATSLink.Silence()
+		wait(t, 8*time.Second)
+		c.NATSLink.Pass()
+		c.load.Over()
+	}},
+	{name: "nats-frozen", what: "NATS frozen (SIGSTOP) for 8 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		c.NATS.Freeze(t)
+		wait(t, 8*time.Second)
+		c.NATS.Thaw(t)
+		c.load.Over()
+	}},
+	{name: "nats-killed", what: "NATS killed, started 4 s later", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
+		c.NATS.Kill(t)
+		wait(t, 4*time.Second)
+		c.NATS.Start(t)
+		c.load.Over()
+	}},
+	{name: "nats-older", what: "NATS killed, started with its files of 3 s earlier", unready: true, cluster: func(t *testing.T, c *cluster) {
+		old := t.TempDir()
+		c.NATS.Freeze(t)
+		harness.CopyTree(t, c.NATS.Files(), old)
+		c.NATS.Thaw(t)
+		wait(t, 3*time.Second)
+		c.load.Settled(t, c.Archive(c.apps[0]))
+		c.NATS.Kill(t)
+		c.load.Pause(false)
+		require.NoError(t, os.RemoveAll(c.NATS.Files()))
+		harness.CopyTree(t, old, c.NATS.Files())
+		wait(t, time.Second)
+		c.NATS.Start(t)
+		c.load.Over()
+		wait(t, 3*time.Second)
+	}},
+	{name: "postgres-cut", what: "PostgreSQL out of reach for 6 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+		c.PostgresLink.Cut()
+		wait(t, 6*time.Second)
+		c.PostgresLink.Pass()
+		c.load.Over()
+	}},
+	{name: "postgres-cut-long", what: "PostgreSQL out of reach for 20 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+		c.PostgresLink.Cut()
+		wait(t, 20*time.Second)
+		c.PostgresLink.Pass()
+		c.load.Over()
+	}},
+	{name: "postgres-silent", what: "PostgreSQL silent for 8 s (packets vanish)", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+		c.PostgresLink.Silence()
+		wait(t, 8*time.Second)
+		c.PostgresLink.Pass()
+		c.load.Over()
+	}},
+	{name: "postgres-frozen", what: "PostgreSQL frozen (SIGSTOP) for 15 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+		c.Postgres.Freeze(t)
+		wait(t, 15*time.Second)
+		c.Postgres.Thaw(t)
+		c.load.Over()
+	}},
+	{name: "postgres-killed", what: "PostgreSQL killed, started 6 s later", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+		c.Postgres.Kill(t)
+		wait(t, 6*time.Second)
+		c.Postgres.Start(t)
+		c.load.Over()
+	}},
+	{name: "postgres-killed-messaging-killed", what: "PostgreSQL frozen for 6 s, messaging killed and started in it", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+		at := time.Now()
+		c.Postgres.Freeze(t)
+		wait(t, 2*time.Second)
+		c.Messaging[0].Kill(t)
+		c.MessagingLink.Cut()
+		c.Messaging = nil
+		c.watch.use(c.servers()...)
+		wait(t, 4*time.Second)
+		c.Postgres.Thaw(t)
+		c.StartMessaging(t)
+		c.load.Disrupted(at, time.Now())
+		c.MessagingLink.Pass()
+		c.watch.use(c.servers()...)
+		c.load.Over()
+	}},
+}

@@ -1,0 +1,216 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/test/harness"
+	"github.com/chappe-im/chappe/test/traffic"
+)
+
+// watcher writes down what servers say at /readyz, as often as it changes.
+type watcher struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	servers []*harness.Server
+	seen    []string
+	unready bool
+}
+
+const watchEvery = 100 * time.Millisecond
+
+func watch(t *testing.T, servers ...*harness.Server) *watcher {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watcher{stop: cancel, servers: servers}
+	w.done.Go(func() {
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				w.look(ctx)
+			}
+		}
+	})
+	t.Cleanup(w.end)
+	return w
+}
+
+// use watches other servers from now on.
+func (w *watcher) use(servers ...*harness.Server) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.servers = servers
+}
+
+// look asks all servers and keeps the worst answer.
+func (w *watcher) look(ctx context.Context) {
+	w.mu.Lock()
+	servers := w.servers
+	w.mu.Unlock()
+	said := "200"
+	for _, s := range servers {
+		status, why := s.Ready(ctx)
+		switch {
+		case status == 200:
+		case status == 0:
+			said = "no answer"
+		case why == "":
+			said = fmt.Sprint(status)
+		default:
+			said = fmt.Sprintf("%d (%s)", status, why)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unready = w.unready || strings.HasPrefix(said, "503")
+	if len(w.seen) == 0 || w.seen[len(w.seen)-1] != said {
+		w.seen = append(w.seen, said)
+	}
+}
+
+func (w *watcher) end() {
+	w.stop()
+	w.done.Wait()
+}
+
+// summary is what was seen, shortened.
+func (w *watcher) summary() (string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := w.seen
+	if len(seen) > 7 {
+		seen = append(append(append([]string{}, seen[:4]...), "…"), seen[len(seen)-2:]...)
+	}
+	return strings.Join(seen, " → "), w.unready
+}
+
+// wait lets time pass under traffic.
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+		require.FailNow(t, "the test ended")
+	}
+}
+
+// single is one node that does everything, as a process, with its load.
+type single struct {
+	*harness.Process
+	data  string
+	disk  *harness.Disk
+	flags harness.Flags
+	app   *harness.App
+	load  *traffic.Load
+	watch *watcher
+	notes []string
+}
+
+func runSingle(t *testing.T, sc scenario) Result {
+	s := &single{data: t.TempDir()}
+	if sc.disk > 0 {
+		s.disk = harness.NewDisk(t, sc.disk)
+		s.data = s.disk.Dir
+	}
+	s.flags = harness.SingleNode(s.data)
+	s.Process = harness.StartFlags(t, s.flags)
+	s.app = s.NewApp(t, "enterprise", harness.NoLimits)
+	s.load = traffic.Start(t, traffic.Config{Seed: *seed}, s.app)
+	s.load.Await(50, 20*time.Second)
+	wait(t, *period)
+	s.watch = watch(t, s.Server)
+	sc.single(t, s)
+	wait(t, *period)
+	s.watch.end()
+	return result(t, s.load, s.app, s.watch, s.notes)
+}
+
+func result(t *testing.T, l *traffic.Load, archive *harness.App, w *watcher, notes []string) Result {
+	r := Result{Outcome: l.Finish(t, archive)}
+	r.Ready, r.Unready = w.summary()
+	r.Note = strings.Join(notes, "; ")
+	return r
+}
+
+func (s *single) note(format string, args ...any) {
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+}
+
+// kill ends the node as a crash does.
+func (s *single) kill(t *testing.T) {
+	at := time.Now()
+	s.Kill(t)
+	s.load.Disrupted(at, time.Now())
+}
+
+// start starts the node again. If it refuses, an operator reads why and accepts
+// the loss, which is noted.
+func (s *single) start(t *testing.T) {
+	p, err := harness.TryFlags(t, s.flags)
+	if err != nil {
+		accept := harness.Flags{}
+		for _, name := range []string{"accept-log-loss", "accept-installation"} {
+			if harness.HasFlag(name) {
+				accept[name] = "true"
+			}
+		}
+		require.NotEmpty(t, accept, "%v", err)
+		t.Logf("started with the loss accepted, because: %v", err)
+		s.note("refused to start until the loss was accepted")
+		p, err = harness.TryFlags(t, s.flags.With(accept))
+		require.NoError(t, err)
+	}
+	s.Process = p
+	s.app = s.app.On(p.Server)
+	s.load.Use(s.app)
+	s.watch.use(p.Server)
+}
+
+// cluster is processes on outside stores, with their load.
+type cluster struct {
+	*harness.Cluster
+	apps  []*harness.App
+	load  *traffic.Load
+	watch *watcher
+	notes []string
+}
+
+func runCluster(t *testing.T, sc scenario) Result {
+	c := &cluster{Cluster: harness.StartCluster(t, max(1, sc.gateways), max(1, sc.messaging))}
+	c.apps = c.NewApp(t, "enterprise", harness.NoLimits)
+	c.load = traffic.Start(t, traffic.Config{Seed: *seed}, c.apps...)
+	c.load.Await(50, 20*time.Second)
+	wait(t, *period)
+	c.watch = watch(t, c.servers()...)
+	sc.cluster(t, c)
+	wait(t, *period)
+	c.watch.end()
+	return result(t, c.load, c.Archive(c.apps[0]), c.watch, c.notes)
+}
+
+// servers are those whose ready state counts: gateways and messaging.
+func (c *cluster) servers() []*harness.Server {
+	var out []*harness.Server
+	for _, p := range append(append([]*harness.Process{}, c.Gateways...), c.Messaging...) {
+		out = append(out, p.Server)
+	}
+	return out
+}

@@ -28,6 +28,8 @@ func render(section string) (string, error) {
 		return quotas()
 	case "sizes":
 		return sizes()
+	case "faults":
+		return faultTable(root)
 	default:
 		return "", fmt.Errorf("nothing generates it")
 	}

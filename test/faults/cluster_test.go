@@ -3,14 +3,11 @@
 package faults
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
-	"github.com/chappe-im/chappe/test/harness"
+	"github.com/chappe-im/chappe/test/traffic"
 )
 
 var scenarios = slices.Concat(singleScenarios, clusterScenarios)
@@ -101,16 +98,14 @@ var clusterScenarios = []scenario{
 		c.load.Over()
 	}},
 	{name: "nats-older", what: "NATS killed, started with its files of 3 s earlier", unready: true, cluster: func(t *testing.T, c *cluster) {
-		old := t.TempDir()
 		c.NATS.Freeze(t)
-		harness.CopyTree(t, c.NATS.Files(), old)
+		putBack := traffic.Snapshot(t, c.NATS.Files())
 		c.NATS.Thaw(t)
 		wait(t, 3*time.Second)
 		c.load.Settled(t, c.Archive(c.apps[0]))
 		c.NATS.Kill(t)
 		c.load.Pause(false)
-		require.NoError(t, os.RemoveAll(c.NATS.Files()))
-		harness.CopyTree(t, old, c.NATS.Files())
+		putBack()
 		wait(t, time.Second)
 		c.NATS.Start(t)
 		c.load.Over()

@@ -112,35 +112,38 @@ func wait(t *testing.T, d time.Duration) {
 	}
 }
 
-// single is one node that does everything, as a process, with its load.
+// single is one node that does everything, with its load.
 type single struct {
-	*harness.Process
-	data  string
+	*traffic.Node
 	disk  *harness.Disk
-	flags harness.Flags
-	app   *harness.App
-	load  *traffic.Load
 	watch *watcher
 	notes []string
 }
 
 func runSingle(t *testing.T, sc scenario) Result {
-	s := &single{data: t.TempDir()}
+	s := &single{}
+	data := ""
 	if sc.disk > 0 {
 		s.disk = harness.NewDisk(t, sc.disk)
-		s.data = s.disk.Dir
+		data = s.disk.Dir
+	} else {
+		data = t.TempDir()
 	}
-	s.flags = harness.SingleNode(s.data)
-	s.Process = harness.StartFlags(t, s.flags)
-	s.app = s.NewApp(t, "enterprise", harness.NoLimits)
-	s.load = traffic.Start(t, traffic.Config{Seed: *seed}, s.app)
-	s.load.Await(50, 20*time.Second)
+	s.Node = traffic.StartNode(t, data, nil, traffic.Config{Seed: *seed})
+	s.Load.Await(50, 20*time.Second)
 	wait(t, *period)
 	s.watch = watch(t, s.Server)
 	sc.single(t, s)
 	wait(t, *period)
 	s.watch.end()
-	return result(t, s.load, s.app, s.watch, s.notes)
+	for _, why := range s.Accepted {
+		t.Logf("started with the loss accepted, because: %s", why)
+		s.notes = append(s.notes, "refused to start until the loss was accepted")
+	}
+	if lost := s.Metric(t, "chappe_messaging_log_lost_total"); lost > 0 {
+		s.notes = append(s.notes, fmt.Sprintf("%.0f entries counted as lost with the log", lost))
+	}
+	return result(t, s.Load, s.App, s.watch, s.notes)
 }
 
 func result(t *testing.T, l *traffic.Load, archive *harness.App, w *watcher, notes []string) Result {
@@ -150,38 +153,20 @@ func result(t *testing.T, l *traffic.Load, archive *harness.App, w *watcher, not
 	return r
 }
 
-func (s *single) note(format string, args ...any) {
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
-}
-
 // kill ends the node as a crash does.
-func (s *single) kill(t *testing.T) {
-	at := time.Now()
-	s.Kill(t)
-	s.load.Disrupted(at, time.Now())
+func (s *single) kill(t *testing.T) { s.Crash(t, time.Now()) }
+
+// start starts the node again.
+func (s *single) start(t *testing.T) {
+	s.Restart(t)
+	s.watch.use(s.Server)
 }
 
-// start starts the node again. If it refuses, an operator reads why and accepts
-// the loss, which is noted.
-func (s *single) start(t *testing.T) {
-	p, err := harness.TryFlags(t, s.flags)
-	if err != nil {
-		accept := harness.Flags{}
-		for _, name := range []string{"accept-log-loss", "accept-installation"} {
-			if harness.HasFlag(name) {
-				accept[name] = "true"
-			}
-		}
-		require.NotEmpty(t, accept, "%v", err)
-		t.Logf("started with the loss accepted, because: %v", err)
-		s.note("refused to start until the loss was accepted")
-		p, err = harness.TryFlags(t, s.flags.With(accept))
-		require.NoError(t, err)
-	}
-	s.Process = p
-	s.app = s.app.On(p.Server)
-	s.load.Use(s.app)
-	s.watch.use(p.Server)
+// damageLog harms the log's files while the node is dead.
+func (s *single) damageLog(t *testing.T, harm func()) {
+	s.DamageLog(t, harm)
+	s.watch.use(s.Server)
+	wait(t, 3*time.Second)
 }
 
 // cluster is processes on outside stores, with their load.

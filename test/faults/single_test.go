@@ -29,7 +29,6 @@ var singleScenarios = []scenario{
 		for range 3 {
 			require.NoError(t, s.Terminate(t))
 			s.start(t)
-			s.load.Over()
 			wait(t, 2*time.Second)
 		}
 	}},
@@ -37,7 +36,6 @@ var singleScenarios = []scenario{
 		for range 5 {
 			s.kill(t)
 			s.start(t)
-			s.load.Over()
 			wait(t, time.Second)
 		}
 	}},
@@ -45,53 +43,43 @@ var singleScenarios = []scenario{
 		s.Freeze(t)
 		wait(t, 6*time.Second)
 		s.Thaw(t)
-		s.load.Over()
+		s.Load.Over()
 	}},
 	{name: "sqlite-locked", what: "SQLite's write lock held for 3 s at a time, six times", gap: goesOnWithin, single: func(t *testing.T, s *single) {
 		for range 6 {
 			s.lock(t, 3*time.Second)
 			wait(t, 300*time.Millisecond)
 		}
-		s.load.Over()
+		s.Load.Over()
 	}},
 	{name: "sqlite-locked-kill", what: "kill -9 while SQLite's write lock is held for 3 s", single: func(t *testing.T, s *single) {
 		began := time.Now()
-		release := harness.LockSQLite(t, s.sql("messaging"))
+		release := harness.LockSQLite(t, s.SQL("messaging"))
 		wait(t, 3*time.Second)
-		s.kill(t)
-		s.load.Disrupted(began, time.Now()) // nothing that was confirmed could be kept
+		s.Crash(t, began) // nothing that was confirmed could be kept
 		release()
 		s.start(t)
-		s.load.Over()
 	}},
 	{name: "disk-full", what: "disk full for 8 s", disk: diskMiB, unready: true, answer: 3 * time.Second, goesOn: 10 * time.Second,
 		single: func(t *testing.T, s *single) {
 			s.disk.Fill(t)
 			wait(t, 8*time.Second)
 			s.disk.Free(t)
-			s.load.Over()
+			s.Load.Over()
 			wait(t, 10*time.Second)
 		}},
 	{name: "disk-full-kill", what: "disk full, kill -9, room again, start", disk: diskMiB, single: func(t *testing.T, s *single) {
 		began := time.Now()
 		s.disk.Fill(t)
 		wait(t, 3*time.Second)
-		s.kill(t)
-		s.load.Disrupted(began, time.Now())
+		s.Crash(t, began)
 		s.disk.Free(t)
 		s.start(t)
-		s.load.Over()
 	}},
 	{name: "log-older", what: "kill -9, the log's files of 3 s earlier put back", single: func(t *testing.T, s *single) {
-		old := t.TempDir()
-		s.Freeze(t)
-		harness.CopyTree(t, s.logFiles(), old)
-		s.Thaw(t)
+		putBack := s.Snapshot(t, s.LogFiles())
 		wait(t, 3*time.Second)
-		s.damageLog(t, func() {
-			require.NoError(t, os.RemoveAll(s.logFiles()))
-			harness.CopyTree(t, old, s.logFiles())
-		})
+		s.damageLog(t, putBack)
 	}},
 	{name: "log-cut", what: "kill -9, the log's newest files cut to half", single: func(t *testing.T, s *single) {
 		s.damageLog(t, func() {
@@ -109,56 +97,29 @@ var singleScenarios = []scenario{
 		})
 	}},
 	{name: "log-deleted", what: "kill -9, the log's files deleted", single: func(t *testing.T, s *single) {
-		s.damageLog(t, func() { require.NoError(t, os.RemoveAll(s.logFiles())) })
+		s.damageLog(t, func() { require.NoError(t, os.RemoveAll(s.LogFiles())) })
 	}},
 	{name: "archive-older", what: "kill -9, the archive of 3 s earlier put back", single: func(t *testing.T, s *single) {
-		old := t.TempDir()
-		s.Freeze(t)
 		copied := time.Now()
-		harness.CopyTree(t, filepath.Join(s.data, "sql"), old)
-		s.Thaw(t)
+		putBack := s.Snapshot(t, filepath.Dir(s.SQL("messaging")))
 		wait(t, 3*time.Second)
-		s.kill(t)
-		// Its devices have confirmed what they had then.
-		s.load.Disrupted(copied, time.Now())
-		require.NoError(t, os.RemoveAll(filepath.Join(s.data, "sql")))
-		harness.CopyTree(t, old, filepath.Join(s.data, "sql"))
+		s.Crash(t, copied) // its devices have confirmed what they had then
+		putBack()
 		s.start(t)
-		s.load.Over()
 	}},
 }
-
-func (s *single) sql(service string) string { return filepath.Join(s.data, "sql", service+".db") }
-
-func (s *single) logFiles() string { return filepath.Join(s.data, "nats") }
 
 // lock holds the write lock of the archive for a while.
 func (s *single) lock(t *testing.T, d time.Duration) {
-	release := harness.LockSQLite(t, s.sql("messaging"))
+	release := harness.LockSQLite(t, s.SQL("messaging"))
 	wait(t, d)
 	release()
-}
-
-// damageLog kills the node when the archive holds all that was acknowledged,
-// harms the log's files and starts it again: nothing may be lost by that, and
-// nothing that is acknowledged afterwards.
-func (s *single) damageLog(t *testing.T, harm func()) {
-	s.load.Settled(t, s.app)
-	s.kill(t)
-	harm()
-	s.load.Pause(false)
-	s.start(t)
-	s.load.Over()
-	wait(t, 3*time.Second)
-	if lost := s.Metric(t, "chappe_messaging_log_lost_total"); lost > 0 {
-		s.note("%.0f entries counted as lost with the log", lost)
-	}
 }
 
 // eachBlock changes the newest file of messages of each partition's log.
 func (s *single) eachBlock(t *testing.T, change func([]byte) []byte) {
 	newest := map[string]string{} // by stream
-	require.NoError(t, filepath.WalkDir(s.logFiles(), func(path string, d fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(s.LogFiles(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".blk" {
 			return err
 		}
@@ -168,7 +129,7 @@ func (s *single) eachBlock(t *testing.T, change func([]byte) []byte) {
 		}
 		return nil
 	}))
-	require.NotEmpty(t, newest, "no files of the log below %s", s.logFiles())
+	require.NotEmpty(t, newest, "no files of the log below %s", s.LogFiles())
 	for _, path := range newest {
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -19,6 +19,8 @@ type Outcome struct {
 	Acked   int `json:"acknowledged"`
 	Refused int `json:"refused"`
 	Logins  int `json:"logins"`
+	// Faults is how many faults had ended.
+	Faults int `json:"faults"`
 	// Milliseconds: the longest time without an acknowledgement, the slowest
 	// answer, and from the end of the fault to the first acknowledgement of a
 	// message sent after it and to the first showing of such a message: the slowest
@@ -65,7 +67,7 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 	}
 	out := Outcome{
 		Verdict: ledger.Judge(), Acked: len(l.sent), Refused: int(l.refused.Load()), Logins: int(l.logins.Load()),
-		SlowestCall: time.Duration(l.slowest.Load()).Milliseconds(), Refusals: l.refusals,
+		Faults: len(l.overs), SlowestCall: time.Duration(l.slowest.Load()).Milliseconds(), Refusals: l.refusals,
 	}
 	out.LongestGap = longestGap(ledger.Sent, stopped).Milliseconds()
 	for _, over := range l.overs {

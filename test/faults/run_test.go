@@ -122,14 +122,14 @@ type single struct {
 
 func runSingle(t *testing.T, sc scenario) Result {
 	s := &single{}
-	data := ""
+	data, flags := "", harness.Flags{}
 	if sc.disk > 0 {
 		s.disk = harness.NewDisk(t, sc.disk)
-		data = s.disk.Dir
+		data, flags = s.disk.Dir, harness.SmallDisk()
 	} else {
 		data = t.TempDir()
 	}
-	s.Node = traffic.StartNode(t, data, nil, traffic.Config{Seed: *seed})
+	s.Node = traffic.StartNode(t, data, flags, traffic.Config{Seed: *seed})
 	s.Load.Await(50, 20*time.Second)
 	wait(t, *period)
 	s.watch = watch(t, s.Server)

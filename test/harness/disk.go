@@ -32,6 +32,18 @@ func NewDisk(t testing.TB, mib int) *Disk {
 	return &Disk{Dir: dir, ballast: filepath.Join(dir, "ballast")}
 }
 
+// SmallDisk returns the flags of a server whose disk is that small.
+func SmallDisk() Flags {
+	f := Flags{}
+	if HasFlag("disk-reserve") {
+		f["disk-reserve"] = strconv.Itoa(16 << 20)
+	}
+	if HasFlag("log-size") {
+		f["log-size"] = strconv.Itoa(64 << 20)
+	}
+	return f
+}
+
 // Fill writes until nothing fits any more.
 func (d *Disk) Fill(t testing.TB) {
 	t.Helper()

@@ -30,7 +30,7 @@ func faultTable(root string) (string, error) {
 		}
 		rows = append(rows, []string{
 			what, strconv.Itoa(r.Acked), strconv.Itoa(r.Refused),
-			strconv.Itoa(max(r.Lost, r.Unarchived)), strconv.Itoa(r.Twice + r.Doubled), strconv.Itoa(r.Late), strconv.Itoa(r.Repeats),
+			strconv.Itoa(r.Lost + r.Unarchived), strconv.Itoa(r.Twice + r.Doubled), strconv.Itoa(r.Late), strconv.Itoa(r.Repeats),
 			seconds(r.LongestGap), seconds(r.SlowestCall), sends, shown, r.Ready,
 		})
 	}

@@ -50,6 +50,9 @@ type scenario struct {
 	// gap bounds the time without an acknowledgement, answer the slowest answer;
 	// 0 is no bound.
 	gap, answer time.Duration
+	// loses says that the fault takes acknowledged messages away, which have to be
+	// counted then.
+	loses bool
 	// unready wants the ready state to have been 503 during the fault.
 	unready bool
 }
@@ -86,7 +89,14 @@ func (s *scenario) judge(r Result) []string {
 		}
 	}
 	count(r.Lost, "acknowledged messages were not shown")
-	count(r.Unarchived, "acknowledged messages are not in the archive")
+	if s.loses {
+		count(r.Unarchived-r.Counted, "acknowledged messages are gone with the log and not counted")
+		if r.Unarchived == 0 {
+			bad("the fault took nothing away")
+		}
+	} else {
+		count(r.Unarchived, "acknowledged messages are not in the archive")
+	}
 	count(r.Twice, "messages were shown twice")
 	count(r.Late, "messages were shown after later ones")
 	count(r.Doubled, "messages are in the archive twice")

@@ -24,6 +24,9 @@ type Result struct {
 	// 503 once.
 	Ready   string `json:"ready"`
 	Unready bool   `json:"-"`
+	// Counted is how many acknowledged entries the server counts as lost with the
+	// log.
+	Counted int `json:"counted_lost"`
 	// Note is what else there is to say, such as what was counted as lost.
 	Note string `json:"note,omitempty"`
 	// Broken are the promises that were not kept.

@@ -5,6 +5,8 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -64,13 +66,12 @@ func (w *watcher) look(ctx context.Context) {
 	for _, s := range servers {
 		status, why := s.Ready(ctx)
 		switch {
-		case status == 200:
 		case status == 0:
 			said = "no answer"
-		case why == "":
-			said = fmt.Sprint(status)
-		default:
+		case why != "":
 			said = fmt.Sprintf("%d (%s)", status, why)
+		case status != http.StatusOK:
+			said = strconv.Itoa(status)
 		}
 	}
 	if ctx.Err() != nil {
@@ -140,14 +141,14 @@ func runSingle(t *testing.T, sc scenario) Result {
 		t.Logf("started with the loss accepted, because: %s", why)
 		s.notes = append(s.notes, "refused to start until the loss was accepted")
 	}
-	if lost := s.Metric(t, "chappe_messaging_log_lost_total"); lost > 0 {
-		s.notes = append(s.notes, fmt.Sprintf("%.0f entries counted as lost with the log", lost))
-	}
 	return result(t, s.Load, s.App, s.watch, s.notes)
 }
 
 func result(t *testing.T, l *traffic.Load, archive *harness.App, w *watcher, notes []string) Result {
-	r := Result{Outcome: l.Finish(t, archive)}
+	r := Result{Outcome: l.Finish(t, archive), Counted: int(archive.Server.Metric(t, "chappe_messaging_log_lost_total"))}
+	if r.Counted > 0 {
+		notes = append(notes, fmt.Sprintf("%d entries counted as lost with the log", r.Counted))
+	}
 	r.Ready, r.Unready = w.summary()
 	r.Note = strings.Join(notes, "; ")
 	return r

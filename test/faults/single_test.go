@@ -27,7 +27,9 @@ var singleScenarios = []scenario{
 	{name: "none", what: "no fault: devices log in and out", single: func(t *testing.T, s *single) { wait(t, 10*time.Second) }},
 	{name: "restart", what: "node stopped and started, three times", single: func(t *testing.T, s *single) {
 		for range 3 {
+			at := time.Now()
 			require.NoError(t, s.Terminate(t))
+			s.Load.Disrupted(at, time.Now()) // what was shown last may not be confirmed
 			s.start(t)
 			wait(t, 2*time.Second)
 		}
@@ -80,6 +82,19 @@ var singleScenarios = []scenario{
 		putBack := s.Snapshot(t, s.LogFiles())
 		wait(t, 3*time.Second)
 		s.damageLog(t, putBack)
+	}},
+	{name: "log-lost", what: "kill -9 with 2 s not archived, the log's files from before put back", loses: true, single: func(t *testing.T, s *single) {
+		s.Load.Settled(t, s.App)
+		putBack := s.Snapshot(t, s.LogFiles())
+		began := time.Now()
+		release := harness.LockSQLite(t, s.SQL("messaging"))
+		s.Load.Pause(false)
+		wait(t, 2*time.Second)
+		s.Crash(t, began)
+		putBack()
+		release()
+		s.start(t)
+		wait(t, 3*time.Second)
 	}},
 	{name: "log-cut", what: "kill -9, the log's newest files cut to half", single: func(t *testing.T, s *single) {
 		s.damageLog(t, func() {

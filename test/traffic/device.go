@@ -24,7 +24,7 @@ type device struct {
 	mu    sync.Mutex
 	login int
 	shown []Shown
-	cuts  []Span
+	ends  []Span
 }
 
 // run logs in and out until ctx ends, or stays connected. known is called after
@@ -50,9 +50,8 @@ func (d *device) run(ctx context.Context, known func()) {
 			known()
 			known = nil
 		}
-		if d.stay(ctx, c) {
-			d.leave(c)
-		}
+		d.stay(ctx, c)
+		d.leave(c)
 		if d.herald != nil && !d.settling() {
 			d.away(ctx)
 		} else if !pause(ctx, retryPause) {
@@ -88,9 +87,8 @@ func (d *device) dial(ctx context.Context) *msyncclient.Client {
 	return c
 }
 
-// stay waits for the end of the login; it reports whether the connection still
-// lives then.
-func (d *device) stay(ctx context.Context, c *msyncclient.Client) bool {
+// stay waits for the end of the login.
+func (d *device) stay(ctx context.Context, c *msyncclient.Client) {
 	var over, second <-chan time.Time
 	settle := d.load.settle
 	if d.herald != nil && !d.settling() {
@@ -107,31 +105,29 @@ func (d *device) stay(ctx context.Context, c *msyncclient.Client) bool {
 			d.herald.announce()
 			continue
 		case <-c.Done():
-			c.Abort()
-			return false
+			return
 		case <-over:
-			return true
+			return
 		case <-settle:
-			return true
+			return
 		case <-ctx.Done():
-			// The load is over: what is confirmed on the way out does not matter.
-			c.Close()
-			return false
+			return
 		}
 	}
 }
 
-// leave ends a connection, with or without a word.
+// leave ends a connection, with or without a word, if it has not ended by
+// itself.
 func (d *device) leave(c *msyncclient.Client) {
+	ended := end(time.Now())
 	if d.random.IntN(2) == 0 {
 		c.Close()
-		return
+	} else {
+		c.Abort()
 	}
-	cut := Span{From: time.Now()}
-	c.Abort()
-	cut.To = time.Now()
+	ended.To = time.Now()
 	d.mu.Lock()
-	d.cuts = append(d.cuts, cut)
+	d.ends = append(d.ends, ended)
 	d.mu.Unlock()
 }
 
@@ -160,5 +156,5 @@ func (d *device) show(login int, r msyncclient.Received) {
 func (d *device) copy() Device {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Device{User: d.user, Resource: d.resource, Shown: slices.Clone(d.shown), Cuts: slices.Clone(d.cuts)}
+	return Device{User: d.user, Resource: d.resource, Shown: slices.Clone(d.shown), Ends: slices.Clone(d.ends)}
 }

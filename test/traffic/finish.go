@@ -61,7 +61,7 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ledger := Ledger{Sent: l.sent, Archive: archive, Cuts: l.cuts}
+	ledger := Ledger{Sent: l.sent, Archive: archive, Kills: l.kills}
 	for _, d := range l.devices {
 		ledger.Devices = append(ledger.Devices, d.copy())
 	}
@@ -174,8 +174,8 @@ func (l *Load) archive(t testing.TB, where *harness.App) map[string][]Archived {
 	}
 	l.mu.Unlock()
 	out := map[string][]Archived{}
+	end := time.Now().Add(10 * time.Second)
 	for c := range l.conversations {
-		end := time.Now().Add(10 * time.Second)
 		for {
 			all, err := list(t.Context(), client, where, c)
 			if err == nil {

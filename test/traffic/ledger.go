@@ -11,10 +11,15 @@ import (
 	"time"
 )
 
-// RepeatWindow is how long before a disruption a message may have been shown to
-// come again afterwards: the 200 ms after which a confirmation is kept, and
-// 100 ms for a busy machine to write down when it saw what.
+// RepeatWindow is how long before a kill a message may have been shown to come
+// again afterwards: the 200 ms after which a confirmation is kept, and 100 ms
+// for a busy machine to write down when it saw what.
 const RepeatWindow = 300 * time.Millisecond
+
+// EndWindow is how long before the end of its connection a message may have
+// been shown to come again: its confirmation may not have left the device, or
+// not have been read.
+const EndWindow = 100 * time.Millisecond
 
 // Sent is an acknowledged message.
 type Sent struct {
@@ -37,16 +42,22 @@ type Shown struct {
 	ID, Text string
 }
 
-// Span is a time in which something was disrupted. What was shown within it or
-// up to RepeatWindow before it may come again.
+// Span is a time from whose beginning on what was shown may come again, until
+// its end.
 type Span struct{ From, To time.Time }
+
+// kill is the span of a disruption that everybody felt.
+func kill(from, to time.Time) Span { return Span{from.Add(-RepeatWindow), to} }
+
+// end is the span of a connection that ended.
+func end(at time.Time) Span { return Span{at.Add(-EndWindow), at} }
 
 // Device is what one device was shown, in order.
 type Device struct {
 	User, Resource string
 	Shown          []Shown
-	// Cuts are when its connection was dropped without a word.
-	Cuts []Span
+	// Ends are those of its connections.
+	Ends []Span
 }
 
 // Ledger is everything that was observed of a load.
@@ -54,13 +65,14 @@ type Ledger struct {
 	Sent    []Sent
 	Archive map[string][]Archived // by conversation, in the order it was listed
 	Devices []Device
-	// Cuts are disruptions that all devices felt, such as a kill.
-	Cuts []Span
+	// Kills are disruptions that all devices felt.
+	Kills []Span
 }
 
 // Verdict counts what is wrong. All but Repeats must be zero.
 type Verdict struct {
-	// Lost are acknowledged messages that some device was never shown.
+	// Lost are acknowledged and archived messages that some device was never
+	// shown.
 	Lost int `json:"lost"`
 	// Unarchived are acknowledged messages that the archive does not hold.
 	Unarchived int `json:"unarchived"`
@@ -109,7 +121,8 @@ func (l *Ledger) Judge() Verdict {
 	for _, d := range l.Devices {
 		seen := l.judgeDevice(&v, d, places)
 		for _, s := range l.Sent {
-			if s.Recipient == d.User && !seen[s.ID] && !lost[s.ID] {
+			_, archived := places[s.ID]
+			if s.Recipient == d.User && archived && !seen[s.ID] && !lost[s.ID] {
 				lost[s.ID] = true
 				v.note(&v.Lost, "lost: %s (%s), acknowledged %s, never shown to %s/%s", s.Text, s.ID, clock(s.Acked), d.User, d.Resource)
 			}
@@ -181,8 +194,8 @@ func (l *Ledger) judgeDevice(v *Verdict, d Device, places map[string]place) map[
 // excused reports whether a disruption lies between two showings that lets the
 // second follow the first.
 func (l *Ledger) excused(d Device, first, second time.Time) bool {
-	for _, c := range slices.Concat(l.Cuts, d.Cuts) {
-		if !first.Before(c.From.Add(-RepeatWindow)) && !first.After(c.To) && !second.Before(c.From) {
+	for _, c := range slices.Concat(l.Kills, d.Ends) {
+		if !first.Before(c.From) && !first.After(c.To) && second.After(c.To) {
 			return true
 		}
 	}

@@ -66,15 +66,23 @@ func TestJudge(t *testing.T) {
 			Verdict{Late: 1, Twice: 1},
 		},
 		"again after a kill": {
-			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(2000, 2, "1"))}, Cuts: []Span{{at(1100), at(1100)}}},
+			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(2000, 2, "1"))}, Kills: []Span{kill(at(1100), at(1110))}},
 			Verdict{Repeats: 1},
 		},
 		"again long after it was shown": {
-			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(3000, 2, "1"))}, Cuts: []Span{{at(2000), at(2000)}}},
+			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(3000, 2, "1"))}, Kills: []Span{kill(at(2000), at(2010))}},
 			Verdict{Twice: 1},
 		},
 		"again before the kill": {
-			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(1010, 2, "1"))}, Cuts: []Span{{at(1100), at(1100)}}},
+			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{device(show(1000, 1, "1"), show(1010, 2, "1"))}, Kills: []Span{kill(at(1100), at(1110))}},
+			Verdict{Twice: 1},
+		},
+		"again after the connection's end": {
+			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{{User: "b", Shown: append(show(1000, 1, "1"), show(2000, 2, "1")...), Ends: []Span{end(at(1050))}}}},
+			Verdict{Repeats: 1},
+		},
+		"confirmed before the connection's end": {
+			Ledger{Sent: sent("1"), Archive: archive("1"), Devices: []Device{{User: "b", Shown: append(show(1000, 1, "1"), show(2000, 2, "1")...), Ends: []Span{end(at(1200))}}}},
 			Verdict{Twice: 1},
 		},
 		"doubled": {

@@ -88,7 +88,7 @@ type Load struct {
 	mu      sync.Mutex
 	sent    []Sent
 	devices []*device
-	cuts    []Span
+	kills   []Span
 	overs   []time.Time
 	// texts by which conversations are asked for in the archive.
 	conversations map[string]struct{}
@@ -176,7 +176,7 @@ func (l *Load) gateway(r *rand.Rand) *harness.App {
 func (l *Load) Disrupted(from, to time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cuts = append(l.cuts, Span{from, to})
+	l.kills = append(l.kills, kill(from, to))
 }
 
 // Over notes that a fault has just ended: from here on it is counted how long
@@ -224,9 +224,14 @@ func (l *Load) ack(s Sent) {
 	l.took(s.Begun)
 }
 
+// refuse notes a send that was refused or not answered.
 func (l *Load) refuse(begun time.Time, why string) {
-	l.refused.Add(1)
 	l.took(begun)
+	l.count(why)
+}
+
+func (l *Load) count(why string) {
+	l.refused.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, known := l.refusals[why]; known || len(l.refusals) < 50 {

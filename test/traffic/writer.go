@@ -117,7 +117,7 @@ func (w *writer) runClient(ctx context.Context) {
 		}
 		for answered := false; !answered; {
 			if c == nil {
-				if c = w.dial(ctx, s); c == nil {
+				if c = w.dial(ctx); c == nil {
 					if !pause(ctx, retryPause) {
 						return
 					}
@@ -152,7 +152,7 @@ func (w *writer) runClient(ctx context.Context) {
 	}
 }
 
-func (w *writer) dial(ctx context.Context, s Sent) *msyncclient.Client {
+func (w *writer) dial(ctx context.Context) *msyncclient.Client {
 	gateway := w.load.gateway(w.random)
 	dialing, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -161,7 +161,7 @@ func (w *writer) dial(ctx context.Context, s Sent) *msyncclient.Client {
 	})
 	if err != nil {
 		if ctx.Err() == nil {
-			w.load.refuse(s.Begun, "client: no login")
+			w.load.count("client: no login")
 		}
 		return nil
 	}

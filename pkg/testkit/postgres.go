@@ -22,7 +22,7 @@ type PostgresServer struct {
 // machine has no PostgreSQL.
 func StartPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "chappe-postgres-")
+	dir, err := os.MkdirTemp("", "chappe-postgres-") //nolint:usetesting // the server's user must pass through, t.TempDir is closed to others
 	require.NoError(t, err)
 	s, err := startPostgres(dir)
 	require.NoError(t, err)

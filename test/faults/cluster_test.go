@@ -15,8 +15,10 @@ var scenarios = slices.Concat(singleScenarios, clusterScenarios)
 // clusterScenarios are faults of services in processes of their own and of the
 // stores outside them.
 var clusterScenarios = []scenario{
-	{name: "two-gateways", what: "no fault: devices log in and out of two gateways, two messaging processes", gateways: 2, messaging: 2,
-		cluster: func(t *testing.T, c *cluster) { wait(t, 10*time.Second) }},
+	{
+		name: "two-gateways", what: "no fault: devices log in and out of two gateways, two messaging processes", gateways: 2, messaging: 2,
+		cluster: func(t *testing.T, c *cluster) { wait(t, 10*time.Second) },
+	},
 	{name: "gateway-killed", what: "one of two gateways killed", gateways: 2, cluster: func(t *testing.T, c *cluster) {
 		at := time.Now()
 		c.Gateways[0].Kill(t)

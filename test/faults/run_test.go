@@ -123,12 +123,10 @@ type single struct {
 
 func runSingle(t *testing.T, sc scenario) Result {
 	s := &single{}
-	data, flags := "", harness.Flags{}
+	data, flags := t.TempDir(), harness.Flags{}
 	if sc.disk > 0 {
 		s.disk = harness.NewDisk(t, sc.disk)
 		data, flags = s.disk.Dir, harness.SmallDisk()
-	} else {
-		data = t.TempDir()
 	}
 	s.Node = traffic.StartNode(t, data, flags, traffic.Config{Seed: *seed})
 	s.Load.Await(50, 20*time.Second)

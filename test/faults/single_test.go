@@ -62,14 +62,16 @@ var singleScenarios = []scenario{
 		release()
 		s.start(t)
 	}},
-	{name: "disk-full", what: "disk full for 8 s", disk: diskMiB, unready: true, answer: 3 * time.Second, goesOn: 10 * time.Second,
+	{
+		name: "disk-full", what: "disk full for 8 s", disk: diskMiB, unready: true, answer: 3 * time.Second, goesOn: 10 * time.Second,
 		single: func(t *testing.T, s *single) {
 			s.disk.Fill(t)
 			wait(t, 8*time.Second)
 			s.disk.Free(t)
 			s.Load.Over()
 			wait(t, 10*time.Second)
-		}},
+		},
+	},
 	{name: "disk-full-kill", what: "disk full, kill -9, room again, start", disk: diskMiB, single: func(t *testing.T, s *single) {
 		began := time.Now()
 		s.disk.Fill(t)

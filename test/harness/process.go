@@ -33,39 +33,56 @@ const (
 // RunChild makes the process a server if this package started it, and does not
 // return then. TestMain calls it first.
 func RunChild() {
-	var cfg run.Config
-	data, part, flags := os.Getenv(childEnv), os.Getenv(partEnv), os.Getenv(flagsEnv)
-	switch {
-	case os.Getenv(natsEnv) != "":
-		exit(serveNATS(os.Getenv(natsEnv), os.Getenv(natsListenEnv)))
-	case flags != "":
-		var f Flags
-		err := json.Unmarshal([]byte(flags), &f)
-		if err == nil {
-			cfg, err = f.config()
-		}
-		if err != nil {
-			exit(err)
-		}
-	case data != "":
-		cfg = config(data)
-	case part != "":
-		if err := json.Unmarshal([]byte(part), &cfg); err != nil {
-			exit(err)
-		}
-	default:
+	serve := childTask()
+	if serve == nil {
 		return
 	}
-	exit(serveChild(cfg))
-}
-
-// exit ends a child.
-func exit(err error) {
-	if err != nil {
+	go exitWithParent()
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// childTask returns what the environment tells a child to do; nil tells that
+// this process is none.
+func childTask() func() error {
+	if data := os.Getenv(childEnv); data != "" {
+		return func() error { return serveChild(config(data)) }
+	}
+	if part := os.Getenv(partEnv); part != "" {
+		return func() error {
+			var cfg run.Config
+			if err := json.Unmarshal([]byte(part), &cfg); err != nil {
+				return err
+			}
+			return serveChild(cfg)
+		}
+	}
+	if flags := os.Getenv(flagsEnv); flags != "" {
+		return func() error {
+			var f Flags
+			if err := json.Unmarshal([]byte(flags), &f); err != nil {
+				return err
+			}
+			cfg, err := f.config()
+			if err != nil {
+				return err
+			}
+			return serveChild(cfg)
+		}
+	}
+	if dir := os.Getenv(natsEnv); dir != "" {
+		return func() error { return serveNATS(dir, os.Getenv(natsListenEnv)) }
+	}
+	return nil
+}
+
+// exitWithParent ends a child whose parent is gone: the pipe to it breaks then.
+func exitWithParent() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
 }
 
 func serveChild(cfg run.Config) error {
@@ -118,6 +135,8 @@ func tryProcess(t testing.TB, env string, reach func(t testing.TB, addrs []strin
 	said := &tail{}
 	cmd.Stderr = io.MultiWriter(os.Stderr, said)
 	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	_, err = cmd.StdinPipe() // stays open as long as this process lives
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	p := &Process{cmd: cmd, exited: make(chan error, 1)}

@@ -31,12 +31,12 @@ func faultTable(root string) (string, error) {
 		rows = append(rows, []string{
 			what, strconv.Itoa(r.Acked), strconv.Itoa(r.Refused),
 			strconv.Itoa(r.Lost + r.Unarchived), strconv.Itoa(r.Twice + r.Doubled), strconv.Itoa(r.Late), strconv.Itoa(r.Repeats),
-			seconds(r.LongestGap), seconds(r.SlowestCall), sends, shown, r.Ready,
+			seconds(r.LongestGap), seconds(r.SlowestCall), seconds(r.SlowestShow), sends, shown, r.Ready,
 		})
 	}
 	return table([]string{
 		"fault", "acknowledged", "refused", "lost", "twice", "late", "repeats",
-		"longest gap", "slowest answer", "sends go on", "shown again", "ready state",
+		"longest gap", "slowest answer", "slowest showing", "sends go on", "shown again", "ready state",
 	}, rows), nil
 }
 

@@ -10,7 +10,11 @@ import (
 	"github.com/chappe-im/chappe/test/traffic"
 )
 
-var scenarios = slices.Concat(singleScenarios, clusterScenarios)
+var scenarios = slices.Concat(singleScenarios, clusterScenarios, storms)
+
+// takeover is how long it may take until another process works on the partitions
+// of one that was killed: its lease lasts 5 s.
+const takeover = 8 * time.Second
 
 // clusterScenarios are faults of services in processes of their own and of the
 // stores outside them.
@@ -28,19 +32,19 @@ var clusterScenarios = []scenario{
 		c.load.Use(c.Apps(c.apps[0])...)
 		c.load.Over()
 	}},
-	{name: "gateway-frozen", what: "one of two gateways frozen for 6 s", gateways: 2, cluster: func(t *testing.T, c *cluster) {
+	{name: "gateway-frozen", lasts: 6 * time.Second, what: "one of two gateways frozen for 6 s", gateways: 2, cluster: func(t *testing.T, c *cluster) {
 		c.Gateways[0].Freeze(t)
 		wait(t, 6*time.Second)
 		c.Gateways[0].Thaw(t)
 		c.load.Over()
 	}},
-	{name: "messaging-cut", what: "messaging out of the gateway's reach for 6 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "messaging-cut", lasts: 6 * time.Second, what: "messaging out of the gateway's reach for 6 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.MessagingLink.Cut()
 		wait(t, 6*time.Second)
 		c.MessagingLink.Pass()
 		c.load.Over()
 	}},
-	{name: "messaging-killed", what: "messaging killed, started at the same address 6 s later", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "messaging-killed", lasts: 9 * time.Second, what: "messaging killed, started at the same address 6 s later", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		at := time.Now()
 		c.Messaging[0].Kill(t)
 		c.MessagingLink.Cut()
@@ -53,47 +57,47 @@ var clusterScenarios = []scenario{
 		c.watch.use(c.servers()...)
 		c.load.Over()
 	}},
-	{name: "messaging-frozen", what: "one of two messaging processes frozen for 12 s, the link leads to the other", messaging: 2, cluster: func(t *testing.T, c *cluster) {
+	{name: "messaging-frozen", lasts: takeover, what: "one of two messaging processes frozen for 12 s, the link leads to the other", messaging: 2, cluster: func(t *testing.T, c *cluster) {
 		c.Messaging[0].Freeze(t)
 		c.watch.use(c.Gateways[0].Server, c.Messaging[1].Server)
 		wait(t, 12*time.Second)
 		c.Messaging[0].Thaw(t)
 		c.load.Over()
 	}},
-	{name: "messaging-taken-over", what: "one of two messaging processes killed, the link leads to the other", messaging: 2, goesOn: 8 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "messaging-taken-over", lasts: takeover, what: "one of two messaging processes killed, the link leads to the other", messaging: 2, goesOn: takeover, cluster: func(t *testing.T, c *cluster) {
 		at := time.Now()
 		c.Messaging[0].Kill(t)
 		c.load.Disrupted(at, time.Now())
 		c.Messaging = c.Messaging[1:]
 		c.watch.use(c.servers()...)
 		c.load.Over()
-		wait(t, 8*time.Second)
+		wait(t, takeover)
 	}},
-	{name: "nats-cut-short", what: "NATS out of reach for 1 s", answer: 6 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "nats-cut-short", lasts: time.Second, what: "NATS out of reach for 1 s", answer: 6 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Cut()
 		wait(t, time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
-	{name: "nats-cut", what: "NATS out of reach for 10 s", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
+	{name: "nats-cut", lasts: 10 * time.Second, what: "NATS out of reach for 10 s", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Cut()
 		wait(t, 10*time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
-	{name: "nats-silent", what: "NATS silent for 8 s (packets vanish)", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "nats-silent", lasts: 8 * time.Second, what: "NATS silent for 8 s (packets vanish)", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Silence()
 		wait(t, 8*time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
-	{name: "nats-frozen", what: "NATS frozen (SIGSTOP) for 8 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "nats-frozen", lasts: 8 * time.Second, what: "NATS frozen (SIGSTOP) for 8 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATS.Freeze(t)
 		wait(t, 8*time.Second)
 		c.NATS.Thaw(t)
 		c.load.Over()
 	}},
-	{name: "nats-killed", what: "NATS killed, started 4 s later", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
+	{name: "nats-killed", lasts: 5 * time.Second, what: "NATS killed, started 4 s later", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
 		c.NATS.Kill(t)
 		wait(t, 4*time.Second)
 		c.NATS.Start(t)
@@ -113,31 +117,31 @@ var clusterScenarios = []scenario{
 		c.load.Over()
 		wait(t, 3*time.Second)
 	}},
-	{name: "postgres-cut", what: "PostgreSQL out of reach for 6 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-cut", lasts: 6 * time.Second, what: "PostgreSQL out of reach for 6 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
 		wait(t, 6*time.Second)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
-	{name: "postgres-cut-long", what: "PostgreSQL out of reach for 20 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-cut-long", lasts: 20 * time.Second, what: "PostgreSQL out of reach for 20 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
 		wait(t, 20*time.Second)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
-	{name: "postgres-silent", what: "PostgreSQL silent for 8 s (packets vanish)", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-silent", lasts: 8 * time.Second, what: "PostgreSQL silent for 8 s (packets vanish)", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Silence()
 		wait(t, 8*time.Second)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
-	{name: "postgres-frozen", what: "PostgreSQL frozen (SIGSTOP) for 15 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-frozen", lasts: 15 * time.Second, what: "PostgreSQL frozen (SIGSTOP) for 15 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.Postgres.Freeze(t)
 		wait(t, 15*time.Second)
 		c.Postgres.Thaw(t)
 		c.load.Over()
 	}},
-	{name: "postgres-killed", what: "PostgreSQL killed, started 6 s later", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-killed", lasts: 7 * time.Second, what: "PostgreSQL killed, started 6 s later", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.Postgres.Kill(t)
 		wait(t, 6*time.Second)
 		c.Postgres.Start(t)

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -47,8 +48,11 @@ type scenario struct {
 
 	// goesOn replaces goesOnWithin.
 	goesOn time.Duration
-	// gap bounds the time without an acknowledgement, answer the slowest answer;
-	// 0 is no bound.
+	// lasts is how long the fault does: neither acknowledgements nor showings may
+	// stand still for longer than that and goesOn. 0 bounds neither.
+	lasts time.Duration
+	// gap replaces that bound for acknowledgements; answer bounds the slowest
+	// answer, 0 does not.
 	gap, answer time.Duration
 	// loses says that the fault takes acknowledged messages away, which have to be
 	// counted then.
@@ -110,13 +114,15 @@ func (s *scenario) judge(r Result) []string {
 			bad("%s: %d ms, at most %d ms", what, ms, limit.Milliseconds())
 		}
 	}
-	goesOn := s.goesOn
-	if goesOn == 0 {
-		goesOn = goesOnWithin
-	}
+	goesOn := cmp.Or(s.goesOn, goesOnWithin)
 	within(r.SendsAgain, goesOn, "until a message is acknowledged after the fault")
 	within(r.ShownAgain, goesOn, "until a message is shown after the fault")
-	within(r.LongestGap, s.gap, "longest time without an acknowledgement")
+	stands := time.Duration(0)
+	if s.lasts > 0 {
+		stands = s.lasts + goesOn
+	}
+	within(r.LongestGap, cmp.Or(s.gap, stands), "longest time without an acknowledgement")
+	within(r.SlowestShow, stands, "longest time from an acknowledgement to the showing on a connected device")
 	within(r.SlowestCall, s.answer, "slowest answer")
 	if s.unready && !r.Unready {
 		bad("the ready state did not tell: %s", r.Ready)
@@ -126,9 +132,9 @@ func (s *scenario) judge(r Result) []string {
 
 func report(t *testing.T, r Result, took time.Duration) {
 	t.Helper()
-	t.Logf("%s in %s: %d acknowledged, %d refused, %d lost, %d not archived, %d twice, %d repeats, %d late, %d doubled, %d holes; %d logins; longest gap %d ms, slowest answer %d ms, sends again after %d ms, shown again after %d ms; ready: %s; %s",
+	t.Logf("%s in %s: %d acknowledged, %d refused, %d lost, %d not archived, %d twice, %d repeats, %d late, %d doubled, %d holes; %d logins; longest gap %d ms, slowest answer %d ms, slowest showing %d ms, sends again after %d ms, shown again after %d ms; ready: %s; %s",
 		r.Name, took.Round(time.Second), r.Acked, r.Refused, r.Lost, r.Unarchived, r.Twice, r.Repeats, r.Late, r.Doubled, r.Holes,
-		r.Logins, r.LongestGap, r.SlowestCall, r.SendsAgain, r.ShownAgain, r.Ready, r.Note)
+		r.Logins, r.LongestGap, r.SlowestCall, r.SlowestShow, r.SendsAgain, r.ShownAgain, r.Ready, r.Note)
 	for why, n := range r.Refusals {
 		t.Logf("refused %d times: %s", n, why)
 	}

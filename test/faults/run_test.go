@@ -34,6 +34,7 @@ const watchEvery = 100 * time.Millisecond
 func watch(t *testing.T, servers ...*harness.Server) *watcher {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watcher{stop: cancel, servers: servers}
+	w.look(ctx)
 	w.done.Go(func() {
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()

@@ -24,13 +24,10 @@ const diskMiB = 320
 
 // singleScenarios are faults of one node with everything in it.
 var singleScenarios = []scenario{
-	{name: "none", what: "no fault: devices log in and out", single: func(t *testing.T, s *single) { wait(t, 10*time.Second) }},
+	{name: "none", lasts: time.Second, what: "no fault: devices log in and out", single: func(t *testing.T, s *single) { wait(t, 10*time.Second) }},
 	{name: "restart", what: "node stopped and started, three times", single: func(t *testing.T, s *single) {
 		for range 3 {
-			at := time.Now()
-			require.NoError(t, s.Terminate(t))
-			s.Load.Disrupted(at, time.Now()) // what was shown last may not be confirmed
-			s.start(t)
+			s.restart(t)
 			wait(t, 2*time.Second)
 		}
 	}},
@@ -41,13 +38,13 @@ var singleScenarios = []scenario{
 			wait(t, time.Second)
 		}
 	}},
-	{name: "freeze", what: "node frozen (SIGSTOP) for 6 s", single: func(t *testing.T, s *single) {
+	{name: "freeze", lasts: 6 * time.Second, what: "node frozen (SIGSTOP) for 6 s", single: func(t *testing.T, s *single) {
 		s.Freeze(t)
 		wait(t, 6*time.Second)
 		s.Thaw(t)
 		s.Load.Over()
 	}},
-	{name: "sqlite-locked", what: "SQLite's write lock held for 3 s at a time, six times", gap: goesOnWithin, single: func(t *testing.T, s *single) {
+	{name: "sqlite-locked", lasts: 3 * time.Second, what: "SQLite's write lock held for 3 s at a time, six times", gap: goesOnWithin, single: func(t *testing.T, s *single) {
 		for range 6 {
 			s.lock(t, 3*time.Second)
 			wait(t, 300*time.Millisecond)

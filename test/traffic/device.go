@@ -156,5 +156,5 @@ func (d *device) show(login int, r msyncclient.Received) {
 func (d *device) copy() Device {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Device{User: d.user, Resource: d.resource, Shown: slices.Clone(d.shown), Ends: slices.Clone(d.ends)}
+	return Device{User: d.user, Resource: d.resource, Stays: d.herald == nil, Shown: slices.Clone(d.shown), Ends: slices.Clone(d.ends)}
 }

@@ -22,11 +22,13 @@ type Outcome struct {
 	// Faults is how many faults had ended.
 	Faults int `json:"faults"`
 	// Milliseconds: the longest time without an acknowledgement, the slowest
-	// answer, and from the end of the fault to the first acknowledgement of a
+	// answer, the longest time from an acknowledgement to the showing on a device
+	// that stays connected, and from the end of the fault to the first acknowledgement of a
 	// message sent after it and to the first showing of such a message: the slowest
 	// of several faults, -1 where it never came.
 	LongestGap  int64 `json:"longest_gap_ms"`
 	SlowestCall int64 `json:"slowest_answer_ms"`
+	SlowestShow int64 `json:"slowest_showing_ms"`
 	SendsAgain  int64 `json:"sends_again_ms"`
 	ShownAgain  int64 `json:"shown_again_ms"`
 
@@ -70,6 +72,7 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 		Faults: len(l.overs), SlowestCall: time.Duration(l.slowest.Load()).Milliseconds(), Refusals: l.refusals,
 	}
 	out.LongestGap = longestGap(ledger.Sent, stopped).Milliseconds()
+	out.SlowestShow = slowestShow(&ledger).Milliseconds()
 	for _, over := range l.overs {
 		sends, shows := again(&ledger, over)
 		out.SendsAgain, out.ShownAgain = slower(out.SendsAgain, sends), slower(out.ShownAgain, shows)
@@ -222,6 +225,26 @@ func longestGap(sent []Sent, stopped time.Time) time.Duration {
 		longest = max(longest, stopped.Sub(sent[len(sent)-1].Acked))
 	}
 	return longest
+}
+
+// slowestShow is the longest time from an acknowledgement to the first showing
+// on a device that stays connected.
+func slowestShow(l *Ledger) time.Duration {
+	acked := make(map[string]time.Time, len(l.Sent))
+	for _, s := range l.Sent {
+		acked[s.ID] = s.Acked
+	}
+	var slowest time.Duration
+	for _, d := range l.Devices {
+		seen := map[string]bool{}
+		for _, s := range d.Shown {
+			if at, ok := acked[s.ID]; ok && d.Stays && !seen[s.ID] {
+				slowest = max(slowest, s.At.Sub(at))
+			}
+			seen[s.ID] = true
+		}
+	}
+	return slowest
 }
 
 // again tells how long after the end of a fault, in milliseconds, the first

@@ -55,7 +55,9 @@ func end(at time.Time) Span { return Span{at.Add(-EndWindow), at} }
 // Device is what one device was shown, in order.
 type Device struct {
 	User, Resource string
-	Shown          []Shown
+	// Stays says that it connects again at once whenever it is cut off.
+	Stays bool
+	Shown []Shown
 	// Ends are those of its connections.
 	Ends []Span
 }

@@ -123,9 +123,9 @@ var clusterScenarios = []scenario{
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
-	{name: "postgres-cut-long", lasts: 20 * time.Second, what: "PostgreSQL out of reach for 20 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-cut-minute", lasts: time.Minute, what: "PostgreSQL out of reach for 60 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
-		wait(t, 20*time.Second)
+		wait(t, time.Minute)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
@@ -147,7 +147,7 @@ var clusterScenarios = []scenario{
 		c.Postgres.Start(t)
 		c.load.Over()
 	}},
-	{name: "postgres-killed-messaging-killed", what: "PostgreSQL frozen for 6 s, messaging killed and started in it", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
+	{name: "postgres-frozen-messaging-killed", what: "PostgreSQL frozen for 6 s, messaging killed and started in it", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		at := time.Now()
 		c.Postgres.Freeze(t)
 		wait(t, 2*time.Second)

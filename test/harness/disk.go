@@ -23,7 +23,7 @@ type Disk struct {
 func NewDisk(t testing.TB, mib int) *Disk {
 	t.Helper()
 	dir := t.TempDir()
-	if err := mountTmpfs(dir, "size="+strconv.Itoa(mib)+"m"); err != nil {
+	if err := mountTmpfs(dir, "mode=0700,size="+strconv.Itoa(mib)+"m"); err != nil {
 		t.Skipf("a full disk cannot be tried: mounting a file system is not permitted here: %v", err)
 	}
 	t.Cleanup(func() {

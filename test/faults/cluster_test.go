@@ -117,6 +117,21 @@ var clusterScenarios = []scenario{
 		c.load.Over()
 		wait(t, 3*time.Second)
 	}},
+	{name: "nats-older-behind", what: "PostgreSQL frozen for 3 s, then NATS killed and started with its files from before", loses: true, cluster: func(t *testing.T, c *cluster) {
+		c.load.Settled(t, c.Archive(c.apps[0]))
+		c.NATS.Freeze(t)
+		putBack := traffic.Snapshot(t, c.NATS.Files())
+		c.NATS.Thaw(t)
+		c.Postgres.Freeze(t)
+		c.load.Pause(false)
+		wait(t, 3*time.Second)
+		c.NATS.Kill(t)
+		putBack()
+		c.NATS.Start(t)
+		c.Postgres.Thaw(t)
+		c.load.Over()
+		wait(t, 3*time.Second)
+	}},
 	{name: "postgres-cut", lasts: 6 * time.Second, what: "PostgreSQL out of reach for 6 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
 		wait(t, 6*time.Second)

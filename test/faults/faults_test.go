@@ -54,9 +54,10 @@ type scenario struct {
 	// gap replaces that bound for acknowledgements; answer bounds the slowest
 	// answer, 0 does not.
 	gap, answer time.Duration
-	// loses says that the fault takes acknowledged messages away, which have to be
-	// counted then.
-	loses bool
+	// loses says that the fault takes acknowledged messages away that only the
+	// log held. Those that a running service knows of have to be counted; of
+	// gone nobody can know.
+	loses, gone bool
 	// unready wants the ready state to have been 503 during the fault.
 	unready bool
 }
@@ -93,14 +94,14 @@ func (s *scenario) judge(r Result) []string {
 		}
 	}
 	count(r.Lost, "acknowledged messages were not shown")
-	if s.loses {
+	switch {
+	case s.gone:
+	case s.loses:
 		count(r.Unarchived-r.Counted, "acknowledged messages are gone with the log and not counted")
-		if r.Unarchived == 0 {
-			bad("the fault took nothing away")
-		}
-	} else {
+	default:
 		count(r.Unarchived, "acknowledged messages are not in the archive")
 	}
+	count(r.UnarchivedAfter, "messages acknowledged after the fault are not in the archive")
 	count(r.Twice, "messages were shown twice")
 	count(r.Late, "messages were shown after later ones")
 	count(r.Doubled, "messages are in the archive twice")

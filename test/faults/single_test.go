@@ -82,7 +82,7 @@ var singleScenarios = []scenario{
 		wait(t, 3*time.Second)
 		s.damageLog(t, putBack)
 	}},
-	{name: "log-lost", what: "kill -9 with 2 s not archived, the log's files from before put back", loses: true, single: func(t *testing.T, s *single) {
+	{name: "log-lost", what: "kill -9 with 2 s not archived, the log's files from before put back: they held them alone", gone: true, single: func(t *testing.T, s *single) {
 		s.Load.Settled(t, s.App)
 		putBack := s.Snapshot(t, s.LogFiles())
 		began := time.Now()

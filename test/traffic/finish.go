@@ -64,6 +64,9 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ledger := Ledger{Sent: l.sent, Archive: archive, Kills: l.kills}
+	if len(l.overs) > 0 {
+		ledger.Over = l.overs[0]
+	}
 	for _, d := range l.devices {
 		ledger.Devices = append(ledger.Devices, d.copy())
 	}

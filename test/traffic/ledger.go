@@ -69,6 +69,8 @@ type Ledger struct {
 	Devices []Device
 	// Kills are disruptions that all devices felt.
 	Kills []Span
+	// Over is when the first fault had ended; zero if there was none.
+	Over time.Time
 }
 
 // Verdict counts what is wrong. All but Repeats must be zero.
@@ -76,8 +78,10 @@ type Verdict struct {
 	// Lost are acknowledged and archived messages that some device was never
 	// shown.
 	Lost int `json:"lost"`
-	// Unarchived are acknowledged messages that the archive does not hold.
-	Unarchived int `json:"unarchived"`
+	// Unarchived are acknowledged messages that the archive does not hold;
+	// UnarchivedAfter those of them that were acknowledged after the first fault.
+	Unarchived      int `json:"unarchived"`
+	UnarchivedAfter int `json:"unarchived_after"`
 	// Twice are showings of a message that the device had been shown before,
 	// without a disruption that excuses it.
 	Twice int `json:"twice"`
@@ -94,12 +98,12 @@ type Verdict struct {
 	Examples []string `json:"examples,omitempty"`
 }
 
-// maxExamples bounds the examples of a verdict.
-const maxExamples = 12
+// maxExamples bounds the examples of each kind.
+const maxExamples = 6
 
 func (v *Verdict) note(counter *int, format string, args ...any) {
 	*counter++
-	if len(v.Examples) < maxExamples {
+	if *counter <= maxExamples {
 		v.Examples = append(v.Examples, fmt.Sprintf(format, args...))
 	}
 }
@@ -153,6 +157,9 @@ func (l *Ledger) judgeArchive(v *Verdict) map[string]place {
 	}
 	for _, s := range l.Sent {
 		if p, ok := places[s.ID]; !ok || p.conversation != s.Conversation {
+			if !l.Over.IsZero() && s.Acked.After(l.Over) {
+				v.UnarchivedAfter++
+			}
 			v.note(&v.Unarchived, "not archived: %s (%s), acknowledged %s", s.Text, s.ID, clock(s.Acked))
 		}
 	}

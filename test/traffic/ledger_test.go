@@ -58,6 +58,13 @@ func TestJudge(t *testing.T) {
 		"not archived": {
 			Ledger{Sent: sent("1", "2"), Archive: archive("1"), Devices: []Device{device(show(1, 1, "1", "2"))}}, Verdict{Unarchived: 1},
 		},
+		"not archived after the fault": {
+			Ledger{
+				Sent:    []Sent{{Conversation: "a~b", Recipient: "b", ID: "1", Acked: at(10)}, {Conversation: "a~b", Recipient: "b", ID: "2", Acked: at(30)}},
+				Archive: archive(), Devices: []Device{device()}, Over: at(20),
+			},
+			Verdict{Unarchived: 2, UnarchivedAfter: 1},
+		},
 		"late": {
 			Ledger{Sent: sent("1", "2"), Archive: archive("1", "2"), Devices: []Device{device(show(1, 1, "2"), show(2, 2, "1"))}}, Verdict{Late: 1},
 		},

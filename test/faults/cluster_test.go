@@ -21,85 +21,69 @@ const takeover = 8 * time.Second
 var clusterScenarios = []scenario{
 	{
 		name: "two-gateways", what: "no fault: devices log in and out of two gateways, two messaging processes", gateways: 2, messaging: 2,
-		cluster: func(t *testing.T, c *cluster) { wait(t, 10*time.Second) },
+		cluster: func(t *testing.T, c *cluster) { traffic.Wait(t, 10*time.Second) },
 	},
 	{name: "gateway-killed", what: "one of two gateways killed", gateways: 2, cluster: func(t *testing.T, c *cluster) {
-		at := time.Now()
-		c.Gateways[0].Kill(t)
-		c.load.Disrupted(at, time.Now())
-		c.Gateways = c.Gateways[1:]
-		c.watch.use(c.servers()...)
-		c.load.Use(c.Apps(c.apps[0])...)
+		c.killFirst(t, &c.Gateways)
 		c.load.Over()
 	}},
 	{name: "gateway-frozen", lasts: 6 * time.Second, what: "one of two gateways frozen for 6 s", gateways: 2, cluster: func(t *testing.T, c *cluster) {
 		c.Gateways[0].Freeze(t)
-		wait(t, 6*time.Second)
+		traffic.Wait(t, 6*time.Second)
 		c.Gateways[0].Thaw(t)
 		c.load.Over()
 	}},
 	{name: "messaging-cut", lasts: 6 * time.Second, what: "messaging out of the gateway's reach for 6 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.MessagingLink.Cut()
-		wait(t, 6*time.Second)
+		traffic.Wait(t, 6*time.Second)
 		c.MessagingLink.Pass()
 		c.load.Over()
 	}},
 	{name: "messaging-killed", lasts: 9 * time.Second, what: "messaging killed, started at the same address 6 s later", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
-		at := time.Now()
-		c.Messaging[0].Kill(t)
-		c.MessagingLink.Cut()
-		c.Messaging = nil
-		c.watch.use(c.servers()...)
-		wait(t, 6*time.Second)
-		c.StartMessaging(t)
-		c.load.Disrupted(at, time.Now())
-		c.MessagingLink.Pass()
-		c.watch.use(c.servers()...)
+		since := c.loseMessaging(t)
+		traffic.Wait(t, 6*time.Second)
+		c.regainMessaging(t, since)
 		c.load.Over()
 	}},
 	{name: "messaging-frozen", lasts: takeover, what: "one of two messaging processes frozen for 12 s, the link leads to the other", messaging: 2, cluster: func(t *testing.T, c *cluster) {
 		c.Messaging[0].Freeze(t)
 		c.watch.use(c.Gateways[0].Server, c.Messaging[1].Server)
-		wait(t, 12*time.Second)
+		traffic.Wait(t, 12*time.Second)
 		c.Messaging[0].Thaw(t)
 		c.load.Over()
 	}},
 	{name: "messaging-taken-over", lasts: takeover, what: "one of two messaging processes killed, the link leads to the other", messaging: 2, goesOn: takeover, cluster: func(t *testing.T, c *cluster) {
-		at := time.Now()
-		c.Messaging[0].Kill(t)
-		c.load.Disrupted(at, time.Now())
-		c.Messaging = c.Messaging[1:]
-		c.watch.use(c.servers()...)
+		c.killFirst(t, &c.Messaging)
 		c.load.Over()
-		wait(t, takeover)
+		traffic.Wait(t, takeover)
 	}},
 	{name: "nats-cut-short", lasts: time.Second, what: "NATS out of reach for 1 s", answer: 6 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Cut()
-		wait(t, time.Second)
+		traffic.Wait(t, time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
 	{name: "nats-cut", lasts: 10 * time.Second, what: "NATS out of reach for 10 s", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Cut()
-		wait(t, 10*time.Second)
+		traffic.Wait(t, 10*time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
 	{name: "nats-silent", lasts: 8 * time.Second, what: "NATS silent for 8 s (packets vanish)", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATSLink.Silence()
-		wait(t, 8*time.Second)
+		traffic.Wait(t, 8*time.Second)
 		c.NATSLink.Pass()
 		c.load.Over()
 	}},
 	{name: "nats-frozen", lasts: 8 * time.Second, what: "NATS frozen (SIGSTOP) for 8 s", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
 		c.NATS.Freeze(t)
-		wait(t, 8*time.Second)
+		traffic.Wait(t, 8*time.Second)
 		c.NATS.Thaw(t)
 		c.load.Over()
 	}},
 	{name: "nats-killed", lasts: 5 * time.Second, what: "NATS killed, started 4 s later", answer: 6 * time.Second, unready: true, cluster: func(t *testing.T, c *cluster) {
 		c.NATS.Kill(t)
-		wait(t, 4*time.Second)
+		traffic.Wait(t, 4*time.Second)
 		c.NATS.Start(t)
 		c.load.Over()
 	}},
@@ -107,15 +91,15 @@ var clusterScenarios = []scenario{
 		c.NATS.Freeze(t)
 		putBack := traffic.Snapshot(t, c.NATS.Files())
 		c.NATS.Thaw(t)
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		c.load.Settled(t, c.Archive(c.apps[0]))
 		c.NATS.Kill(t)
 		c.load.Pause(false)
 		putBack()
-		wait(t, time.Second)
+		traffic.Wait(t, time.Second)
 		c.NATS.Start(t)
 		c.load.Over()
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 	}},
 	{name: "nats-older-behind", what: "PostgreSQL frozen for 3 s, then NATS killed and started with its files from before", loses: true, cluster: func(t *testing.T, c *cluster) {
 		c.load.Settled(t, c.Archive(c.apps[0]))
@@ -124,58 +108,52 @@ var clusterScenarios = []scenario{
 		c.NATS.Thaw(t)
 		c.Postgres.Freeze(t)
 		c.load.Pause(false)
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		c.NATS.Kill(t)
 		putBack()
 		c.NATS.Start(t)
 		c.Postgres.Thaw(t)
 		c.load.Over()
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 	}},
 	{name: "postgres-cut", lasts: 6 * time.Second, what: "PostgreSQL out of reach for 6 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
-		wait(t, 6*time.Second)
+		traffic.Wait(t, 6*time.Second)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
 	{name: "postgres-cut-minute", lasts: time.Minute, what: "PostgreSQL out of reach for 60 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Cut()
-		wait(t, time.Minute)
+		traffic.Wait(t, time.Minute)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
 	{name: "postgres-silent", lasts: 8 * time.Second, what: "PostgreSQL silent for 8 s (packets vanish)", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.PostgresLink.Silence()
-		wait(t, 8*time.Second)
+		traffic.Wait(t, 8*time.Second)
 		c.PostgresLink.Pass()
 		c.load.Over()
 	}},
 	{name: "postgres-frozen", lasts: 15 * time.Second, what: "PostgreSQL frozen (SIGSTOP) for 15 s", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.Postgres.Freeze(t)
-		wait(t, 15*time.Second)
+		traffic.Wait(t, 15*time.Second)
 		c.Postgres.Thaw(t)
 		c.load.Over()
 	}},
 	{name: "postgres-killed", lasts: 7 * time.Second, what: "PostgreSQL killed, started 6 s later", gap: goesOnWithin, cluster: func(t *testing.T, c *cluster) {
 		c.Postgres.Kill(t)
-		wait(t, 6*time.Second)
+		traffic.Wait(t, 6*time.Second)
 		c.Postgres.Start(t)
 		c.load.Over()
 	}},
 	{name: "postgres-frozen-messaging-killed", what: "PostgreSQL frozen for 6 s, messaging killed and started in it", answer: 12 * time.Second, cluster: func(t *testing.T, c *cluster) {
-		at := time.Now()
+		since := time.Now()
 		c.Postgres.Freeze(t)
-		wait(t, 2*time.Second)
-		c.Messaging[0].Kill(t)
-		c.MessagingLink.Cut()
-		c.Messaging = nil
-		c.watch.use(c.servers()...)
-		wait(t, 4*time.Second)
+		traffic.Wait(t, 2*time.Second)
+		c.loseMessaging(t)
+		traffic.Wait(t, 4*time.Second)
 		c.Postgres.Thaw(t)
-		c.StartMessaging(t)
-		c.load.Disrupted(at, time.Now())
-		c.MessagingLink.Pass()
-		c.watch.use(c.servers()...)
+		c.regainMessaging(t, since)
 		c.load.Over()
 	}},
 }

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/chappe-im/chappe/test/harness"
 	"github.com/chappe-im/chappe/test/traffic"
 )
@@ -102,18 +100,6 @@ func (w *watcher) summary() (string, bool) {
 	return strings.Join(seen, " → "), w.unready
 }
 
-// wait lets time pass under traffic.
-func wait(t *testing.T, d time.Duration) {
-	t.Helper()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.Context().Done():
-		require.FailNow(t, "the test ended")
-	}
-}
-
 // single is one node that does everything, with its load.
 type single struct {
 	*traffic.Node
@@ -131,10 +117,10 @@ func runSingle(t *testing.T, sc scenario) Result {
 	}
 	s.Node = traffic.StartNode(t, data, flags, traffic.Config{Seed: *seed})
 	s.Load.Await(50, 20*time.Second)
-	wait(t, *period)
+	traffic.Wait(t, *period)
 	s.watch = watch(t, s.Server)
 	sc.single(t, s)
-	wait(t, *period)
+	traffic.Wait(t, *period)
 	s.watch.end()
 	for _, why := range s.Accepted {
 		t.Logf("started with the loss accepted, because: %s", why)
@@ -166,7 +152,7 @@ func (s *single) start(t *testing.T) {
 func (s *single) damageLog(t *testing.T, harm func()) {
 	s.DamageLog(t, harm)
 	s.watch.use(s.Server)
-	wait(t, 3*time.Second)
+	traffic.Wait(t, 3*time.Second)
 }
 
 // cluster is processes on outside stores, with their load.
@@ -183,10 +169,10 @@ func runCluster(t *testing.T, sc scenario) Result {
 	c.apps = c.NewApp(t, "enterprise", harness.NoLimits)
 	c.load = traffic.Start(t, traffic.Config{Seed: *seed}, c.apps...)
 	c.load.Await(50, 20*time.Second)
-	wait(t, *period)
+	traffic.Wait(t, *period)
 	c.watch = watch(t, c.servers()...)
 	sc.cluster(t, c)
-	wait(t, *period)
+	traffic.Wait(t, *period)
 	c.watch.end()
 	return result(t, c.load, c.Archive(c.apps[0]), c.watch, c.notes)
 }
@@ -198,4 +184,38 @@ func (c *cluster) servers() []*harness.Server {
 		out = append(out, p.Server)
 	}
 	return out
+}
+
+// killFirst kills the first of some processes, for good.
+func (c *cluster) killFirst(t *testing.T, of *[]*harness.Process) {
+	at := time.Now()
+	(*of)[0].Kill(t)
+	c.load.Disrupted(at, time.Now())
+	*of = (*of)[1:]
+	c.reach()
+}
+
+// reach leads watch and load to the processes that are there now.
+func (c *cluster) reach() {
+	c.watch.use(c.servers()...)
+	c.load.Use(c.Apps(c.apps[0])...)
+}
+
+// loseMessaging kills the only messaging process and returns when.
+func (c *cluster) loseMessaging(t *testing.T) time.Time {
+	at := time.Now()
+	c.Messaging[0].Kill(t)
+	c.MessagingLink.Cut()
+	c.Messaging = nil
+	c.reach()
+	return at
+}
+
+// regainMessaging starts a messaging process at the same address. What was
+// confirmed since could not be stored.
+func (c *cluster) regainMessaging(t *testing.T, since time.Time) {
+	c.StartMessaging(t)
+	c.load.Disrupted(since, time.Now())
+	c.MessagingLink.Pass()
+	c.reach()
 }

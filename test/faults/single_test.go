@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/test/harness"
+	"github.com/chappe-im/chappe/test/traffic"
 )
 
 // diskMiB holds a fresh node with room to spare: etcd takes 128 MiB at its
@@ -24,37 +25,37 @@ const diskMiB = 320
 
 // singleScenarios are faults of one node with everything in it.
 var singleScenarios = []scenario{
-	{name: "none", lasts: time.Second, what: "no fault: devices log in and out", single: func(t *testing.T, s *single) { wait(t, 10*time.Second) }},
+	{name: "none", lasts: time.Second, what: "no fault: devices log in and out", single: func(t *testing.T, s *single) { traffic.Wait(t, 10*time.Second) }},
 	{name: "restart", what: "node stopped and started, three times", single: func(t *testing.T, s *single) {
 		for range 3 {
 			s.restart(t)
-			wait(t, 2*time.Second)
+			traffic.Wait(t, 2*time.Second)
 		}
 	}},
 	{name: "kill", what: "kill -9 of the node, five times, a second of work between", single: func(t *testing.T, s *single) {
 		for range 5 {
 			s.kill(t)
 			s.start(t)
-			wait(t, time.Second)
+			traffic.Wait(t, time.Second)
 		}
 	}},
 	{name: "freeze", lasts: 6 * time.Second, what: "node frozen (SIGSTOP) for 6 s", single: func(t *testing.T, s *single) {
 		s.Freeze(t)
-		wait(t, 6*time.Second)
+		traffic.Wait(t, 6*time.Second)
 		s.Thaw(t)
 		s.Load.Over()
 	}},
 	{name: "sqlite-locked", lasts: 3 * time.Second, what: "SQLite's write lock held for 3 s at a time, six times", gap: goesOnWithin, single: func(t *testing.T, s *single) {
 		for range 6 {
 			s.lock(t, 3*time.Second)
-			wait(t, 300*time.Millisecond)
+			traffic.Wait(t, 300*time.Millisecond)
 		}
 		s.Load.Over()
 	}},
 	{name: "sqlite-locked-kill", what: "kill -9 while SQLite's write lock is held for 3 s", single: func(t *testing.T, s *single) {
 		began := time.Now()
 		release := harness.LockSQLite(t, s.SQL("messaging"))
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		s.Crash(t, began) // nothing that was confirmed could be kept
 		release()
 		s.start(t)
@@ -63,23 +64,23 @@ var singleScenarios = []scenario{
 		name: "disk-full", what: "disk full for 8 s", disk: diskMiB, unready: true, answer: 3 * time.Second, goesOn: 10 * time.Second,
 		single: func(t *testing.T, s *single) {
 			s.disk.Fill(t)
-			wait(t, 8*time.Second)
+			traffic.Wait(t, 8*time.Second)
 			s.disk.Free(t)
 			s.Load.Over()
-			wait(t, 10*time.Second)
+			traffic.Wait(t, 10*time.Second)
 		},
 	},
 	{name: "disk-full-kill", what: "disk full, kill -9, room again, start", disk: diskMiB, single: func(t *testing.T, s *single) {
 		began := time.Now()
 		s.disk.Fill(t)
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		s.Crash(t, began)
 		s.disk.Free(t)
 		s.start(t)
 	}},
 	{name: "log-older", what: "kill -9, the log's files of 3 s earlier put back", single: func(t *testing.T, s *single) {
 		putBack := s.Snapshot(t, s.LogFiles())
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		s.damageLog(t, putBack)
 	}},
 	{name: "log-lost", what: "kill -9 with 2 s not archived, the log's files from before put back: they held them alone", gone: true, single: func(t *testing.T, s *single) {
@@ -88,12 +89,12 @@ var singleScenarios = []scenario{
 		began := time.Now()
 		release := harness.LockSQLite(t, s.SQL("messaging"))
 		s.Load.Pause(false)
-		wait(t, 2*time.Second)
+		traffic.Wait(t, 2*time.Second)
 		s.Crash(t, began)
 		putBack()
 		release()
 		s.start(t)
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 	}},
 	{name: "log-cut", what: "kill -9, the log's newest files cut to half", single: func(t *testing.T, s *single) {
 		s.damageLog(t, func() {
@@ -116,7 +117,7 @@ var singleScenarios = []scenario{
 	{name: "archive-older", what: "kill -9, the archive of 3 s earlier put back", single: func(t *testing.T, s *single) {
 		copied := time.Now()
 		putBack := s.Snapshot(t, filepath.Dir(s.SQL("messaging")))
-		wait(t, 3*time.Second)
+		traffic.Wait(t, 3*time.Second)
 		s.Crash(t, copied) // its devices have confirmed what they had then
 		putBack()
 		s.start(t)
@@ -126,7 +127,7 @@ var singleScenarios = []scenario{
 // lock holds the write lock of the archive for a while.
 func (s *single) lock(t *testing.T, d time.Duration) {
 	release := harness.LockSQLite(t, s.SQL("messaging"))
-	wait(t, d)
+	traffic.Wait(t, d)
 	release()
 }
 

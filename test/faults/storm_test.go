@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/test/harness"
+	"github.com/chappe-im/chappe/test/traffic"
 )
 
 // storms are faults one after the other, as the seed has it. They look for what
@@ -19,12 +20,12 @@ var storms = []scenario{
 		each(t, 8, []blow{
 			{"kill", func(time.Duration) { s.kill(t); s.start(t) }},
 			{"restart", func(time.Duration) { s.restart(t) }},
-			{"freeze", func(d time.Duration) { s.Freeze(t); wait(t, d); s.Thaw(t) }},
+			{"freeze", func(d time.Duration) { s.Freeze(t); traffic.Wait(t, d); s.Thaw(t) }},
 			{"lock", func(d time.Duration) { s.lock(t, d) }},
 			{"lock and kill", func(d time.Duration) {
 				began := time.Now()
 				release := harness.LockSQLite(t, s.SQL("messaging"))
-				wait(t, d)
+				traffic.Wait(t, d)
 				s.Crash(t, began)
 				release()
 				s.start(t)
@@ -35,29 +36,22 @@ var storms = []scenario{
 		name: "storm-cluster", what: "eight faults of processes and stores one after the other, chosen by the seed", gateways: 2, messaging: 2,
 		goesOn: takeover, cluster: func(t *testing.T, c *cluster) {
 			each(t, 8, []blow{
-				{"NATS cut", func(d time.Duration) { c.NATSLink.Cut(); wait(t, d); c.NATSLink.Pass() }},
-				{"NATS silent", func(d time.Duration) { c.NATSLink.Silence(); wait(t, d); c.NATSLink.Pass() }},
-				{"NATS killed", func(d time.Duration) { c.NATS.Kill(t); wait(t, d); c.NATS.Start(t) }},
-				{"PostgreSQL cut", func(d time.Duration) { c.PostgresLink.Cut(); wait(t, d); c.PostgresLink.Pass() }},
-				{"PostgreSQL frozen", func(d time.Duration) { c.Postgres.Freeze(t); wait(t, d); c.Postgres.Thaw(t) }},
-				{"PostgreSQL killed", func(d time.Duration) { c.Postgres.Kill(t); wait(t, d); c.Postgres.Start(t) }},
-				{"messaging cut", func(d time.Duration) { c.MessagingLink.Cut(); wait(t, d); c.MessagingLink.Pass() }},
+				{"NATS cut", func(d time.Duration) { c.NATSLink.Cut(); traffic.Wait(t, d); c.NATSLink.Pass() }},
+				{"NATS silent", func(d time.Duration) { c.NATSLink.Silence(); traffic.Wait(t, d); c.NATSLink.Pass() }},
+				{"NATS killed", func(d time.Duration) { c.NATS.Kill(t); traffic.Wait(t, d); c.NATS.Start(t) }},
+				{"PostgreSQL cut", func(d time.Duration) { c.PostgresLink.Cut(); traffic.Wait(t, d); c.PostgresLink.Pass() }},
+				{"PostgreSQL frozen", func(d time.Duration) { c.Postgres.Freeze(t); traffic.Wait(t, d); c.Postgres.Thaw(t) }},
+				{"PostgreSQL killed", func(d time.Duration) { c.Postgres.Kill(t); traffic.Wait(t, d); c.Postgres.Start(t) }},
+				{"messaging cut", func(d time.Duration) { c.MessagingLink.Cut(); traffic.Wait(t, d); c.MessagingLink.Pass() }},
 				{"messaging replaced", func(time.Duration) {
-					at := time.Now()
-					c.Messaging[0].Kill(t)
-					c.load.Disrupted(at, time.Now())
-					c.Messaging = c.Messaging[1:]
+					c.killFirst(t, &c.Messaging)
 					c.StartMessaging(t)
-					c.watch.use(c.servers()...)
+					c.reach()
 				}},
 				{"gateway replaced", func(time.Duration) {
-					at := time.Now()
-					c.Gateways[0].Kill(t)
-					c.load.Disrupted(at, time.Now())
-					c.Gateways = c.Gateways[1:]
+					c.killFirst(t, &c.Gateways)
 					c.StartGateway(t)
-					c.watch.use(c.servers()...)
-					c.load.Use(c.Apps(c.apps[0])...)
+					c.reach()
 				}},
 			}, c.load.Over)
 		},
@@ -81,7 +75,7 @@ func each(t *testing.T, n int, blows []blow, over func()) {
 		t.Logf("%s for %s", b.name, d.Round(time.Millisecond))
 		b.strike(d)
 		over()
-		wait(t, 2*time.Second)
+		traffic.Wait(t, 2*time.Second)
 	}
 }
 

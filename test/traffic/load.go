@@ -250,6 +250,12 @@ func (l *Load) took(begun time.Time) {
 	}
 }
 
+// Wait lets a fault last, or the load go on, for some time.
+func Wait(t testing.TB, d time.Duration) {
+	t.Helper()
+	require.True(t, pause(t.Context(), d), "the test ended")
+}
+
 // pause waits for a moment, or until ctx ends; it reports whether to go on.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

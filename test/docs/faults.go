@@ -24,14 +24,17 @@ func faultTable(root string) (string, error) {
 		if len(r.Broken) > 0 {
 			what += "; **not kept: " + strings.Join(r.Broken, "; ") + "**"
 		}
-		sends, shown := "–", "–"
+		sends, shown, showing := "–", "–", "–"
+		if r.SlowestShow > 0 {
+			showing = seconds(r.SlowestShow)
+		}
 		if r.Faults > 0 {
 			sends, shown = seconds(r.SendsAgain), seconds(r.ShownAgain)
 		}
 		rows = append(rows, []string{
 			what, strconv.Itoa(r.Acked), strconv.Itoa(r.Refused),
 			strconv.Itoa(r.Lost + r.Unarchived), strconv.Itoa(r.Twice + r.Doubled), strconv.Itoa(r.Late), strconv.Itoa(r.Repeats),
-			seconds(r.LongestGap), seconds(r.SlowestCall), seconds(r.SlowestShow), sends, shown, r.Ready,
+			seconds(r.LongestGap), seconds(r.SlowestCall), showing, sends, shown, r.Ready,
 		})
 	}
 	return table([]string{

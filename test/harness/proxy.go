@@ -69,15 +69,6 @@ func (p *Proxy) Silence() { p.set(silent) }
 // Pass hands on again.
 func (p *Proxy) Pass() { p.set(passing) }
 
-// Break ends all connections at once and takes new ones.
-func (p *Proxy) Break() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		_ = c.Close()
-	}
-}
-
 func (p *Proxy) set(s proxyState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

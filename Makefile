@@ -56,8 +56,8 @@ gen-check: $(BUF) ## fail when what make gen writes is out of date
 	{ diff "$$dir/openapi.json" services/gateway/openapi/openapi.json || { echo "the OpenAPI document is out of date: run make gen" >&2; exit 1; }; }
 
 .PHONY: vet
-vet: ## go vet
-	$(GO) vet $(PACKAGES)
+vet: ## go vet, with the tests that make test leaves out
+	$(GO) vet -tags faults $(PACKAGES)
 
 .PHONY: lint
 lint: $(LINT) ## golangci-lint with .golangci.yaml
@@ -79,6 +79,14 @@ test: test/websdk/node_modules ## every test, with the Web SDK against a running
 	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $$($(GO) list $(PACKAGES) | grep -v '/test/e2e$$')
 	@# Whole servers under load, held to their paces: alone on the machine.
 	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./test/e2e
+
+# Flags of the fault test: -run TestFaults/^disk-full$ runs one fault, -seed
+# another course of the load, -traffic longer; -update keeps what was measured.
+FAULTS ?=
+
+.PHONY: test-faults
+test-faults: ## do harm to servers under load, for about 15 minutes; FAULTS="-update" keeps the figures, then make docs
+	$(GO) test -tags faults -count=1 -timeout 60m -v ./test/faults $(FAULTS)
 
 # The official client SDK, as published, which the tests under test/ drive.
 test/websdk/node_modules: test/websdk/package-lock.json

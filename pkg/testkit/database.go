@@ -93,8 +93,11 @@ func Postgres(t testing.TB) string {
 // postgresServer is a server started for the test binary; url is empty where
 // the machine has none.
 type postgresServer struct {
-	url string
-	cmd *exec.Cmd
+	url       string
+	bin, data string
+	port      int
+	attr      *syscall.SysProcAttr
+	cmd       *exec.Cmd
 }
 
 func startPostgres(dir string) (*postgresServer, error) {
@@ -131,14 +134,26 @@ func startPostgres(dir string) (*postgresServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
-	cmd.SysProcAttr = attr
-	cmd.Dir = data
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start postgres: %w", err)
+	s := &postgresServer{
+		bin: bin, data: data, port: port, attr: attr,
+		url: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port),
 	}
-	s := &postgresServer{url: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port), cmd: cmd}
+	return s, s.start()
+}
+
+// start runs the server on the files that are there, and waits until it
+// answers.
+func (s *postgresServer) start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data, "-p", strconv.Itoa(s.port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
+	cmd.SysProcAttr = s.attr
+	cmd.Dir = s.data
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	s.cmd = cmd
 	for {
 		db, err := sql.Open("pgx", s.url)
 		if err == nil {
@@ -146,15 +161,15 @@ func startPostgres(dir string) (*postgresServer, error) {
 			_ = db.Close()
 		}
 		if err == nil {
-			return s, nil
+			return nil
 		}
 		if ctx.Err() != nil {
 			s.stop()
-			return nil, fmt.Errorf("postgres did not get ready: %w", err)
+			return fmt.Errorf("postgres did not get ready: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
@@ -165,6 +180,7 @@ func (s *postgresServer) stop() {
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGINT)
 	_ = s.cmd.Wait()
+	s.cmd = nil
 }
 
 func postgresBin() string {

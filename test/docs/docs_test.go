@@ -30,6 +30,8 @@ func render(section string) (string, error) {
 		return sizes()
 	case "client rates":
 		return clientRates()
+	case "faults":
+		return faultTable(root)
 	default:
 		return "", fmt.Errorf("nothing generates it")
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,24 +33,56 @@ const (
 // RunChild makes the process a server if this package started it, and does not
 // return then. TestMain calls it first.
 func RunChild() {
-	var cfg run.Config
-	data, part := os.Getenv(childEnv), os.Getenv(partEnv)
-	switch {
-	case data != "":
-		cfg = config(data)
-	case part != "":
-		if err := json.Unmarshal([]byte(part), &cfg); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	default:
+	serve := childTask()
+	if serve == nil {
 		return
 	}
-	if err := serveChild(cfg); err != nil {
+	go exitWithParent()
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// childTask returns what the environment tells a child to do; nil tells that
+// this process is none.
+func childTask() func() error {
+	if data := os.Getenv(childEnv); data != "" {
+		return func() error { return serveChild(config(data)) }
+	}
+	if part := os.Getenv(partEnv); part != "" {
+		return func() error {
+			var cfg run.Config
+			if err := json.Unmarshal([]byte(part), &cfg); err != nil {
+				return err
+			}
+			return serveChild(cfg)
+		}
+	}
+	if flags := os.Getenv(flagsEnv); flags != "" {
+		return func() error {
+			var f Flags
+			if err := json.Unmarshal([]byte(flags), &f); err != nil {
+				return err
+			}
+			cfg, err := f.config()
+			if err != nil {
+				return err
+			}
+			return serveChild(cfg)
+		}
+	}
+	if dir := os.Getenv(natsEnv); dir != "" {
+		return func() error { return serveNATS(dir, os.Getenv(natsListenEnv), os.Getenv(natsTokenEnv)) }
+	}
+	return nil
+}
+
+// exitWithParent ends a child whose parent is gone: the pipe to it breaks then.
+func exitWithParent() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
 }
 
 func serveChild(cfg run.Config) error {
@@ -97,10 +130,25 @@ func StartProcessWith(t testing.TB, data string, change func(*run.Config)) *Proc
 
 func startProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server) *Process {
 	t.Helper()
+	p, err := tryProcess(t, env, reach)
+	require.NoError(t, err)
+	return p
+}
+
+// startPatience bounds how long a process may take to get ready.
+const startPatience = 60 * time.Second
+
+// tryProcess starts a child and waits until it is ready; the error says why it
+// did not get there.
+func tryProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server, more ...string) (*Process, error) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
-	cmd.Env = append(os.Environ(), env)
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(append(os.Environ(), env), more...)
+	said := &tail{}
+	cmd.Stderr = io.MultiWriter(os.Stderr, said)
 	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	_, err = cmd.StdinPipe() // stays open as long as this process lives
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	p := &Process{cmd: cmd, exited: make(chan error, 1)}
@@ -125,11 +173,47 @@ func startProcess(t testing.TB, env string, reach func(t testing.TB, addrs []str
 		require.Len(t, addrs, 3)
 		p.Server = reach(t, addrs)
 	case err := <-p.exited:
-		require.FailNow(t, "the server ended before it was ready", "%v", err)
-	case <-time.After(30 * time.Second):
-		require.FailNow(t, "the server did not get ready in 30 s")
+		p.cmd = nil
+		return nil, fmt.Errorf("the server ended before it was ready: %w: %s", err, said)
+	case <-time.After(startPatience):
+		p.Kill(t)
+		return nil, fmt.Errorf("the server did not get ready in %s: %s", startPatience, said)
 	}
-	return p
+	return p, nil
+}
+
+// tail keeps the end of what a child says.
+type tail struct {
+	mu  sync.Mutex
+	end []byte
+}
+
+// Write implements io.Writer.
+func (w *tail) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end = append(w.end, p...)
+	w.end = w.end[max(0, len(w.end)-4096):]
+	return len(p), nil
+}
+
+func (w *tail) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.end)
+}
+
+// Freeze stops the process in the middle of whatever it does (SIGSTOP); Thaw
+// lets it go on.
+func (p *Process) Freeze(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
 }
 
 // Kill ends the process at once, as a crash does, and waits until it is gone.

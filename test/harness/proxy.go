@@ -6,89 +6,172 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// Proxy forwards TCP connections to a server and can take it away.
+// Proxy passes TCP connections on to an address and can do to them what a
+// network does. A listener's address stays the same while what is behind it
+// comes and goes.
 type Proxy struct {
-	addr, target string
+	Addr string
 
-	mu    sync.Mutex
-	lis   net.Listener
-	conns map[net.Conn]struct{}
-	done  sync.WaitGroup
+	mu     sync.Mutex
+	target string
+	state  proxyState
+	moved  chan struct{} // closed when state changes
+	conns  map[net.Conn]struct{}
+	done   sync.WaitGroup
+	lis    net.Listener
 }
 
-// NewProxy forwards to a server's address.
-func NewProxy(t testing.TB, target string) *Proxy {
+type proxyState int
+
+const (
+	// passing hands on.
+	passing proxyState = iota
+	// refusing ends connections, old and new.
+	refusing
+	// silent accepts connections and hands nothing on, in neither direction.
+	silent
+)
+
+// StartProxy starts a proxy in front of an address; it ends with the test.
+func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	p := &Proxy{target: target, conns: map[net.Conn]struct{}{}, addr: "127.0.0.1:0"}
-	p.Restore(t)
+	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &Proxy{Addr: lis.Addr().String(), target: target, moved: make(chan struct{}), conns: map[net.Conn]struct{}{}, lis: lis}
+	p.done.Go(p.accept)
 	t.Cleanup(func() {
-		p.Cut()
+		_ = lis.Close()
+		p.set(refusing)
 		p.done.Wait()
 	})
 	return p
 }
 
-// Addr is where the proxy listens, also while the server is away.
-func (p *Proxy) Addr() string { return p.addr }
-
-// Cut takes the server away: connections end, further ones are refused.
-func (p *Proxy) Cut() {
+// Target sends connections to another address from now on.
+func (p *Proxy) Target(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lis != nil {
-		_ = p.lis.Close()
-		p.lis = nil
-	}
-	for c := range p.conns {
-		_ = c.Close()
+	p.target = addr
+}
+
+// Cut ends all connections and refuses new ones, as a server does that is gone.
+func (p *Proxy) Cut() { p.set(refusing) }
+
+// Silence keeps all connections and hands nothing on, as a network does that
+// lost its way. What is sent meanwhile arrives after Pass.
+func (p *Proxy) Silence() { p.set(silent) }
+
+// Pass hands on again.
+func (p *Proxy) Pass() { p.set(passing) }
+
+func (p *Proxy) set(s proxyState) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = s
+	close(p.moved)
+	p.moved = make(chan struct{})
+	if s == refusing {
+		for c := range p.conns {
+			_ = c.Close()
+		}
 	}
 }
 
-// Restore brings the server back.
-func (p *Proxy) Restore(t testing.TB) {
-	t.Helper()
-	lis, err := new(net.ListenConfig).Listen(context.Background(), "tcp", p.addr)
-	require.NoError(t, err)
+func (p *Proxy) now() (proxyState, string, chan struct{}) {
 	p.mu.Lock()
-	p.addr, p.lis = lis.Addr().String(), lis
-	p.mu.Unlock()
-	p.done.Go(func() {
-		for {
-			c, err := lis.Accept()
-			if err != nil {
+	defer p.mu.Unlock()
+	return p.state, p.target, p.moved
+}
+
+func (p *Proxy) accept() {
+	for {
+		c, err := p.lis.Accept()
+		if err != nil {
+			return
+		}
+		p.done.Go(func() { p.serve(c) })
+	}
+}
+
+// enter notes a connection; it reports whether it may live.
+func (p *Proxy) enter(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == refusing {
+		return false
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *Proxy) leave(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+	_ = c.Close()
+}
+
+func (p *Proxy) serve(near net.Conn) {
+	defer p.leave(near)
+	if !p.enter(near) || !p.pass() {
+		return
+	}
+	_, target, _ := p.now()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	far, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+	cancel()
+	if err != nil {
+		return
+	}
+	defer p.leave(far)
+	if !p.enter(far) {
+		return
+	}
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+		both.Go(func() {
+			// The end of one direction is the end of both.
+			defer func() { _, _ = near.Close(), far.Close() }()
+			p.copy(way[0], way[1])
+		})
+	}
+	both.Wait()
+}
+
+// pass waits until the proxy hands on; it reports whether it does.
+func (p *Proxy) pass() bool {
+	for {
+		state, _, moved := p.now()
+		switch state {
+		case passing:
+			return true
+		case refusing:
+			return false
+		case silent:
+			<-moved
+		}
+	}
+}
+
+func (p *Proxy) copy(from io.Reader, to io.Writer) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if !p.pass() {
 				return
 			}
-			p.done.Go(func() { p.forward(lis, c) })
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
 		}
-	})
-}
-
-func (p *Proxy) forward(lis net.Listener, in net.Conn) {
-	out, err := net.Dial("tcp", p.target)
-	if err != nil {
-		_ = in.Close()
-		return
+		if err != nil {
+			return
+		}
 	}
-	p.mu.Lock()
-	if p.lis != lis {
-		p.mu.Unlock()
-		_, _ = in.Close(), out.Close()
-		return
-	}
-	p.conns[in], p.conns[out] = struct{}{}, struct{}{}
-	p.mu.Unlock()
-	p.done.Go(func() {
-		_, _ = io.Copy(out, in)
-		_ = out.Close()
-	})
-	_, _ = io.Copy(in, out)
-	_ = in.Close()
-	p.mu.Lock()
-	delete(p.conns, in)
-	delete(p.conns, out)
-	p.mu.Unlock()
 }

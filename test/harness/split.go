@@ -54,9 +54,9 @@ func (s *Split) behind(t testing.TB, name, addr string) string {
 	if s.proxies == nil {
 		return addr
 	}
-	p := NewProxy(t, addr)
+	p := StartProxy(t, addr)
 	s.proxies[name] = p
-	return p.Addr()
+	return p.Addr
 }
 
 // StartSplit runs the services as if each were a process of its own: they share

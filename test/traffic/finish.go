@@ -52,8 +52,7 @@ func (l *Load) Finish(t testing.TB, where *harness.App) Outcome {
 	stopped := time.Now()
 	l.stop()
 	l.writers.Wait()
-	l.heralding.Lock()   // waits for those who are sending
-	l.heralding.Unlock() //nolint:staticcheck // nothing is to be done under it
+	l.awaitSent()
 	close(l.settle)
 	l.awaitShown(t)
 	archive := l.archive(t, where)
@@ -100,8 +99,6 @@ func (l *Load) awaitShown(t testing.TB) {
 func (l *Load) Settled(t testing.TB, where *harness.App) {
 	t.Helper()
 	l.Pause(true)
-	l.heralding.Lock()
-	l.heralding.Unlock() //nolint:staticcheck // nothing is to be done under it
 	client := messagingv1.NewMessagingServiceClient(where.Server.Conn())
 	require.Eventually(t, func() bool {
 		l.mu.Lock()

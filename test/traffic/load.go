@@ -79,7 +79,7 @@ type Load struct {
 	slowest   atomic.Int64       // nanoseconds
 	stop      context.CancelFunc // ends writers
 	stopped   context.Context    //nolint:containedctx // ends with the writers, for those who write beside them
-	heralding sync.RWMutex       // held while a herald sends
+	sending   sync.RWMutex       // held for reading while somebody sends
 	settle    chan struct{}      // closed when receivers are to stay
 	quit      context.CancelFunc // ends receivers
 	writers   sync.WaitGroup
@@ -187,8 +187,31 @@ func (l *Load) Over() {
 	l.overs = append(l.overs, time.Now())
 }
 
-// Pause lets writers stand still, or go on.
-func (l *Load) Pause(still bool) { l.writing.Store(!still) }
+// Pause lets writers stand still, or go on. When it returns, none is sending.
+func (l *Load) Pause(still bool) {
+	l.writing.Store(!still)
+	if still {
+		l.awaitSent()
+	}
+}
+
+// awaitSent waits for those who are sending.
+func (l *Load) awaitSent() {
+	l.sending.Lock()
+	l.sending.Unlock() //nolint:staticcheck // nothing is to be done under it
+}
+
+// send runs one attempt of a send; it reports false, without one, when writers
+// stand still or have been stopped.
+func (l *Load) send(attempt func()) bool {
+	l.sending.RLock()
+	defer l.sending.RUnlock()
+	if l.stopped.Err() != nil || !l.writing.Load() {
+		return false
+	}
+	attempt()
+	return true
+}
 
 // Acked returns how many sends were acknowledged so far.
 func (l *Load) Acked() int64 { return l.acked.Load() }

@@ -46,7 +46,9 @@ func (w *writer) rest(ctx context.Context, d time.Duration) bool {
 // runREST sends by REST until ctx ends.
 func (w *writer) runREST(ctx context.Context) {
 	for w.rest(ctx, w.load.cfg.Pause) {
-		if !w.sendREST(ctx) && !pause(ctx, retryPause) {
+		acked := true
+		w.load.send(func() { acked = w.sendREST(ctx) })
+		if !acked && !pause(ctx, retryPause) {
 			return
 		}
 	}
@@ -84,11 +86,7 @@ func (w *writer) sendREST(ctx context.Context) bool {
 // announce sends once beside the writers, unless they have been stopped or
 // stand still.
 func (w *writer) announce() {
-	w.load.heralding.RLock()
-	defer w.load.heralding.RUnlock()
-	if w.load.stopped.Err() == nil && w.load.writing.Load() {
-		w.sendREST(w.load.stopped)
-	}
+	w.load.send(func() { w.sendREST(w.load.stopped) })
 }
 
 // kindOf shortens an error of a call to what kind it is, without addresses.
@@ -125,14 +123,23 @@ func (w *writer) runClient(ctx context.Context) {
 				}
 			}
 			begun := time.Now()
-			sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendPatience)
-			ack, err := c.SendMeta(sending, meta)
-			cancel()
+			var ack msyncclient.Ack
+			if !w.load.send(func() {
+				sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendPatience)
+				defer cancel()
+				if ack, err = c.SendMeta(sending, meta); err == nil {
+					s.ID, s.Begun = ack.ID(), begun
+					w.load.ack(s)
+				}
+			}) {
+				if !pause(ctx, 5*time.Millisecond) {
+					return
+				}
+				continue
+			}
 			refused := new(msyncclient.RefusedError)
 			switch {
 			case err == nil:
-				s.ID, s.Begun = ack.ID(), begun
-				w.load.ack(s)
 				answered = true
 			case errors.As(err, &refused):
 				w.load.refuse(begun, "client: "+refused.Error())

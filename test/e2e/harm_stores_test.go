@@ -61,9 +61,9 @@ func TestNATSComesBackOlder(t *testing.T) {
 	kept(t, l.Finish(t, c.Archive(apps[0])))
 }
 
-// TestFullDisk fills the disk of a node: sends are refused, the ready state says
+// TestFullDiskUnderLoad fills the disk of a node: sends are refused, the ready state says
 // why, and once there is room work goes on without a restart.
-func TestFullDisk(t *testing.T) {
+func TestFullDiskUnderLoad(t *testing.T) {
 	disk := harness.NewDisk(t, 320) // etcd takes 128 MiB at its start
 	n := traffic.StartNode(t, disk.Dir, harness.SmallDisk(), few(1))
 	n.Load.Await(100, patience)

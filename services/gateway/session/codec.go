@@ -3,6 +3,7 @@ package session
 import (
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
@@ -97,7 +98,7 @@ func domainOf(kind busv1.Kind) string {
 
 // encodeMeta encodes a delivery as a field `metas` of a page.
 func encodeMeta(appKey string, d *busv1.Delivery) []byte {
-	if d.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER {
+	if entrytype.IsEvent(d.GetType()) {
 		return encodeEvent(appKey, int32(msyncv1.Meta_ROSTER), uint64(d.GetId()), d.GetFrom(), d.GetTo(), d.GetTimestamp(), d.GetBody()) //nolint:gosec // IDs are positive
 	}
 	return encodeMessage(appKey, d)

@@ -1,4 +1,4 @@
-package messaging
+package partition
 
 import (
 	"context"
@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/services/messaging/history"
 )
 
 // gates say for each partition whether its log is known to agree with the
 // archive. Nothing is acknowledged in a partition whose gate is shut: what is
-// committed to a log that was put back to an older state could be given a place
+// committed to a log that was put back to an older state could be given an offset
 // that the archive believes to have taken already.
 type gates struct {
 	// times is how often the connection to NATS was made anew.
@@ -35,16 +36,16 @@ type gate struct {
 	// times of the connection at which log and archive were compared.
 	times uint64
 	epoch int64
-	// began is the place before the epoch's first record that had not been
+	// began is the offset before the epoch's first record that had not been
 	// archived when it began.
 	began uint64
 	// lost counts the records known to be lost, in all epochs.
 	lost int64
-	// acked is the last place of this epoch that this process has seen
+	// acked is the last offset of this epoch that this process has seen
 	// acknowledged or archived. What is published afterwards gets one behind.
 	acked uint64
-	// rolledBack is the place up to which the log was still what it had been,
-	// once it gave out a place a second time; suspected since then.
+	// rolledBack is the offset up to which the log was still what it had been,
+	// once it gave out an offset a second time; suspected since then.
 	rolledBack uint64
 	suspected  time.Time
 	// why the gate is shut, for operators.
@@ -92,8 +93,8 @@ func (g *gates) enter(p int) (pass, error) {
 }
 
 // acknowledge judges the acknowledgement of a publish: one that the log gave
-// after it changed, or with a place that was given out before, is none.
-func (g *gates) acknowledge(p int, with pass, place uint64, duplicate bool) error {
+// after it changed, or with an offset that was given out before, is none.
+func (g *gates) acknowledge(p int, with pass, offset uint64, duplicate bool) error {
 	x := &g.partitions[p]
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -102,33 +103,33 @@ func (g *gates) acknowledge(p int, with pass, place uint64, duplicate bool) erro
 		return errs.Unavailable("message log", errors.New("it changed while the message was committed"))
 	case duplicate:
 		return nil
-	case place <= with.floor:
+	case offset <= with.floor:
 		if x.suspected.IsZero() {
-			x.rolledBack, x.suspected = place-1, time.Now()
+			x.rolledBack, x.suspected = offset-1, time.Now()
 		}
-		x.rolledBack = min(x.rolledBack, place-1)
-		g.close(x, "the log gave out a place a second time: "+strconv.FormatUint(place, 10))
+		x.rolledBack = min(x.rolledBack, offset-1)
+		g.close(x, "the log gave out an offset a second time: "+strconv.FormatUint(offset, 10))
 		return errs.Unavailable("message log", errors.New(x.why))
 	}
-	x.acked = max(x.acked, place)
+	x.acked = max(x.acked, offset)
 	return nil
 }
 
-// archived notes that a place of an epoch was archived.
-func (g *gates) archived(p int, epoch int64, place uint64) {
+// archived notes that an offset of an epoch was archived.
+func (g *gates) archived(p int, epoch int64, offset uint64) {
 	x := &g.partitions[p]
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.epoch == epoch && x.open {
-		x.acked = max(x.acked, place)
+		x.acked = max(x.acked, offset)
 	}
 }
 
 // openFor opens a gate after log and archive were found to agree: the archive
-// is at a place, and the log ends at last. It does nothing and returns false if the gate was opened
+// is at an offset, and the log ends at last. It does nothing and returns false if the gate was opened
 // or shut or the connection made anew since what the comparison began with.
-func (g *gates) openFor(p int, began sight, at archivedPlace, last uint64) bool {
-	epoch := at.epoch
+func (g *gates) openFor(p int, began sight, at history.Position, last uint64) bool {
+	epoch := at.Epoch
 	times := g.times()
 	x := &g.partitions[p]
 	x.mu.Lock()
@@ -139,7 +140,7 @@ func (g *gates) openFor(p int, began sight, at archivedPlace, last uint64) bool 
 	if x.epoch != epoch || x.acked > last || !x.suspected.IsZero() {
 		x.acked = last
 	}
-	x.epoch, x.times, x.rolledBack, x.suspected, x.began, x.lost = epoch, times, 0, time.Time{}, at.began, at.lost
+	x.epoch, x.times, x.rolledBack, x.suspected, x.began, x.lost = epoch, times, 0, time.Time{}, at.Began, at.Lost
 	x.why = ""
 	if !x.open {
 		x.turnTo(true)
@@ -197,7 +198,7 @@ func (g *gates) state(p int) (open bool, changed <-chan struct{}) {
 type sight struct {
 	turn, times uint64
 	epoch       int64
-	// acked is the last place that was acknowledged or archived in the epoch.
+	// acked is the last offset that was acknowledged or archived in the epoch.
 	acked uint64
 	// rolledBack is how far the log was still what it had been when it was
 	// suspected to have gone back.
@@ -218,11 +219,11 @@ func (g *gates) addLost(p int, n uint64) {
 	x := &g.partitions[p]
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.lost += int64(n) //nolint:gosec // a count
+	x.lost += int64(n)
 }
 
-// LogHealth says how the message log is, for operators.
-type LogHealth struct {
+// Health says how the message log is, for operators.
+type Health struct {
 	// Epochs of the partitions: how often the log of each began anew.
 	Epochs []int64 `json:"epochs"`
 	// Lost counts records that were acknowledged and are known to be lost.
@@ -231,21 +232,8 @@ type LogHealth struct {
 	Refusing []string `json:"refusing,omitempty"`
 }
 
-// LogHealth returns how the message log is, as this process knows it.
-func (s *Service) LogHealth() LogHealth { return s.gates.health() }
-
-// Refuse has sends refused for a reason that lies outside of the log, until it
-// is called with none.
-func (s *Service) Refuse(why string) {
-	if why == "" {
-		s.gates.refused.Store(nil)
-		return
-	}
-	s.gates.refused.Store(&why)
-}
-
-func (g *gates) health() LogHealth {
-	h := LogHealth{Epochs: make([]int64, len(g.partitions))}
+func (g *gates) health() Health {
+	h := Health{Epochs: make([]int64, len(g.partitions))}
 	times := g.times()
 	for p := range g.partitions {
 		x := &g.partitions[p]
@@ -264,7 +252,7 @@ func (g *gates) health() LogHealth {
 	return h
 }
 
-// epochOf returns the epoch of a partition's log and the place it began at;
+// epochOf returns the epoch of a partition's log and the offset it began at;
 // an error while it is not known.
 func (g *gates) epochOf(p int) (epoch int64, began uint64, err error) {
 	x := &g.partitions[p]
@@ -274,29 +262,6 @@ func (g *gates) epochOf(p int) (epoch int64, began uint64, err error) {
 		return 0, 0, errs.Unavailable("message log", errors.New(x.why))
 	}
 	return x.epoch, x.began, nil
-}
-
-// epochLook is how often subscribers look whether their epochs have ended.
-const epochLook = 250 * time.Millisecond
-
-// endWithEpochs calls end when the log of a partition is in another epoch than
-// a place, unless ctx ends first.
-func (g *gates) endWithEpochs(ctx context.Context, places []place, end context.CancelCauseFunc) {
-	t := time.NewTicker(epochLook)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		for p := range places {
-			if epoch, _, err := g.epochOf(p); err == nil && epoch != places[p].epoch {
-				end(errs.Unavailable("message log", errors.New("it began anew; go on from the last cursor")))
-				return
-			}
-		}
-	}
 }
 
 // awaitOpen waits until all gates are open, or for so long.

@@ -1,4 +1,4 @@
-package messaging
+package partition
 
 import (
 	"testing"
@@ -47,50 +47,5 @@ func TestAppendedEncodings(t *testing.T) {
 			require.NoError(t, proto.Unmarshal(delivery, &got))
 			require.True(t, proto.Equal(d, &got), "%v", &got)
 		})
-	}
-}
-
-func TestPickMovesOnlyWhatMustMove(t *testing.T) {
-	t.Parallel()
-	three := []string{"a", "b", "c"}
-	owners := map[string]int{}
-	for p := range 256 {
-		before := pick(three, p)
-		owners[before]++
-		require.Equal(t, before, pick([]string{"c", "a", "b"}, p), "the order of the list does not matter")
-		after := pick([]string{"a", "b"}, p)
-		if before != "c" {
-			require.Equal(t, before, after)
-		}
-	}
-	for _, id := range three {
-		require.Greater(t, owners[id], 50, "%v", owners)
-	}
-	require.Empty(t, pick(nil, 1))
-}
-
-func TestCursors(t *testing.T) {
-	t.Parallel()
-	places := []place{{seq: 1, targets: 2, epoch: 3}, {seq: 1 << 40}}
-	text := encodeCursor(places)
-	got, err := decodeCursor(text, 2)
-	require.NoError(t, err)
-	require.Equal(t, places, got)
-	got, err = decodeCursor("AQIBAgcA", 2) // made before there were epochs
-	require.NoError(t, err)
-	require.Equal(t, []place{{seq: 1, targets: 2}, {seq: 7}}, got)
-	for name, c := range map[string]struct {
-		text string
-		n    int
-	}{
-		"other number of partitions": {text, 3},
-		"no base64":                  {"!!", 2},
-		"other version":              {"AwA", 0},
-		"cut short":                  {text[:len(text)-3], 2},
-		"longer":                     {text + "AAAA", 2},
-		"nothing":                    {"", 2},
-	} {
-		_, err := decodeCursor(c.text, c.n)
-		require.Error(t, err, name)
 	}
 }

@@ -1,34 +1,36 @@
-package messaging
+package partition
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/services/messaging/history"
 )
 
-// TestGateJudgesAcknowledgements opens a gate at place 10 of epoch 2 and has
+// TestGateJudgesAcknowledgements opens a gate at offset 10 of epoch 2 and has
 // publishes acknowledged.
 func TestGateJudgesAcknowledgements(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		between   func(g *gates, times *uint64)
-		place     uint64
+		offset    uint64
 		duplicate bool
 		refused   bool
 		open      bool
 	}{
-		"a place behind":                           {place: 11, open: true},
-		"far behind":                               {place: 99, open: true},
-		"a place given out before":                 {place: 10, refused: true},
-		"a repetition of an old one":               {place: 3, duplicate: true, open: true},
-		"others were acknowledged meanwhile":       {between: func(g *gates, _ *uint64) { g.archived(0, 2, 12) }, place: 11, open: true},
-		"the archive is further, of another epoch": {between: func(g *gates, _ *uint64) { g.archived(0, 1, 50) }, place: 11, open: true},
-		"the connection was made anew":             {between: func(_ *gates, times *uint64) { *times++ }, place: 11, refused: true},
-		"the gate was shut":                        {between: func(g *gates, _ *uint64) { g.closeFor(0, "test") }, place: 11, refused: true},
+		"an offset behind":                         {offset: 11, open: true},
+		"far behind":                               {offset: 99, open: true},
+		"an offset given out before":               {offset: 10, refused: true},
+		"a repetition of an old one":               {offset: 3, duplicate: true, open: true},
+		"others were acknowledged meanwhile":       {between: func(g *gates, _ *uint64) { g.archived(0, 2, 12) }, offset: 11, open: true},
+		"the archive is further, of another epoch": {between: func(g *gates, _ *uint64) { g.archived(0, 1, 50) }, offset: 11, open: true},
+		"the connection was made anew":             {between: func(_ *gates, times *uint64) { *times++ }, offset: 11, refused: true},
+		"the gate was shut":                        {between: func(g *gates, _ *uint64) { g.closeFor(0, "test") }, offset: 11, refused: true},
 		"a new epoch began": {between: func(g *gates, _ *uint64) {
 			g.closeFor(0, "test")
-			g.openFor(0, g.seen(0), archivedPlace{epoch: 3, seq: 5}, 7)
-		}, place: 11, refused: true, open: true},
+			g.openFor(0, g.seen(0), history.Position{Epoch: 3, Offset: 5}, 7)
+		}, offset: 11, refused: true, open: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -36,13 +38,13 @@ func TestGateJudgesAcknowledgements(t *testing.T) {
 			g := newGates(1, func() uint64 { return times })
 			_, err := g.enter(0)
 			require.Error(t, err, "nothing has been compared")
-			require.True(t, g.openFor(0, g.seen(0), archivedPlace{epoch: 2, seq: 8}, 10))
+			require.True(t, g.openFor(0, g.seen(0), history.Position{Epoch: 2, Offset: 8}, 10))
 			pass, err := g.enter(0)
 			require.NoError(t, err)
 			if c.between != nil {
 				c.between(g, &times)
 			}
-			err = g.acknowledge(0, pass, c.place, c.duplicate)
+			err = g.acknowledge(0, pass, c.offset, c.duplicate)
 			require.Equal(t, c.refused, err != nil, "%v", err)
 			_, err = g.enter(0)
 			require.Equal(t, c.open, err == nil, "%v", err)
@@ -56,7 +58,7 @@ func TestGateStaysShutWhenSomethingChangedMeanwhile(t *testing.T) {
 	t.Parallel()
 	times := uint64(1)
 	g := newGates(1, func() uint64 { return times })
-	at := archivedPlace{epoch: 1}
+	at := history.Position{Epoch: 1}
 	began := g.seen(0)
 	times++
 	require.False(t, g.openFor(0, began, at, 0), "the connection was made anew")

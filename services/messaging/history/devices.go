@@ -1,0 +1,259 @@
+package history
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/store"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+)
+
+// Devices keeps how far each device of each user has confirmed each
+// conversation. A device without a position in a conversation has confirmed
+// nothing of it.
+type Devices struct {
+	db  *store.DB
+	now func() time.Time
+}
+
+// NewDevices returns the devices of a database whose schema is there.
+func NewDevices(db *store.DB, now func() time.Time) *Devices { return &Devices{db: db, now: now} }
+
+// maxDevices bounds the devices remembered of a user; the one seen longest ago
+// is forgotten first, and starts like a new one should it come back.
+const maxDevices = 16
+
+// MaxQueues bounds the conversations offered at once; a device that has more
+// unread gets the rest when it asks again.
+const MaxQueues = 500
+
+// seenPrecision spares a write at each login of a device that comes and goes.
+const seenPrecision = 10 * time.Minute
+
+// Open registers a device at its first login. Its positions are those that the
+// user's other devices have confirmed at this moment, once and for all: were
+// they looked up later, what another device confirms first would be lost to
+// this one.
+func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resource string) error {
+	now := d.now().UnixMilli()
+	var seen int64
+	found, err := store.Row(ctx, d.db.Read(), `SELECT seen FROM device WHERE app = $1 AND username = $2 AND resource = $3`, []any{app, user, resource}, &seen)
+	if err != nil || found && now-seen < seenPrecision.Milliseconds() {
+		return err
+	}
+	return d.db.Write(ctx, func(tx *sql.Tx) error {
+		n, err := store.Exec(ctx, tx, `UPDATE device SET seen = $1 WHERE app = $2 AND username = $3 AND resource = $4`, now, app, user, resource)
+		if err != nil || n == 1 {
+			return err
+		}
+		if _, err := store.Exec(ctx, tx, `INSERT INTO device_position (app, username, resource, conv, seq)
+			SELECT $1, $2, $3, conv, MAX(seq) FROM device_position WHERE app = $4 AND username = $5 GROUP BY conv`,
+			app, user, resource, app, user); err != nil {
+			return err
+		}
+		if _, err := store.Exec(ctx, tx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
+			return err
+		}
+		return forgetOldest(ctx, tx, app, user)
+	})
+}
+
+func forgetOldest(ctx context.Context, tx *sql.Tx, app int64, user ident.UserID) error {
+	all, err := store.Column[string](ctx, tx, `SELECT resource FROM device WHERE app = $1 AND username = $2 ORDER BY seen DESC, resource`, app, user)
+	if err != nil {
+		return err
+	}
+	for _, r := range all[min(maxDevices, len(all)):] {
+		for _, table := range []string{"device", "device_position"} {
+			if _, err := store.Exec(ctx, tx, `DELETE FROM `+table+` WHERE app = $1 AND username = $2 AND resource = $3`, app, user, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// visible is the SQL condition that a user sees an entry: it is for later too,
+// and not the user's own unless copies go to the sender's devices. Its
+// parameter is the user.
+func visible(flags, sender, user string) string {
+	return `(` + flags + ` & 1) = 0 AND (` + sender + ` <> ` + user + ` OR (` + flags + ` & 2) <> 0)`
+}
+
+// Unread lists the conversations that hold something for a device, MaxQueues of
+// them at most.
+func (d *Devices) Unread(ctx context.Context, app int64, user ident.UserID, resource string) ([]*messagingv1.DeviceQueue, error) {
+	var out []*messagingv1.DeviceQueue
+	err := store.Each(ctx, d.db.Read(), `SELECT c.name, c.kind, b.peer, COALESCE(p.seq, b.since),
+			(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
+		FROM member b
+		JOIN conversation c ON c.id = b.conv
+		LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $1 AND p.conv = b.conv
+		WHERE b.app = $2 AND b.username = $3
+		AND EXISTS (SELECT 1 FROM message m WHERE m.app = b.app AND m.conv = b.conv AND m.seq > COALESCE(p.seq, b.since) AND m.seq > b.since
+			AND `+visible("m.flags", "m.sender", "b.username")+`)
+		LIMIT $4`, []any{resource, app, user, MaxQueues}, func(row store.Scanner) error {
+		q := &messagingv1.DeviceQueue{}
+		var kind int32
+		var last sql.NullInt64
+		if err := row.Scan(&q.Conversation, &kind, &q.Peer, &q.ConfirmedSeq, &last); err != nil {
+			return err
+		}
+		q.Kind, q.LastSeq = busv1.Kind(kind), last.Int64
+		out = append(out, q)
+		return nil
+	})
+	return out, err
+}
+
+// Queues reads where a device stands in some conversations, whether or not they
+// hold anything new. Those that the user is not in are left out.
+func (d *Devices) Queues(ctx context.Context, app int64, user ident.UserID, resource string, conversations []ident.ConversationID) ([]*messagingv1.DeviceQueue, error) {
+	out := make([]*messagingv1.DeviceQueue, 0, len(conversations))
+	for _, name := range conversations {
+		q := &messagingv1.DeviceQueue{Conversation: string(name)}
+		var kind int32
+		var last sql.NullInt64
+		found, err := store.Row(ctx, d.db.Read(), `SELECT c.kind, b.peer, COALESCE(p.seq, b.since),
+				(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
+			FROM conversation c
+			JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
+			LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $2 AND p.conv = b.conv
+			WHERE c.app = $3 AND c.name = $4`, []any{user, resource, app, name}, &kind, &q.Peer, &q.ConfirmedSeq, &last)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			q.Kind, q.LastSeq = busv1.Kind(kind), last.Int64
+			out = append(out, q)
+		}
+	}
+	return out, nil
+}
+
+// Page is a part of a conversation as a device may see it.
+type Page struct {
+	Entries []*busv1.Delivery
+	// Through is the seq up to which the page goes, whether or not the device
+	// may see the last entries; Last is the conversation's last one.
+	Through, Last int64
+}
+
+// Pull reads what a device may see of a conversation after a seq, limit entries
+// at most. A device without a name sees what its user sent as well.
+func (d *Devices) Pull(ctx context.Context, app int64, user ident.UserID, resource string, conversation ident.ConversationID, after int64, limit int32) (Page, error) {
+	page := Page{Through: after}
+	read := int32(0)
+	err := store.Each(ctx, d.db.Read(), `SELECT m.seq, m.flags, m.sender, m.data
+		FROM conversation c JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
+		JOIN message m ON m.app = c.app AND m.conv = c.id
+		WHERE c.app = $2 AND c.name = $3 AND m.seq > $4 AND m.seq > b.since ORDER BY m.seq LIMIT $5`,
+		[]any{user, app, conversation, after, limit}, func(row store.Scanner) error {
+			var flags Flags
+			var sender ident.UserID
+			var data []byte
+			if err := row.Scan(&page.Through, &flags, &sender, &data); err != nil {
+				return err
+			}
+			read++
+			if flags&OnlineOnly != 0 || (sender == user && flags&SyncSender == 0) {
+				return nil
+			}
+			e := &busv1.Delivery{}
+			if err := proto.Unmarshal(data, e); err != nil {
+				return errs.Internal(err)
+			}
+			if e.GetFrom() == string(user) && e.GetFromResource() == resource && resource != "" {
+				return nil
+			}
+			page.Entries = append(page.Entries, e)
+			return nil
+		})
+	if err != nil {
+		return Page{}, err
+	}
+	page.Last = page.Through
+	if read == limit {
+		// There may be more; tell how far it goes.
+		var last sql.NullInt64
+		if _, err := store.Row(ctx, d.db.Read(), `SELECT MAX(m.seq) FROM conversation c JOIN message m ON m.app = c.app AND m.conv = c.id
+			WHERE c.app = $1 AND c.name = $2`, []any{app, conversation}, &last); err != nil {
+			return Page{}, err
+		}
+		page.Last = max(page.Through, last.Int64)
+	}
+	return page, nil
+}
+
+// Confirmed is how far a device has confirmed a conversation.
+type Confirmed struct {
+	App          int64
+	User         ident.UserID
+	Resource     string
+	Conversation ident.ConversationID
+	Seq          int64
+}
+
+// Confirm moves positions forward, all in one transaction, and returns the
+// indexes of those that are early: a push runs ahead of the archive, and so may
+// what a device confirms. A position is stored only as far as the archive holds
+// the conversation, for an entry that is pushed and never archived could give its
+// seq to another. Positions of devices that do not exist are left out.
+func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, err error) {
+	err = d.db.Write(ctx, func(tx *sql.Tx) error {
+		early = nil
+		// Parsing these costs far more than running them, and there are thousands.
+		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
+			FROM device v JOIN (`+newestSeqs+`) c ON c.app = v.app AND c.name = $3
+			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0
+			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
+			RETURNING seq`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = move.Close() }()
+		moveTo := func(p Confirmed) (at int64, err error) {
+			err = move.QueryRowContext(ctx, p.Seq, p.Seq, p.Conversation, p.App, p.User, p.Resource).Scan(&at)
+			if errors.Is(err, sql.ErrNoRows) {
+				return 0, nil
+			}
+			return at, err
+		}
+		for i, p := range all {
+			at, err := moveTo(p)
+			if err != nil {
+				return err
+			}
+			if at >= p.Seq {
+				continue
+			}
+			archived, err := store.Row(ctx, tx, `SELECT 1 FROM (`+newestSeqs+`) c WHERE c.app = $1 AND c.name = $2 AND c.newest >= CAST($3 AS BIGINT)`,
+				[]any{p.App, p.Conversation, p.Seq}, new(int))
+			if err != nil {
+				return err
+			}
+			if !archived {
+				early = append(early, i)
+				continue
+			}
+			// The entry may have been archived between the two.
+			if _, err := moveTo(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return early, err
+}
+
+// newestSeqs is SQL for the conversations with the seq that each has given
+// out last.
+const newestSeqs = `SELECT x.app, x.id, x.name, COALESCE((SELECT MAX(m.seq) FROM message m WHERE m.app = x.app AND m.conv = x.id), x.floor) AS newest FROM conversation x`

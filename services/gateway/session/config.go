@@ -214,9 +214,12 @@ type Authenticator interface {
 	KeyHolds(org, app string, keyID uint32) bool
 }
 
-// Bus brings the pushes; *natsx.Conn does.
+// Bus brings the pushes and leads to other gateways; *natsx.Conn does.
 type Bus interface {
 	SubscribeChan(subject string, ch chan *natsx.Msg) (*natsx.Subscription, error)
+	Subscribe(subject string, f func(*natsx.Msg)) (*natsx.Subscription, error)
+	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
+	Routed() bool
 	Flush(ctx context.Context) error
 	OnLoss(f func())
 }

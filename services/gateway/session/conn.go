@@ -35,6 +35,9 @@ type conn struct {
 	os, version           string
 	shard                 *shard
 	joined, connected     bool
+	// replaced is the gateway on which the device was before; the opener asks it
+	// once.
+	replaced string
 
 	// seen is when the device last sent anything, Unix milliseconds.
 	seen atomic.Int64
@@ -150,12 +153,10 @@ func (c *conn) close() {
 	c.live, c.closed = false, true
 	c.forget()
 	c.mu.Unlock()
-	if c.joined {
-		c.srv.flusher.hurry()
-	}
 	if !c.connected {
 		return
 	}
+	c.handOn()
 	c.srv.closings <- struct{}{}
 	defer func() { <-c.srv.closings }()
 	ctx, cancel := c.srv.callContext()

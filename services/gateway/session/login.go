@@ -132,7 +132,7 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	}
 	c.connected = true // even a failed call may have entered it
 	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
-	if err := c.announce(ctx); err != nil {
+	if c.replaced, err = c.announce(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
 	return nil

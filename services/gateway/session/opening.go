@@ -155,6 +155,7 @@ func (c *conn) consult() error {
 	if !ok {
 		return nil
 	}
+	c.takeOver()
 	positions := c.srv.flusher.waiting(c.device())
 	ctx, cancel := c.srv.callContext()
 	defer cancel()

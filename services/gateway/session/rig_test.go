@@ -50,6 +50,7 @@ type backend struct {
 	online    map[string]*presencev1.Connection
 	opens     int
 	pulls     int
+	confirms  []time.Time // calls of ConfirmDevices
 	// Faults that tests put in.
 	refuse     error                        // answer of SendFromClient
 	limit      error                        // answer of Connect
@@ -271,6 +272,7 @@ func (b *backend) PullConversation(_ context.Context, req *messagingv1.PullConve
 func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.confirms = append(b.confirms, time.Now())
 	if b.confirming != nil {
 		return nil, b.confirming
 	}
@@ -293,8 +295,16 @@ func (b *backend) Connect(_ context.Context, req *presencev1.ConnectRequest) (*p
 	if b.limit != nil {
 		return nil, b.limit
 	}
-	b.online[req.GetConnection().GetId()] = req.GetConnection()
-	return &presencev1.ConnectResponse{}, nil
+	in := req.GetConnection()
+	resp := &presencev1.ConnectResponse{}
+	for id, c := range b.online {
+		if c.GetUser() == in.GetUser() && c.GetResource() == in.GetResource() && id != in.GetId() {
+			resp.ReplacedGateway = c.GetGateway()
+			delete(b.online, id)
+		}
+	}
+	b.online[in.GetId()] = in
+	return resp, nil
 }
 
 func (b *backend) Disconnect(_ context.Context, req *presencev1.DisconnectRequest) (*presencev1.DisconnectResponse, error) {

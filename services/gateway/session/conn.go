@@ -67,8 +67,10 @@ type conn struct {
 	// reach is how far the list goes that the queues rest on; see opening.go.
 	reach reach
 	holes map[string]hole
-	// relist: the list is to be read again. pending was asked and not answered.
+	// relist: the list is to be read again. fresh: an interest was declared since
+	// the last list. pending was asked and not answered.
 	relist  bool
+	fresh   bool
 	pending *question
 	// asking: a question is under way; gone are the positions of the queues that
 	// were dropped meanwhile.

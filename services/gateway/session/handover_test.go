@@ -22,7 +22,7 @@ func twoGateways(t *testing.T) (a, b *rig) {
 	nats := testkit.NATSServer(t)
 	backend := newBackend(testkit.Connect(t, nats))
 	named := func(id string) *rig {
-		return startOn(t, nats, backend, tokens{}, func(c *session.Config) {
+		return startOn(t, testkit.Connect(t, nats), backend, tokens{}, func(c *session.Config) {
 			c.GatewayID, c.FlushInterval = id, time.Hour
 		})
 	}

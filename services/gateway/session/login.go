@@ -64,6 +64,7 @@ func (c *conn) login(frame, payload []byte) {
 		return
 	}
 	soon(&c.checkAt, c.srv.now()+c.srv.cfg.CheckInterval.Milliseconds()+jitter(c.srv.cfg.CheckInterval/4))
+	c.fresh = true
 	c.in.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
 	c.srv.opener.add(c)

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
-	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
@@ -390,10 +389,10 @@ func start(t testing.TB, change func(*session.Config)) *rig {
 func startWith(t testing.TB, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	nats := testkit.NATSServer(t)
-	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), auth, change)
+	return startOn(t, testkit.Connect(t, nats), newBackend(testkit.Connect(t, nats)), auth, change)
 }
 
-func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
+func startOn(t testing.TB, nats *natsx.Conn, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	channel := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), reg))
@@ -409,7 +408,7 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	if change != nil {
 		change(&cfg)
 	}
-	bus := &lossy{Conn: testkit.Connect(t, nats)}
+	bus := &lossy{Conn: nats}
 	s, err := session.New(cfg, session.Deps{
 		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), Limiter: channel.Conn(), NATS: bus,
 		Logger: testkit.Logger(t), Metrics: reg,

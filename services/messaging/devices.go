@@ -5,12 +5,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -36,11 +38,17 @@ const maxQueues = 500
 // seenPrecision spares a write at each login of a device that comes and goes.
 const seenPrecision = 10 * time.Minute
 
-// open registers a device at its first login. Its positions are those that the
-// user's other devices have confirmed at this moment, once and for all: were
-// they looked up later, what another device confirms first would be lost to
-// this one.
-func (d *deviceStore) open(ctx context.Context, app int64, user, resource string) error {
+// open registers a device at its first login, which was at since, Unix
+// milliseconds, or does not matter if that is 0. Its positions are those that the
+// user's other devices have confirmed, once and for all: were they looked up
+// later, what another device confirms first would be lost to this one. For the
+// same reason they are not behind what was sent since the login: with a slow
+// database another device may have confirmed that by now.
+func (d *deviceStore) open(ctx context.Context, app int64, user, resource string, since int64) error {
+	newest := int64(math.MaxInt64)
+	if since > 0 {
+		newest = idgen.FirstAt(time.UnixMilli(since))
+	}
 	now := d.now().UnixMilli()
 	var seen int64
 	err := d.db.Read().QueryRowContext(ctx, `SELECT seen FROM device WHERE app = $1 AND username = $2 AND resource = $3`, app, user, resource).Scan(&seen)
@@ -59,8 +67,12 @@ func (d *deviceStore) open(ctx context.Context, app int64, user, resource string
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT $1, $2, $3, conv, MAX(seq) FROM device_position WHERE app = $4 AND username = $5 GROUP BY conv`,
-			app, user, resource, app, user); err != nil {
+			SELECT $1, $2, $3, p.conv, COALESCE(
+				(SELECT m.seq FROM message m WHERE m.app = $4 AND m.conv = p.conv AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
+				(SELECT MIN(m.seq) - 1 FROM message m WHERE m.app = $6 AND m.conv = p.conv AND m.seq <= p.seq),
+				p.seq)
+			FROM (SELECT conv, MAX(seq) AS seq FROM device_position WHERE app = $7 AND username = $8 GROUP BY conv) p`,
+			app, user, resource, app, newest, app, app, user); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {

@@ -39,7 +39,7 @@ func TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut(t *testing.T) {
 
 	db := connect()
 	d := &deviceStore{db: db, now: time.Now}
-	require.NoError(t, d.open(ctx, 1, "omar", "web"))
+	require.NoError(t, d.open(ctx, 1, "omar", "web", 0))
 	const conversations, rounds = 50, 15
 	var forth []position
 	require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {

@@ -166,6 +166,7 @@ func (c *conn) consult() error {
 	defer cancel()
 	resp, err := c.srv.syncs.OpenDevice(ctx, &messagingv1.OpenDeviceRequest{
 		Org: c.org, App: c.app, User: c.user, Resource: c.resource, Conversations: q.conversations, LogPlaces: q.places,
+		Since: c.opened,
 	})
 	switch {
 	case err != nil:

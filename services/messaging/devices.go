@@ -65,7 +65,7 @@ func (s *Service) OpenDevice(ctx context.Context, req *messagingv1.OpenDeviceReq
 		}
 		return &messagingv1.OpenDeviceResponse{Queues: queues, LogPlaces: at}, nil
 	}
-	if err := s.devices.Open(ctx, app.Number, user, req.GetResource()); err != nil {
+	if err := s.devices.Open(ctx, app.Number, user, req.GetResource(), req.GetSince()); err != nil {
 		return nil, err
 	}
 	queues, err := s.devices.Unread(ctx, app.Number, user, req.GetResource())

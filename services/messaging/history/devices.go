@@ -1,15 +1,19 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -37,11 +41,17 @@ const MaxQueues = 500
 // seenPrecision spares a write at each login of a device that comes and goes.
 const seenPrecision = 10 * time.Minute
 
-// Open registers a device at its first login. Its positions are those that the
-// user's other devices have confirmed at this moment, once and for all: were
-// they looked up later, what another device confirms first would be lost to
-// this one.
-func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resource string) error {
+// Open registers a device at its first login, which was at since, Unix
+// milliseconds, or does not matter if that is 0. Its positions are those that the
+// user's other devices have confirmed, once and for all: were they looked up
+// later, what another device confirms first would be lost to this one. For the
+// same reason they are not behind what was sent since the login: with a slow
+// database another device may have confirmed that by now.
+func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resource string, since int64) error {
+	newest := int64(math.MaxInt64)
+	if since > 0 {
+		newest = idgen.FirstAt(time.UnixMilli(since))
+	}
 	now := d.now().UnixMilli()
 	var seen int64
 	found, err := store.Row(ctx, d.db.Read(), `SELECT seen FROM device WHERE app = $1 AND username = $2 AND resource = $3`, []any{app, user, resource}, &seen)
@@ -54,8 +64,12 @@ func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resour
 			return err
 		}
 		if _, err := store.Exec(ctx, tx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT $1, $2, $3, conv, MAX(seq) FROM device_position WHERE app = $4 AND username = $5 GROUP BY conv`,
-			app, user, resource, app, user); err != nil {
+			SELECT $1, $2, $3, p.conv, COALESCE(
+				(SELECT m.seq FROM message m WHERE m.app = $4 AND m.conv = p.conv AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
+				(SELECT MIN(m.seq) - 1 FROM message m WHERE m.app = $6 AND m.conv = p.conv AND m.seq <= p.seq),
+				p.seq)
+			FROM (SELECT conv, MAX(seq) AS seq FROM device_position WHERE app = $7 AND username = $8 GROUP BY conv) p`,
+			app, user, resource, app, newest, app, app, user); err != nil {
 			return err
 		}
 		if _, err := store.Exec(ctx, tx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
@@ -201,12 +215,25 @@ type Confirmed struct {
 	Seq          int64
 }
 
+// compare orders by the rows that positions are in.
+func (p Confirmed) compare(o Confirmed) int {
+	return cmp.Or(cmp.Compare(p.App, o.App), cmp.Compare(p.User, o.User), cmp.Compare(p.Resource, o.Resource), cmp.Compare(p.Conversation, o.Conversation))
+}
+
 // Confirm moves positions forward, all in one transaction, and returns the
 // indexes of those that are early: a push runs ahead of the archive, and so may
 // what a device confirms. A position is stored only as far as the archive holds
 // the conversation, for an entry that is pushed and never archived could give its
 // seq to another. Positions of devices that do not exist are left out.
 func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, err error) {
+	// Two gateways hand on positions of one device when it went from one to the
+	// other; in one order of their rows, neither waits for a row of the other's
+	// while it holds one.
+	inOrder := make([]int, len(all))
+	for i := range all {
+		inOrder[i] = i
+	}
+	slices.SortFunc(inOrder, func(a, b int) int { return all[a].compare(all[b]) })
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
 		// Parsing these costs far more than running them, and there are thousands.
@@ -227,7 +254,8 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 			}
 			return at, err
 		}
-		for i, p := range all {
+		for _, i := range inOrder {
+			p := all[i]
 			at, err := moveTo(p)
 			if err != nil {
 				return err

@@ -994,7 +994,11 @@ type OpenDeviceRequest struct {
 	Conversations []string `protobuf:"bytes,5,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	// log_places of an earlier answer that was pending: what the list must reach.
 	// Empty means all that is acknowledged now.
-	LogPlaces     []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	LogPlaces []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	// When the device's connection began, Unix milliseconds. A device that was
+	// never seen before begins where the user's others are, but not behind what was
+	// sent since then; 0 if that does not matter.
+	Since         int64 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1069,6 +1073,13 @@ func (x *OpenDeviceRequest) GetLogPlaces() []uint64 {
 		return x.LogPlaces
 	}
 	return nil
+}
+
+func (x *OpenDeviceRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 type OpenDeviceResponse struct {
@@ -1633,7 +1644,7 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"c\n" +
 	"\x11SubscribeResponse\x126\n" +
 	"\amessage\x18\x01 \x01(\v2\x1c.chappe.messaging.v1.MessageR\amessage\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xac\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xc2\x01\n" +
 	"\x11OpenDeviceRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -1641,7 +1652,8 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12$\n" +
 	"\rconversations\x18\x05 \x03(\tR\rconversations\x12\x1d\n" +
 	"\n" +
-	"log_places\x18\x06 \x03(\x04R\tlogPlaces\"\x9b\x01\n" +
+	"log_places\x18\x06 \x03(\x04R\tlogPlaces\x12\x14\n" +
+	"\x05since\x18\a \x01(\x03R\x05since\"\x9b\x01\n" +
 	"\x12OpenDeviceResponse\x128\n" +
 	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\x12\x1d\n" +
 	"\n" +

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
@@ -72,7 +73,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 	if err != nil {
 		return nil, err
 	}
-	message := isMessage(m.Type)
+	message := bus.IsMessage(m.Type)
 	if message && who[0].mutedAt(now) {
 		return nil, refuse(msyncv1.Status_USER_MUTED, "user is mute")
 	}
@@ -133,7 +134,7 @@ const metaOverhead = 2 << 10
 // Receipts have no texts.
 func fits(app *catalog.App, m *content.Message, encoded int) bool {
 	room := int64(metaOverhead)
-	if isMessage(m.Type) {
+	if bus.IsMessage(m.Type) {
 		if checkSize(app, *m) != nil {
 			return false
 		}
@@ -145,9 +146,6 @@ func fits(app *catalog.App, m *content.Message, encoded int) bool {
 	}
 	return int64(encoded) <= room
 }
-
-// isMessage tells messages from receipts and changes.
-func isMessage(t busv1.EntryType) bool { return t < busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK }
 
 // onlyExt keeps the extension pairs of a meta, which travel with the message.
 func onlyExt(meta *msyncv1.Meta) ([]byte, error) {

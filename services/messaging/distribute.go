@@ -126,11 +126,14 @@ type storing struct {
 }
 
 func itemOf(r *busv1.LogRecord, e *entry) *busv1.SpillItem {
-	item := &busv1.SpillItem{To: e.to, Push: e.push}
+	item := &busv1.SpillItem{To: e.to, Kind: r.GetKind(), Push: e.push}
+	if r.GetKind() != busv1.Kind_KIND_USER {
+		return item // the sender's devices are on the group's subject
+	}
 	// What a device did, receipts and contact events too, goes to its user as
 	// well, even when the user's devices are not to show it: without it each of
 	// them would see a gap in the conversation and read the archive for nothing.
-	if (r.GetSyncSender() || r.GetFromResource() != "" || r.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER) && r.GetFrom() != e.to && r.GetFrom() != names.AdminUser {
+	if (r.GetSyncSender() || r.GetFromResource() != "" || bus.IsEvent(r.GetType())) && r.GetFrom() != e.to && r.GetFrom() != names.AdminUser {
 		item.CopyTo = r.GetFrom()
 	}
 	return item
@@ -138,7 +141,7 @@ func itemOf(r *busv1.LogRecord, e *entry) *busv1.SpillItem {
 
 func (d *distributor) push(item *busv1.SpillItem, app string) error {
 	d.svc.metrics.pushed.Inc()
-	if err := d.svc.deps.NATS.Publish(bus.UserSubject(app, item.GetTo()), item.GetPush()); err != nil {
+	if err := d.svc.deps.NATS.Publish(bus.DeliverySubject(app, item.GetKind(), item.GetTo()), item.GetPush()); err != nil {
 		return err
 	}
 	if item.GetCopyTo() == "" {

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
@@ -35,8 +36,8 @@ func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessage
 	if c == nil {
 		return nil, errs.NotFound()
 	}
-	rows, err := s.deps.DB.Read().QueryContext(ctx, `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 AND type <> $4 ORDER BY seq LIMIT $5`,
-		app.Number, c.id, req.GetAfterSeq(), int(busv1.EntryType_ENTRY_TYPE_ROSTER), limit)
+	rows, err := s.deps.DB.Read().QueryContext(ctx, `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 AND type < $4 ORDER BY seq LIMIT $5`,
+		app.Number, c.id, req.GetAfterSeq(), int(bus.FirstEvent), limit)
 	if err != nil {
 		return nil, store.Translate(err)
 	}

@@ -134,7 +134,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 	if err := proto.Unmarshal(data, &r); err != nil {
 		return nil, nil //nolint:nilerr // the worker reports it
 	}
-	if !isMessage(r.GetType()) || r.GetType() == busv1.EntryType_ENTRY_TYPE_CMD || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
+	if !bus.IsMessage(r.GetType()) || r.GetType() == busv1.EntryType_ENTRY_TYPE_CMD || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
 		return nil, nil
 	}
 	payload, err := content.Payload(r.GetType(), r.GetBody())

@@ -235,7 +235,7 @@ func (st *subscriber) take(p int, m natsx.StreamMsg) error {
 		if at.targets++; i == len(targets)-1 {
 			at.seq, at.targets = meta.Sequence.Stream, 0
 		}
-		if r.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER {
+		if bus.IsEvent(r.GetType()) {
 			continue
 		}
 		if st.user != "" && st.user != r.GetFrom() && st.user != t.GetTo() {

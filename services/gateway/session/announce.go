@@ -10,7 +10,7 @@ import (
 // announce enters the connection with presence.
 func (c *conn) announce(ctx context.Context) error {
 	_, err := c.srv.presence.Connect(ctx, &presencev1.ConnectRequest{Org: c.org, App: c.app, Connection: &presencev1.Connection{
-		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: c.user, Resource: c.resource, Os: c.os,
+		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: string(c.user.ID), Resource: c.resource, Os: c.os,
 		Version: c.version, Ip: c.ip, Since: c.opened,
 	}})
 	return err
@@ -28,7 +28,7 @@ func (s *Server) Announce() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if !c.in.Load() || c.kicked.Load() {
+		if !c.loggedIn.Load() || c.kicked.Load() {
 			continue
 		}
 		ctx, cancel := s.callContext()
@@ -36,7 +36,7 @@ func (s *Server) Announce() {
 		cancel()
 		if err != nil {
 			failed++
-			s.logger.Debug("presence was not told of a connection", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+			s.logger.Debug("presence was not told of a connection", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 			continue
 		}
 		told++

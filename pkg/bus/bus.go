@@ -39,6 +39,9 @@ func SpillSubject(partition int, app string) string {
 	return "spill." + strconv.Itoa(partition) + "." + ident.Token(app)
 }
 
+// HandOnSubject is where a gateway is asked by busv1.HandOn.
+func HandOnSubject(gateway string) string { return "gw." + ident.Token(gateway) + ".handon" }
+
 // UserSubject is where gateways listen for what a user is to be shown.
 func UserSubject(app, user string) string {
 	return "dn." + ident.Token(app) + ".u." + ident.Token(user)

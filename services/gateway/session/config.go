@@ -60,6 +60,9 @@ type Config struct {
 	CheckInterval time.Duration
 	// CheckSpread spreads the checks of all connections after a loss.
 	CheckSpread time.Duration
+	// RouteDelay is how long other NATS servers of a cluster may take to hear of
+	// an interest; afterwards the archive is asked once more.
+	RouteDelay time.Duration
 	// UnreadWait is how long a device that asks what is unread waits for the
 	// archive before it is told that nothing is, and of it later.
 	UnreadWait time.Duration
@@ -102,6 +105,7 @@ func DefaultConfig() Config {
 		FlushInterval:      100 * time.Millisecond,
 		CheckInterval:      10 * time.Minute,
 		CheckSpread:        5 * time.Second,
+		RouteDelay:         time.Second,
 		UnreadWait:         2 * time.Second,
 		PageMemory:         256 << 20,
 		SweepInterval:      time.Second,
@@ -141,6 +145,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.FlushInterval, d.FlushInterval)
 	orDefault(&c.CheckInterval, d.CheckInterval)
 	orDefault(&c.CheckSpread, d.CheckSpread)
+	orDefault(&c.RouteDelay, d.RouteDelay)
 	orDefault(&c.UnreadWait, d.UnreadWait)
 	orDefault(&c.PageMemory, d.PageMemory)
 	orDefault(&c.SweepInterval, d.SweepInterval)
@@ -190,7 +195,7 @@ func (c Config) Validate() error {
 	for name, v := range map[string]time.Duration{
 		"login timeout": c.LoginTimeout, "idle timeout": c.IdleTimeout, "write timeout": c.WriteTimeout, "call timeout": c.CallTimeout,
 		"confirm timeout": c.ConfirmTimeout, "flush interval": c.FlushInterval, "check interval": c.CheckInterval,
-		"check spread": c.CheckSpread, "unread wait": c.UnreadWait, "sweep interval": c.SweepInterval,
+		"check spread": c.CheckSpread, "route delay": c.RouteDelay, "unread wait": c.UnreadWait, "sweep interval": c.SweepInterval,
 	} {
 		if v < 0 {
 			all = append(all, fmt.Errorf("%s must not be negative", name))
@@ -214,9 +219,12 @@ type Authenticator interface {
 	KeyHolds(org, app string, keyID uint32) bool
 }
 
-// Bus brings the pushes; *natsx.Conn does.
+// Bus brings the pushes and leads to other gateways; *natsx.Conn does.
 type Bus interface {
 	SubscribeChan(subject string, ch chan *natsx.Msg) (*natsx.Subscription, error)
+	Subscribe(subject string, f func(*natsx.Msg)) (*natsx.Subscription, error)
+	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
+	Routed() bool
 	Flush(ctx context.Context) error
 	OnLoss(f func())
 }

@@ -35,6 +35,9 @@ type conn struct {
 	os, version           string
 	shard                 *shard
 	joined, connected     bool
+	// replaced is the gateway on which the device was before; the opener asks it
+	// once.
+	replaced string
 
 	// seen is when the device last sent anything, Unix milliseconds.
 	seen atomic.Int64
@@ -64,8 +67,10 @@ type conn struct {
 	// reach is how far the list goes that the queues rest on; see opening.go.
 	reach reach
 	holes map[string]hole
-	// relist: the list is to be read again. pending was asked and not answered.
+	// relist: the list is to be read again. fresh: an interest was declared since
+	// the last list. pending was asked and not answered.
 	relist  bool
+	fresh   bool
 	pending *question
 	// asking: a question is under way; gone are the positions of the queues that
 	// were dropped meanwhile.
@@ -150,12 +155,10 @@ func (c *conn) close() {
 	c.live, c.closed = false, true
 	c.forget()
 	c.mu.Unlock()
-	if c.joined {
-		c.srv.flusher.hurry()
-	}
 	if !c.connected {
 		return
 	}
+	c.handOn()
 	c.srv.closings <- struct{}{}
 	defer func() { <-c.srv.closings }()
 	ctx, cancel := c.srv.callContext()

@@ -57,6 +57,7 @@ func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
 		defer cancel()
 		grace := time.NewTimer(kickGrace)
 		defer grace.Stop()
+		c.handOn()
 		c.depart(ctx)
 		select {
 		case <-grace.C:

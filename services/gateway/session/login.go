@@ -64,6 +64,7 @@ func (c *conn) login(frame, payload []byte) {
 		return
 	}
 	soon(&c.checkAt, c.srv.now()+c.srv.cfg.CheckInterval.Milliseconds()+jitter(c.srv.cfg.CheckInterval/4))
+	c.fresh = true
 	c.in.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
 	c.srv.opener.add(c)
@@ -132,7 +133,7 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	}
 	c.connected = true // even a failed call may have entered it
 	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
-	if err := c.announce(ctx); err != nil {
+	if c.replaced, err = c.announce(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
 	return nil

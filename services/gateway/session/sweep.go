@@ -95,6 +95,9 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 		c.timeouts(now)
 	}
 	if lost {
+		c.mu.Lock()
+		c.fresh = true
+		c.mu.Unlock()
 		soon(&c.checkAt, now+jitter(s.cfg.CheckSpread))
 	}
 	if s.memory.scarce() {

@@ -310,7 +310,7 @@ func (x UserEvent_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserEvent_Change.Descriptor instead.
 func (UserEvent_Change) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type PresenceEvent_Status int32
@@ -359,7 +359,7 @@ func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Status.Descriptor instead.
 func (PresenceEvent_Status) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type PresenceEvent_Reason int32
@@ -418,7 +418,7 @@ func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Reason.Descriptor instead.
 func (PresenceEvent_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 1}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11, 1}
 }
 
 // LogRecord is one message of the JetStream log: one content for one or more
@@ -1069,6 +1069,76 @@ func (x *Disconnect) GetExceptConnection() string {
 	return ""
 }
 
+// HandOn asks a gateway to hand on what a device confirmed on it. It is answered,
+// with nothing, when that is stored.
+type HandOn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOn) Reset() {
+	*x = HandOn{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOn) ProtoMessage() {}
+
+func (x *HandOn) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOn.ProtoReflect.Descriptor instead.
+func (*HandOn) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HandOn) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *HandOn) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *HandOn) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *HandOn) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
 // Notice is an event shown at once to connected devices and never stored: a
 // presence change, or to a user's other devices what one of them did.
 type Notice struct {
@@ -1089,7 +1159,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1171,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1184,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{7}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Notice) GetNs() int32 {
@@ -1174,7 +1244,7 @@ type UserEvent struct {
 
 func (x *UserEvent) Reset() {
 	*x = UserEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1256,7 @@ func (x *UserEvent) String() string {
 func (*UserEvent) ProtoMessage() {}
 
 func (x *UserEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1269,7 @@ func (x *UserEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserEvent.ProtoReflect.Descriptor instead.
 func (*UserEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UserEvent) GetApp() string {
@@ -1252,7 +1322,7 @@ type RosterEvent struct {
 
 func (x *RosterEvent) Reset() {
 	*x = RosterEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1334,7 @@ func (x *RosterEvent) String() string {
 func (*RosterEvent) ProtoMessage() {}
 
 func (x *RosterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1347,7 @@ func (x *RosterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterEvent.ProtoReflect.Descriptor instead.
 func (*RosterEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RosterEvent) GetId() string {
@@ -1349,7 +1419,7 @@ type PresenceEvent struct {
 
 func (x *PresenceEvent) Reset() {
 	*x = PresenceEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1431,7 @@ func (x *PresenceEvent) String() string {
 func (*PresenceEvent) ProtoMessage() {}
 
 func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1444,7 @@ func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
 func (*PresenceEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PresenceEvent) GetApp() string {
@@ -1536,7 +1606,12 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x13REASON_OTHER_DEVICE\x10\x02\x12\x1b\n" +
 	"\x17REASON_PASSWORD_CHANGED\x10\x03\x12\x11\n" +
 	"\rREASON_KICKED\x10\x04\x12\x11\n" +
-	"\rREASON_BANNED\x10\x05\"\x9d\x01\n" +
+	"\rREASON_BANNED\x10\x05\"\\\n" +
+	"\x06HandOn\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\"\x9d\x01\n" +
 	"\x06Notice\x12\x0e\n" +
 	"\x02ns\x18\x01 \x01(\x05R\x02ns\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x12\n" +
@@ -1632,7 +1707,7 @@ func file_chappe_bus_v1_bus_proto_rawDescGZIP() []byte {
 }
 
 var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(Kind)(0),                 // 0: chappe.bus.v1.Kind
 	(EntryType)(0),            // 1: chappe.bus.v1.EntryType
@@ -1647,10 +1722,11 @@ var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(*Push)(nil),              // 10: chappe.bus.v1.Push
 	(*Delivery)(nil),          // 11: chappe.bus.v1.Delivery
 	(*Disconnect)(nil),        // 12: chappe.bus.v1.Disconnect
-	(*Notice)(nil),            // 13: chappe.bus.v1.Notice
-	(*UserEvent)(nil),         // 14: chappe.bus.v1.UserEvent
-	(*RosterEvent)(nil),       // 15: chappe.bus.v1.RosterEvent
-	(*PresenceEvent)(nil),     // 16: chappe.bus.v1.PresenceEvent
+	(*HandOn)(nil),            // 13: chappe.bus.v1.HandOn
+	(*Notice)(nil),            // 14: chappe.bus.v1.Notice
+	(*UserEvent)(nil),         // 15: chappe.bus.v1.UserEvent
+	(*RosterEvent)(nil),       // 16: chappe.bus.v1.RosterEvent
+	(*PresenceEvent)(nil),     // 17: chappe.bus.v1.PresenceEvent
 }
 var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	0,  // 0: chappe.bus.v1.LogRecord.kind:type_name -> chappe.bus.v1.Kind
@@ -1659,7 +1735,7 @@ var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	9,  // 3: chappe.bus.v1.Spill.items:type_name -> chappe.bus.v1.SpillItem
 	11, // 4: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
 	12, // 5: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
-	13, // 6: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
+	14, // 6: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
 	0,  // 7: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
 	1,  // 8: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
 	2,  // 9: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
@@ -1689,7 +1765,7 @@ func file_chappe_bus_v1_bus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_bus_v1_bus_proto_rawDesc), len(file_chappe_bus_v1_bus_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

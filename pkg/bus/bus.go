@@ -39,6 +39,9 @@ func SpillSubject(partition int, app string) string {
 	return "spill." + strconv.Itoa(partition) + "." + ident.Token(app)
 }
 
+// HandOnSubject is where a gateway is asked by busv1.HandOn.
+func HandOnSubject(gateway string) string { return "gw." + ident.Token(gateway) + ".handon" }
+
 // DeliverySubject is where gateways listen for what a user is to be shown, or the
 // members of a group, or the people in a room.
 func DeliverySubject(app string, kind busv1.Kind, name string) string {

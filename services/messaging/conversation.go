@@ -70,7 +70,11 @@ func newSequencer(a *archive) (*sequencer, error) {
 
 // next gives the conversation its next place, for an entry at a place of the
 // log; previous is that of the entry before it. fresh says that the conversation
-// has no row yet.
+// has no row yet. It fails with errFenced when the archive holds an entry of the
+// conversation at that place of the log or behind it: then another worker has
+// archived on since this one read its position, and a place counted from the
+// archive's newest entry would be a wrong one, on which devices would miss the
+// entry that really has it.
 func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name string, logged uint64) (c *conversation, seq int64, previous uint64, fresh bool, err error) {
 	key := conversationKey{app, name}
 	c, ok := s.known.Get(key)
@@ -78,8 +82,11 @@ func (s *sequencer) next(ctx context.Context, app int64, kind busv1.Kind, name s
 		if c, err = s.archive.findPatiently(ctx, app, name, logged-1); err != nil {
 			return nil, 0, 0, false, err
 		}
-		if c == nil {
+		switch {
+		case c == nil:
 			c, fresh = &conversation{app: app, name: name, kind: kind}, true
+		case c.logged >= logged:
+			return nil, 0, 0, false, errFenced
 		}
 		s.known.Add(key, c)
 	}

@@ -1,9 +1,11 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -220,15 +222,39 @@ type position struct {
 	seq                          int64
 }
 
+// compare orders positions by the rows that they are in.
+func (p position) compare(o position) int {
+	return cmp.Or(cmp.Compare(p.app, o.app), cmp.Compare(p.user, o.user), cmp.Compare(p.resource, o.resource), cmp.Compare(p.conversation, o.conversation))
+}
+
 // confirm moves positions forward, all in one transaction, and returns the
 // indexes of those that are early: a push runs ahead of the archive, and so may
 // what a device confirms. A position is stored only as far as the archive holds
 // the conversation, for an entry that is pushed and never archived could give its
 // place to another. Positions of devices that do not exist are left out.
 func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int, err error) {
+	// Two gateways hand on positions of one device when it went from one to the
+	// other; in one order of their rows, neither waits for a row of the other's
+	// while it holds one.
+	inOrder := make([]int, len(all))
+	for i := range all {
+		inOrder[i] = i
+	}
+	slices.SortFunc(inOrder, func(a, b int) int { return all[a].compare(all[b]) })
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
 		// Parsing these costs far more than running them, and there are thousands.
+		// Nearly all positions are of entries that are archived.
+		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
+			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
+			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
+			AND EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST($6 AS BIGINT))
+			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = whole.Close() }()
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
 			FROM device v JOIN (`+newestPlaces+`) c ON c.app = v.app AND c.name = $3
@@ -246,7 +272,19 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 			}
 			return at, err
 		}
-		for i, p := range all {
+		for _, i := range inOrder {
+			p := all[i]
+			r, err := whole.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq)
+			if err != nil {
+				return err
+			}
+			n, err := r.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				continue
+			}
 			at, err := moveTo(p)
 			if err != nil {
 				return err

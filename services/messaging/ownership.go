@@ -125,6 +125,32 @@ func (o *owner) renew(ctx context.Context) bool {
 	}
 }
 
+// owned reports whether etcd says now that a partition's lock is this
+// instance's.
+func (o *owner) owned(ctx context.Context, p int) (bool, error) {
+	lock, err := o.svc.deps.Etcd.Get(ctx, lockKey(p))
+	return err == nil && lock != nil && string(lock.Value) == o.id, err
+}
+
+// awaitOwned waits until etcd says that a partition's lock is this instance's. A
+// worker that was fenced off goes on only then: the process may have stood still
+// for longer than its lease, and not have noticed yet. It returns false when ctx
+// ended first, which it does once the loss is noticed.
+func (o *owner) awaitOwned(ctx context.Context, p int) bool {
+	for {
+		owned, err := o.owned(ctx, p)
+		switch {
+		case owned:
+			return true
+		case err != nil && ctx.Err() == nil:
+			o.logger.Warn("a partition waits until etcd says whose it is", "partition", p, "error", err)
+		}
+		if !sleep(ctx, rebalanceEvery) {
+			return false
+		}
+	}
+}
+
 // rebalance takes up partitions that fall to this instance and gives up those
 // that do not any more.
 func (o *owner) rebalance(ctx context.Context) error {

@@ -82,6 +82,9 @@ func (s *Service) runWorker(ctx context.Context, partition int) {
 		}
 		s.metrics.failures.WithLabelValues(cause).Inc()
 		logger.Warn("partition worker starts over", "error", err)
+		if cause == "fenced" && !s.owner.awaitOwned(ctx, partition) {
+			return
+		}
 		if time.Since(began) > time.Minute {
 			delay = 50 * time.Millisecond
 		}

@@ -44,6 +44,9 @@ type Tuning struct {
 	FlushInterval time.Duration
 	// CheckSpread spreads the checks of all connections after a loss.
 	CheckSpread time.Duration
+	// RouteDelay is how long other NATS servers of a cluster may take to hear of
+	// a subscription; afterwards the archive is asked once more.
+	RouteDelay time.Duration
 	// UnreadWait is how long a device that asks what is unread waits for the
 	// archive before it is told that nothing is, and of it later.
 	UnreadWait time.Duration
@@ -71,6 +74,8 @@ func DefaultTuning() Tuning {
 		FlushInterval: 100 * time.Millisecond,
 		// 10,000 connections make 2,000 questions to the archive a second.
 		CheckSpread: 5 * time.Second,
+		// Routes between NATS servers carry a subscription within milliseconds.
+		RouteDelay: time.Second,
 		// Clients give up on a heartbeat after some seconds.
 		UnreadWait:    2 * time.Second,
 		SweepInterval: time.Second,
@@ -136,6 +141,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ConfirmTimeout, d.ConfirmTimeout)
 	orDefault(&c.FlushInterval, d.FlushInterval)
 	orDefault(&c.CheckSpread, d.CheckSpread)
+	orDefault(&c.RouteDelay, d.RouteDelay)
 	orDefault(&c.UnreadWait, d.UnreadWait)
 	orDefault(&c.SweepInterval, d.SweepInterval)
 	orDefault(&c.MaxQueues, d.MaxQueues)
@@ -160,9 +166,12 @@ type Authenticator interface {
 	KeyHolds(app ident.AppKey, keyID uint32) bool
 }
 
-// Bus brings the pushes; *natsx.Conn does.
+// Bus brings the pushes and leads to other gateways; *natsx.Conn does.
 type Bus interface {
 	SubscribeChan(subject string, ch chan *natsx.Msg) (*natsx.Subscription, error)
+	Subscribe(subject string, f func(*natsx.Msg)) (*natsx.Subscription, error)
+	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
+	Routed() bool
 	Flush(ctx context.Context) error
 	OnLoss(f func())
 }

@@ -39,6 +39,9 @@ type conn struct {
 	registered bool
 
 	subs subscriptions
+	// replaced is the gateway on which the device was before; the opener asks it
+	// once.
+	replaced string
 
 	// seen is when the device last sent anything, Unix milliseconds.
 	seen atomic.Int64
@@ -68,8 +71,10 @@ type conn struct {
 	// reach is how far the list goes that the queues rest on; see opening.go.
 	reach reach
 	holes map[ident.ConversationID]hole
-	// relist: the list is to be read again. pending was asked and not answered.
+	// relist: the list is to be read again. fresh: the connection was subscribed to
+	// something since the last list. pending was asked and not answered.
 	relist  bool
+	fresh   bool
 	pending *question
 	// asking: a question is under way; gone are the positions of the queues that
 	// were dropped meanwhile.
@@ -120,17 +125,15 @@ func (c *conn) frame(b []byte) {
 
 // close ends what the connection had elsewhere. It runs when the reader is done.
 func (c *conn) close() {
-	was := c.unsubscribeAll()
+	c.unsubscribeAll()
 	c.mu.Lock()
 	c.live, c.closed = false, true
 	c.forget()
 	c.mu.Unlock()
-	if was {
-		c.srv.flusher.hurry()
-	}
 	if !c.registered {
 		return
 	}
+	c.handOn()
 	c.srv.closings <- struct{}{}
 	defer func() { <-c.srv.closings }()
 	ctx, cancel := c.srv.callContext()

@@ -159,6 +159,7 @@ func TestUnaskedPages(t *testing.T) {
 // so that what was pushed before has been taken in.
 func arrived(r *rig, user string) {
 	r.t.Helper()
+	require.NoError(r.t, r.nats.Flush(r.t.Context()))
 	probe := r.dial(user, msyncclient.Options{Resource: "probe"})
 	_, err := probe.Unread(r.t.Context())
 	require.NoError(r.t, err)

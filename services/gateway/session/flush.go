@@ -47,6 +47,13 @@ type flusher struct {
 	flying  map[ident.Device]positions
 	waits   int
 	started bool
+	// flushed is closed at the end of the flush under way, or of the next.
+	flushed chan struct{}
+	// failing counts the flushes that failed one after the other, paused is until
+	// when none is tried, warned when it was logged; Unix milliseconds. Only the
+	// flushing goroutine uses them.
+	failing        int
+	paused, warned int64
 	// early counts how often positions came before the archive; only flush uses
 	// it.
 	early map[earlyKey]int
@@ -64,7 +71,10 @@ type earlyKey struct {
 const earlyTries = 300
 
 func newFlusher(s *Server) *flusher {
-	return &flusher{srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), dirty: make(map[ident.Device]positions)}
+	return &flusher{
+		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		dirty: make(map[ident.Device]positions), flushed: make(chan struct{}),
+	}
 }
 
 func (f *flusher) start() {
@@ -129,7 +139,34 @@ func (f *flusher) run() {
 		case <-f.quit:
 			return
 		}
-		f.flush(f.srv.ctx)
+		if f.srv.now() >= f.paused {
+			f.flush(f.srv.ctx)
+		}
+	}
+}
+
+// handOn flushes until nothing of a device waits any more. It returns false when
+// ctx ends or the server stops before.
+func (f *flusher) handOn(ctx context.Context, d ident.Device) bool {
+	for again := false; ; again = true {
+		f.mu.Lock()
+		left, flushed := len(f.dirty[d])+len(f.flying[d]) > 0, f.flushed
+		f.mu.Unlock()
+		if !left {
+			return true
+		}
+		// What came before the archive does so again if it is asked at once.
+		if again && !f.pause(ctx) {
+			return false
+		}
+		f.hurry()
+		select {
+		case <-flushed:
+		case <-f.quit:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -190,12 +227,16 @@ func (f *flusher) flush(ctx context.Context) {
 
 	batch := make([]*messagingv1.DevicePosition, 0, flushBatch)
 	var failed, early []*messagingv1.DevicePosition
+	var failure error
 	submit := func() {
 		if len(batch) == 0 {
 			return
 		}
-		before, err := f.submit(ctx, batch)
-		if err != nil {
+		var before []*messagingv1.DevicePosition
+		if failure == nil { // else the rest would only wait longer
+			before, failure = f.submit(ctx, batch)
+		}
+		if failure != nil {
 			failed = append(failed, batch...)
 		}
 		early = append(early, before...)
@@ -217,10 +258,39 @@ func (f *flusher) flush(ctx context.Context) {
 		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq())
 	}
 	f.putEarly(early)
+	f.went(failure, len(failed))
 	f.mu.Lock()
 	f.flying = nil
+	close(f.flushed)
+	f.flushed = make(chan struct{})
 	f.srv.metrics.unconfirmed.Set(float64(f.waits))
 	f.mu.Unlock()
+}
+
+const (
+	// flushPause is the longest time between two flushes that fail.
+	flushPause = time.Second
+	// flushWarnEvery is how often it is logged that they do.
+	flushWarnEvery = 10 * time.Second
+)
+
+// went has flushes pause after one that failed, the longer the more have, and
+// logs that they fail and that they do not any more.
+func (f *flusher) went(failure error, positions int) {
+	if failure == nil {
+		if f.warned != 0 {
+			f.srv.logger.Info("confirmed positions are taken again")
+		}
+		f.failing, f.paused, f.warned = 0, 0, 0
+		return
+	}
+	now := f.srv.now()
+	f.paused = now + min(f.srv.cfg.FlushInterval<<min(f.failing, 8), flushPause).Milliseconds()
+	f.failing++
+	if f.warned == 0 || now-f.warned >= flushWarnEvery.Milliseconds() {
+		f.warned = now
+		f.srv.logger.Warn("confirmed positions are not taken and wait: devices that log in meanwhile elsewhere are shown some entries again", "positions", positions, obs.KeyError, failure)
+	}
 }
 
 // putEarly keeps the positions that the archive has not reached, each for so
@@ -251,7 +321,6 @@ func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePositio
 	resp, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch})
 	if err != nil {
 		f.srv.metrics.confirmations.WithLabelValues("failed").Add(float64(len(batch)))
-		f.srv.logger.Warn("confirmed positions were not taken and wait for the next try", "positions", len(batch), obs.KeyError, err)
 		return nil, err
 	}
 	f.srv.metrics.confirmations.WithLabelValues("ok").Add(float64(len(batch) - len(resp.GetEarly())))

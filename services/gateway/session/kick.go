@@ -37,6 +37,7 @@ func (c *conn) kick(why busv1.Disconnect_Reason) {
 		defer cancel()
 		grace := time.NewTimer(kickGrace)
 		defer grace.Stop()
+		c.handOn()
 		c.depart(ctx)
 		select {
 		case <-grace.C:

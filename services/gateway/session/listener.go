@@ -173,9 +173,8 @@ func (c *conn) unsubscribe(from subject) {
 	}
 }
 
-// unsubscribeAll takes the connection off everything, for good, and reports
-// whether it was on anything.
-func (c *conn) unsubscribeAll() bool {
+// unsubscribeAll takes the connection off everything, for good.
+func (c *conn) unsubscribeAll() {
 	c.subs.mu.Lock()
 	defer c.subs.mu.Unlock()
 	was := c.subs.on
@@ -183,7 +182,6 @@ func (c *conn) unsubscribeAll() bool {
 	for _, s := range was {
 		c.leaveSubject(s)
 	}
-	return len(was) > 0
 }
 
 func (c *conn) leaveSubject(s subject) {

@@ -61,6 +61,7 @@ func (c *conn) login(frame, payload []byte) {
 		return
 	}
 	soon(&c.checkAt, c.srv.now()+checkInterval.Milliseconds()+jitter(checkInterval/4))
+	c.fresh = true
 	c.loggedIn.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
 	c.srv.opener.add(c)
@@ -127,7 +128,7 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	}
 	c.registered = true // even a failed call may have entered it
 	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
-	if err := c.announce(ctx); err != nil {
+	if c.replaced, err = c.announce(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
 	return nil

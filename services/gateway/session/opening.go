@@ -14,11 +14,16 @@ import (
 
 // What a connection may show rests on what it knows of the archive.
 //
-// It is subscribed to pushes first. Then the messaging service is asked
-// for what is unread, and lists all that was acknowledged before the question:
-// every entry up to the list's places in the log is in the list, or is nothing
-// that the device still has to be shown. Until that list is there nothing is
-// shown at all, however long it takes, and pushes only leave a note.
+// It is subscribed to pushes first, and the NATS server of the gateway knows
+// that before anything is asked. Then the messaging service is asked for what
+// is unread, and lists all that was acknowledged before the question: every entry
+// up to the list's places in the log is in the list, or is nothing that the device
+// still has to be shown. Until that list is there nothing is shown at all, however
+// long it takes, and pushes only leave a note.
+//
+// Other servers of a NATS cluster hear of the subscription a moment after the
+// gateway's own, and what is published at them in between does not arrive. So the
+// list is read once more when that moment is over.
 //
 // Afterwards a push may begin a queue if the list reaches the conversation's
 // entry before it, which each push names: then nothing before it is missing.
@@ -157,6 +162,7 @@ func (c *conn) consult() error {
 	if !ok {
 		return nil
 	}
+	c.takeOver()
 	confirmed := c.srv.flusher.waiting(c.device())
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
@@ -228,6 +234,10 @@ func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, confirmed positions)
 	if resp.GetMore() {
 		soon(&c.checkAt, now+c.srv.cfg.CheckSpread.Milliseconds())
 	}
+	if c.fresh && c.srv.deps.NATS.Routed() {
+		soon(&c.checkAt, now+c.srv.cfg.RouteDelay.Milliseconds()+jitter(c.srv.cfg.RouteDelay/2))
+	}
+	c.fresh = false
 	if opening && c.owedUnread > 0 {
 		c.answerUnread(now)
 	}

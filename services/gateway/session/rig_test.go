@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
-	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/ident"
@@ -51,6 +50,7 @@ type backend struct {
 	online    map[string]*presencev1.Connection
 	opens     int
 	pulls     int
+	confirms  []time.Time // calls of ConfirmDevices
 	// Faults that tests put in.
 	refuse     error                        // answer of SendFromClient
 	limit      error                        // answer of Connect
@@ -272,6 +272,7 @@ func (b *backend) PullConversation(_ context.Context, req *messagingv1.PullConve
 func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.confirms = append(b.confirms, time.Now())
 	if b.confirming != nil {
 		return nil, b.confirming
 	}
@@ -294,8 +295,16 @@ func (b *backend) Connect(_ context.Context, req *presencev1.ConnectRequest) (*p
 	if b.limit != nil {
 		return nil, b.limit
 	}
-	b.online[req.GetConnection().GetId()] = req.GetConnection()
-	return &presencev1.ConnectResponse{}, nil
+	in := req.GetConnection()
+	resp := &presencev1.ConnectResponse{}
+	for id, c := range b.online {
+		if c.GetUser() == in.GetUser() && c.GetResource() == in.GetResource() && id != in.GetId() {
+			resp.ReplacedGateway = c.GetGateway()
+			delete(b.online, id)
+		}
+	}
+	b.online[in.GetId()] = in
+	return resp, nil
 }
 
 func (b *backend) Disconnect(_ context.Context, req *presencev1.DisconnectRequest) (*presencev1.DisconnectResponse, error) {
@@ -381,10 +390,10 @@ func start(t testing.TB, change func(*session.Config)) *rig {
 func startWith(t testing.TB, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	nats := testkit.NATSServer(t)
-	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), auth, change)
+	return startOn(t, testkit.Connect(t, nats), newBackend(testkit.Connect(t, nats)), auth, change)
 }
 
-func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
+func startOn(t testing.TB, nats *natsx.Conn, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	channel := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), reg))
@@ -400,7 +409,7 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	if change != nil {
 		change(&cfg)
 	}
-	bus := &lossy{Conn: testkit.Connect(t, nats)}
+	bus := &lossy{Conn: nats}
 	s, err := session.New(cfg, session.Deps{
 		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), Limiter: channel.Conn(), NATS: bus,
 		Logger: testkit.Logger(t), Metrics: reg,

@@ -29,6 +29,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/chappe-im/chappe/pkg/msync"
+	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -53,6 +54,7 @@ type Server struct {
 	buffers   buffers
 	shards    []*shard
 	flusher   *flusher
+	handOns   handOns
 	opener    *opener
 	memory    memory
 	logins    chan struct{}
@@ -104,6 +106,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.memory.bound = cfg.PageMemory
 	s.metrics = newMetrics(deps.Metrics, &s.memory)
 	s.flusher = newFlusher(s)
+	s.handOns = handOns{srv: s, ch: make(chan *natsx.Msg, waitingHandOns)}
 	s.opener = newOpener(s)
 	for range shardCount() {
 		s.shards = append(s.shards, newShard(s))
@@ -126,7 +129,11 @@ func (s *Server) Start(context.Context) error {
 	if s.started || s.stopping {
 		return errors.New("client connections: started twice")
 	}
+	if err := s.handOns.listen(); err != nil {
+		return err
+	}
 	s.started = true
+	s.background.Go(func() { s.handOns.run(s.ctx) })
 	for _, sh := range s.shards {
 		s.background.Go(func() { sh.run(s.ctx) })
 	}

@@ -39,7 +39,7 @@ func (s *Server) sweep() {
 }
 
 // pushesLost reports whether all connections must be compared with the archive.
-// After a loss every interest has to be declared again before that helps, so it
+// After a loss every subscription has to be made again before that helps, so it
 // waits for the bus to say so.
 func (s *Server) pushesLost(connections int) bool {
 	if !s.lost.Swap(false) {
@@ -95,6 +95,9 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 		c.timeouts(now)
 	}
 	if lost {
+		c.mu.Lock()
+		c.fresh = true
+		c.mu.Unlock()
 		soon(&c.checkAt, now+jitter(s.cfg.CheckSpread))
 	}
 	if s.memory.scarce() {

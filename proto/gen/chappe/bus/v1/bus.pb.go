@@ -379,7 +379,7 @@ func (x UserEvent_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserEvent_Change.Descriptor instead.
 func (UserEvent_Change) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{12, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type PresenceEvent_Status int32
@@ -428,7 +428,7 @@ func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Status.Descriptor instead.
 func (PresenceEvent_Status) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{14, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type PresenceEvent_Reason int32
@@ -487,7 +487,7 @@ func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Reason.Descriptor instead.
 func (PresenceEvent_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{14, 1}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15, 1}
 }
 
 // Event is what happened, as clients are to be told of it: the what and its
@@ -1412,6 +1412,76 @@ func (x *Disconnect) GetExceptConnection() string {
 	return ""
 }
 
+// HandOn asks a gateway to hand on what a device confirmed on it. It is answered,
+// with nothing, when that is stored.
+type HandOn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOn) Reset() {
+	*x = HandOn{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOn) ProtoMessage() {}
+
+func (x *HandOn) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOn.ProtoReflect.Descriptor instead.
+func (*HandOn) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HandOn) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *HandOn) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *HandOn) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *HandOn) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
 // Notice is an event shown at once to connected devices and never stored: a
 // presence change, or to a user's other devices what one of them did.
 type Notice struct {
@@ -1438,7 +1508,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1520,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1533,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Notice) GetNs() int32 {
@@ -1537,7 +1607,7 @@ type UserEvent struct {
 
 func (x *UserEvent) Reset() {
 	*x = UserEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1619,7 @@ func (x *UserEvent) String() string {
 func (*UserEvent) ProtoMessage() {}
 
 func (x *UserEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1632,7 @@ func (x *UserEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserEvent.ProtoReflect.Descriptor instead.
 func (*UserEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{12}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UserEvent) GetApp() string {
@@ -1618,7 +1688,7 @@ type RosterEvent struct {
 
 func (x *RosterEvent) Reset() {
 	*x = RosterEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1700,7 @@ func (x *RosterEvent) String() string {
 func (*RosterEvent) ProtoMessage() {}
 
 func (x *RosterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1713,7 @@ func (x *RosterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterEvent.ProtoReflect.Descriptor instead.
 func (*RosterEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{13}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RosterEvent) GetId() string {
@@ -1722,7 +1792,7 @@ type PresenceEvent struct {
 
 func (x *PresenceEvent) Reset() {
 	*x = PresenceEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1804,7 @@ func (x *PresenceEvent) String() string {
 func (*PresenceEvent) ProtoMessage() {}
 
 func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1817,7 @@ func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
 func (*PresenceEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{14}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PresenceEvent) GetApp() string {
@@ -1932,7 +2002,12 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x13REASON_OTHER_DEVICE\x10\x02\x12\x1b\n" +
 	"\x17REASON_PASSWORD_CHANGED\x10\x03\x12\x11\n" +
 	"\rREASON_KICKED\x10\x04\x12\x11\n" +
-	"\rREASON_BANNED\x10\x05\"\xd9\x01\n" +
+	"\rREASON_BANNED\x10\x05\"\\\n" +
+	"\x06HandOn\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\"\xd9\x01\n" +
 	"\x06Notice\x12\x0e\n" +
 	"\x02ns\x18\x01 \x01(\x05R\x02ns\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x12\n" +
@@ -2032,7 +2107,7 @@ func file_chappe_bus_v1_bus_proto_rawDescGZIP() []byte {
 }
 
 var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(Kind)(0),                 // 0: chappe.bus.v1.Kind
 	(EntryType)(0),            // 1: chappe.bus.v1.EntryType
@@ -2052,10 +2127,11 @@ var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(*Push)(nil),              // 15: chappe.bus.v1.Push
 	(*Delivery)(nil),          // 16: chappe.bus.v1.Delivery
 	(*Disconnect)(nil),        // 17: chappe.bus.v1.Disconnect
-	(*Notice)(nil),            // 18: chappe.bus.v1.Notice
-	(*UserEvent)(nil),         // 19: chappe.bus.v1.UserEvent
-	(*RosterEvent)(nil),       // 20: chappe.bus.v1.RosterEvent
-	(*PresenceEvent)(nil),     // 21: chappe.bus.v1.PresenceEvent
+	(*HandOn)(nil),            // 18: chappe.bus.v1.HandOn
+	(*Notice)(nil),            // 19: chappe.bus.v1.Notice
+	(*UserEvent)(nil),         // 20: chappe.bus.v1.UserEvent
+	(*RosterEvent)(nil),       // 21: chappe.bus.v1.RosterEvent
+	(*PresenceEvent)(nil),     // 22: chappe.bus.v1.PresenceEvent
 }
 var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	8,  // 0: chappe.bus.v1.Event.contact:type_name -> chappe.bus.v1.ContactEvent
@@ -2069,7 +2145,7 @@ var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
 	0,  // 8: chappe.bus.v1.SpillItem.kind:type_name -> chappe.bus.v1.Kind
 	16, // 9: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
 	17, // 10: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
-	18, // 11: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
+	19, // 11: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
 	0,  // 12: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
 	1,  // 13: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
 	3,  // 14: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
@@ -2105,7 +2181,7 @@ func file_chappe_bus_v1_bus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_bus_v1_bus_proto_rawDesc), len(file_chappe_bus_v1_bus_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

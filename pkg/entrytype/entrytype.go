@@ -9,9 +9,13 @@ import (
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
-// firstOther is the first type that is no message; all types of messages are
-// below it.
-const firstOther = busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK
+const (
+	// firstOther is the first type that is no message; all types of messages are
+	// below it.
+	firstOther = busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK
+	// firstEvent is the first type that is an event; all after it are events.
+	firstEvent = busv1.EntryType_ENTRY_TYPE_ROSTER
+)
 
 // IsMessage reports whether entries are messages: they count as unread, and
 // mutes and size limits are for them. Receipts, recalls, edits and events are
@@ -23,7 +27,7 @@ func SQLIsMessage(column string) string { return column + " < " + number(firstOt
 
 // IsEvent reports whether entries tell of something that happened to users,
 // with a body that is no MessageBody. Devices get them in a form of their own.
-func IsEvent(t busv1.EntryType) bool { return t == busv1.EntryType_ENTRY_TYPE_ROSTER }
+func IsEvent(t busv1.EntryType) bool { return t >= firstEvent }
 
 // IsListed reports whether histories and subscriptions show entries: all but
 // events.
@@ -31,7 +35,7 @@ func IsListed(t busv1.EntryType) bool { return !IsEvent(t) }
 
 // SQLIsListed returns IsListed as an SQL condition on a column.
 func SQLIsListed(column string) string {
-	return column + " <> " + number(busv1.EntryType_ENTRY_TYPE_ROSTER)
+	return column + " < " + number(firstEvent)
 }
 
 // CopiesToSender reports whether entries always go to their sender too, even if

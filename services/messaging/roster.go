@@ -51,11 +51,19 @@ func (s *Service) commitRoster(ctx context.Context, e *busv1.RosterEvent) error 
 	if err != nil || !ok {
 		return err
 	}
+	// An event from before an upgrade holds the client protocol's own body.
+	typ, body := busv1.EntryType_ENTRY_TYPE_ROSTER, e.GetBody()
+	if e.GetEvent() != nil {
+		typ = busv1.EntryType_ENTRY_TYPE_EVENT
+		if body, err = proto.Marshal(&busv1.Event{What: &busv1.Event_Contact{Contact: e.GetEvent()}}); err != nil {
+			return errs.Internal(err)
+		}
+	}
 	d := partition.Draft{
 		App: ident.AppKey(e.GetApp()),
 		Record: &busv1.LogRecord{
-			App: e.GetApp(), Kind: busv1.Kind_KIND_USER, Type: busv1.EntryType_ENTRY_TYPE_ROSTER,
-			From: e.GetFrom(), Timestamp: e.GetTimestamp(), Body: e.GetBody(), Event: e.GetId(),
+			App: e.GetApp(), Kind: busv1.Kind_KIND_USER, Type: typ,
+			From: e.GetFrom(), Timestamp: e.GetTimestamp(), Body: body, Event: e.GetId(),
 		},
 		Targets: []partition.Target{{To: e.GetTo()}},
 	}

@@ -123,8 +123,6 @@ func total(sinks []*sink) int64 {
 func BenchmarkDelivery1000(b *testing.B) {
 	r := start(b, func(c *session.Config) {
 		c.SweepInterval, c.FlushInterval = time.Second, 2*time.Second
-		// The sinks confirm nothing, so that each delivery is a frame of its own.
-		c.MaxTailEntries = 1 << 20
 	})
 	addr := strings.TrimSuffix(strings.TrimPrefix(r.url, "ws://"), "/ws")
 	sinks := make([]*sink, receivers)

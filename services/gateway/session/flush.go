@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -18,8 +19,19 @@ const (
 	maxPositions = 1_000_000
 )
 
-// device names a device of an app's user.
-type device struct{ org, app, user, resource string }
+// positions are confirmed places by conversation.
+type positions map[ident.ConversationID]int64
+
+// merge adds those of others, of which the highest count, and returns the result.
+func (p positions) merge(others positions) positions {
+	for conversation, seq := range others {
+		if p == nil {
+			p = make(positions)
+		}
+		p[conversation] = max(p[conversation], seq)
+	}
+	return p
+}
 
 // flusher hands confirmed positions on: the latest of each device and
 // conversation, in batches. What is on its way stays known until it has
@@ -31,8 +43,8 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[device]map[string]int64
-	flying  map[device]map[string]int64
+	dirty   map[ident.Device]positions
+	flying  map[ident.Device]positions
 	waits   int
 	started bool
 	// flushed is closed at the end of the flush under way, or of the next.
@@ -49,8 +61,8 @@ type flusher struct {
 
 // earlyKey is a position that the archive has not reached.
 type earlyKey struct {
-	device
-	conversation string
+	ident.Device
+	conversation ident.ConversationID
 	seq          int64
 }
 
@@ -61,7 +73,7 @@ const earlyTries = 300
 func newFlusher(s *Server) *flusher {
 	return &flusher{
 		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: make(map[device]map[string]int64), flushed: make(chan struct{}),
+		dirty: make(map[ident.Device]positions), flushed: make(chan struct{}),
 	}
 }
 
@@ -73,7 +85,7 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d device, conversation string, seq int64) {
+func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
@@ -88,7 +100,7 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 		return
 	}
 	if m == nil {
-		m = make(map[string]int64, 1)
+		m = make(positions, 1)
 		f.dirty[d] = m
 	}
 	m[conversation] = seq
@@ -99,17 +111,12 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d device) map[string]int64 {
+func (f *flusher) waiting(d ident.Device) positions {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all map[string]int64
-	for _, from := range [...]map[string]int64{f.flying[d], f.dirty[d]} {
-		for conversation, seq := range from {
-			if all == nil {
-				all = make(map[string]int64)
-			}
-			all[conversation] = max(all[conversation], seq)
-		}
+	var all positions
+	for _, from := range [...]positions{f.flying[d], f.dirty[d]} {
+		all = all.merge(from)
 	}
 	return all
 }
@@ -140,7 +147,7 @@ func (f *flusher) run() {
 
 // handOn flushes until nothing of a device waits any more. It returns false when
 // ctx ends or the server stops before.
-func (f *flusher) handOn(ctx context.Context, d device) bool {
+func (f *flusher) handOn(ctx context.Context, d ident.Device) bool {
 	for again := false; ; again = true {
 		f.mu.Lock()
 		left, flushed := len(f.dirty[d])+len(f.flying[d]) > 0, f.flushed
@@ -213,7 +220,7 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[device]map[string]int64)
+	f.flying, f.dirty = f.dirty, make(map[ident.Device]positions)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
@@ -235,10 +242,11 @@ func (f *flusher) flush(ctx context.Context) {
 		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
-	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
-		for conversation, seq := range positions {
+	for d, at := range flying { // only this goroutine changes flying, and not before it is done
+		org, app, _ := d.App.Split()
+		for conversation, seq := range at {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: seq,
+				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: seq,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -247,7 +255,7 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq())
+		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq())
 	}
 	f.putEarly(early)
 	f.went(failure, len(failed))
@@ -290,20 +298,25 @@ func (f *flusher) went(failure error, positions int) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq()}
+		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq()}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
-		f.put(k.device, k.conversation, k.seq)
+		f.put(k.Device, k.conversation, k.seq)
 	}
 	f.early = tries
 }
 
+func deviceOf(p *messagingv1.DevicePosition) ident.Device {
+	user := ident.User{App: ident.NewAppKey(p.GetOrg(), p.GetApp()), ID: ident.UserID(p.GetUser())}
+	return user.Device(p.GetResource())
+}
+
 // submit hands a batch on and returns the positions that were too early.
 func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) (early []*messagingv1.DevicePosition, err error) {
-	ctx, cancel := context.WithTimeout(ctx, f.srv.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
@@ -332,7 +333,7 @@ type tokens struct {
 	void *atomic.Bool
 }
 
-func (a tokens) KeyHolds(string, string, uint32) bool { return a.void == nil || !a.void.Load() }
+func (a tokens) KeyHolds(ident.AppKey, uint32) bool { return a.void == nil || !a.void.Load() }
 
 func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principal, error) {
 	if org != "acme" || app != "shop" {
@@ -348,9 +349,9 @@ func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principa
 	case token == "down":
 		return auth.Principal{}, errs.Unavailable("account", nil)
 	case token == "app":
-		return auth.Principal{Kind: auth.App, AppKey: appKey}, nil
+		return auth.Principal{Kind: auth.App, App: appKey}, nil
 	case strings.HasPrefix(token, "token-"):
-		return auth.Principal{Kind: auth.User, AppKey: appKey, User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
+		return auth.Principal{Kind: auth.User, App: appKey, User: ident.UserID(strings.TrimPrefix(token, "token-")), ExpiresAt: a.expires}, nil
 	}
 	return auth.Principal{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
 }
@@ -401,7 +402,7 @@ func startOn(t testing.TB, nats *natsx.Conn, b *backend, auth session.Authentica
 	presencev1.RegisterConnectionServiceServer(channel, b)
 	limits := &limits{}
 	limiterv1.RegisterLimiterServiceServer(channel, limits)
-	cfg := session.DefaultConfig()
+	var cfg session.Config
 	cfg.FlushInterval = 20 * time.Millisecond
 	cfg.SweepInterval = 20 * time.Millisecond
 	cfg.CheckSpread = 20 * time.Millisecond

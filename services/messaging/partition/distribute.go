@@ -124,7 +124,10 @@ type storedSlice struct {
 }
 
 func itemOf(r *busv1.LogRecord, e *entry) *busv1.SpillItem {
-	item := &busv1.SpillItem{To: e.to, Push: e.push}
+	item := &busv1.SpillItem{To: e.to, Kind: r.GetKind(), Push: e.push}
+	if r.GetKind() != busv1.Kind_KIND_USER {
+		return item // the sender's devices are on the group's subject
+	}
 	// What a device did, receipts and contact events too, goes to its user as
 	// well, even when the user's devices are not to show it: without it each of
 	// them would see a gap in the conversation and read the archive for nothing.
@@ -136,7 +139,7 @@ func itemOf(r *busv1.LogRecord, e *entry) *busv1.SpillItem {
 
 func (d *distributor) push(item *busv1.SpillItem, app ident.AppKey) error {
 	d.metrics.pushed.Inc()
-	if err := d.nats.Publish(bus.UserSubject(string(app), item.GetTo()), item.GetPush()); err != nil {
+	if err := d.nats.Publish(bus.DeliverySubject(string(app), item.GetKind(), item.GetTo()), item.GetPush()); err != nil {
 		return err
 	}
 	if item.GetCopyTo() == "" {

@@ -1,18 +1,26 @@
-package session
+package msync
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 func jidOf(name string) *msyncv1.JID {
-	return &msyncv1.JID{AppKey: proto.String("a#b"), Name: proto.String(name), Domain: proto.String(domainUser)}
+	return &msyncv1.JID{AppKey: proto.String("a#b"), Name: proto.String(name), Domain: proto.String(DomainUser)}
+}
+
+func entryMeta(t *testing.T, d *busv1.Delivery) []byte {
+	t.Helper()
+	meta, err := EntryMeta("a#b", ident.UserID(d.GetTo()), d)
+	require.NoError(t, err)
+	return meta
 }
 
 func decode[T proto.Message](t *testing.T, frame []byte, command msyncv1.MSync_Command, into T) T {
@@ -44,9 +52,9 @@ func TestEncodedMetaIsWhatTheSchemaSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			frame := appendPage(nil, []entry{{1, encodeMeta("a#b", d)}, {2, encodeMeta("a#b", d)}}, 99, queueJID("a#b", "ann", domainUser), 1234)
+			frame := AppendPage(nil, slices.Values([][]byte{entryMeta(t, d), entryMeta(t, d)}), 99, JID("a#b", "ann", DomainUser), 1234)
 			dl := decode(t, frame, msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))
-			domain := domainOf(d.GetKind())
+			domain := Domain(d.GetKind())
 			wantBody := proto.CloneOf(body)
 			wantBody.From = &msyncv1.JID{Name: proto.String(d.GetFrom())} // whatever the body said
 			wantBody.To = &msyncv1.JID{Name: proto.String(d.GetTo())}
@@ -78,13 +86,14 @@ func TestEncodedMetaIsWhatTheSchemaSays(t *testing.T) {
 	}
 }
 
-func TestContactEventsAreNoMessages(t *testing.T) {
+// What was written before events were entries of their own is shown as ever.
+func TestContactEntriesOfBefore(t *testing.T) {
 	t.Parallel()
 	d := &busv1.Delivery{
 		Id: 1 << 60, Kind: busv1.Kind_KIND_USER, Type: busv1.EntryType_ENTRY_TYPE_ROSTER, From: "ann", To: "bob",
 		Timestamp: 1_700_000_000_000, Body: []byte("a RosterBody"),
 	}
-	frame := appendPage(nil, []entry{{1, encodeMeta("a#b", d)}}, 99, queueJID("a#b", "ann", domainUser), 1234)
+	frame := AppendPage(nil, slices.Values([][]byte{entryMeta(t, d)}), 99, JID("a#b", "ann", DomainUser), 1234)
 	dl := decode(t, frame, msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))
 	require.Len(t, dl.GetMetas(), 1)
 	require.True(t, proto.Equal(&msyncv1.Meta{
@@ -95,28 +104,23 @@ func TestContactEventsAreNoMessages(t *testing.T) {
 
 func TestSmallFrames(t *testing.T) {
 	t.Parallel()
-	queue := queueJID("a#b", "bob", domainUser)
+	queue := JID("a#b", "bob", DomainUser)
 	ok := &msyncv1.Status{ErrorCode: msyncv1.Status_OK.Enum()}
 	require.True(t, proto.Equal(
 		&msyncv1.CommSyncDL{Status: ok, Queue: jidOf("bob"), IsLast: proto.Bool(true), Timestamp: proto.Uint64(7)},
-		decode(t, appendEmpty(nil, queue, 7), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
+		decode(t, AppendEmpty(nil, queue, 7), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
 	require.True(t, proto.Equal(
 		&msyncv1.CommNotice{Queue: jidOf("bob")},
-		decode(t, appendNotice(nil, queue), msyncv1.MSync_NOTICE, new(msyncv1.CommNotice))))
+		decode(t, AppendNotice(nil, queue), msyncv1.MSync_NOTICE, new(msyncv1.CommNotice))))
 	require.True(t, proto.Equal(
 		&msyncv1.CommSyncDL{Status: ok, MetaId: proto.Uint64(1), ServerId: proto.Uint64(2), Timestamp: proto.Uint64(3)},
-		decode(t, appendAck(nil, 1, 2, 3), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
+		decode(t, AppendAck(nil, 1, 2, 3), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
 	require.True(t, proto.Equal(
 		&msyncv1.CommSyncDL{
 			Status: &msyncv1.Status{ErrorCode: msyncv1.Status_USER_MUTED.Enum(), Reason: proto.String("no")},
 			MetaId: proto.Uint64(1), Timestamp: proto.Uint64(3),
 		},
-		decode(t, appendRefusal(nil, 1, msyncv1.Status_USER_MUTED, "no", 3), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
-	require.True(t, proto.Equal(
-		&msyncv1.CommSyncDL{Metas: []*msyncv1.Meta{{
-			Id: proto.Uint64(1), From: jidOf("x"), To: jidOf("y"), Timestamp: proto.Uint64(9), Ns: msyncv1.Meta_NOTIFY.Enum(), Payload: []byte("p"),
-		}}},
-		decode(t, appendFrame(nil, msyncv1.MSync_SYNC, encodeEvent("a#b", 5, 1, "x", "y", 9, []byte("p"))), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
+		decode(t, AppendRefusal(nil, 1, msyncv1.Status_USER_MUTED, "no", 3), msyncv1.MSync_SYNC, new(msyncv1.CommSyncDL))))
 }
 
 func TestParseUpstream(t *testing.T) {
@@ -124,74 +128,31 @@ func TestParseUpstream(t *testing.T) {
 	meta := &msyncv1.Meta{Id: proto.Uint64(5), Ns: msyncv1.Meta_MUC.Enum(), Payload: []byte("x"), Ext: []*msyncv1.KeyValue{{}}}
 	b, err := proto.Marshal(&msyncv1.CommSyncUL{Meta: meta, Key: proto.Uint64(8), Queue: jidOf("bob"), IsRoam: proto.Bool(false), LastFullRoamKey: proto.Uint64(1)})
 	require.NoError(t, err)
-	ul, ok := parseSyncUL(b)
+	ul, ok := ParseSyncUL(b)
 	require.True(t, ok)
-	require.EqualValues(t, 8, ul.key)
-	require.Equal(t, "bob", ul.queueName)
-	require.Equal(t, domainUser, ul.queueDomain)
-	head, ok := parseMetaHead(ul.meta)
+	require.EqualValues(t, 8, ul.Key)
+	require.Equal(t, "bob", ul.QueueName)
+	require.Equal(t, DomainUser, ul.QueueDomain)
+	head, ok := ParseMetaHead(ul.Meta)
 	require.True(t, ok)
-	require.Equal(t, metaHead{id: 5, ns: msyncv1.Meta_MUC}, head)
+	require.Equal(t, MetaHead{ID: 5, NS: msyncv1.Meta_MUC}, head)
 	got := new(msyncv1.Meta)
-	require.NoError(t, proto.Unmarshal(ul.meta, got))
+	require.NoError(t, proto.Unmarshal(ul.Meta, got))
 	require.True(t, proto.Equal(meta, got))
 	for i := range b { // cut off anywhere: an error or less, never a panic
-		if ul, ok := parseSyncUL(b[:i]); ok {
-			parseMetaHead(ul.meta)
+		if ul, ok := ParseSyncUL(b[:i]); ok {
+			ParseMetaHead(ul.Meta)
 		}
-		splitFrame(b[:i])
+		SplitFrame(b[:i])
 	}
-}
-
-// full sets every field of a message to something.
-func full(m protoreflect.Message) {
-	fields := m.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		n := int64(i + 1)
-		switch f.Kind() {
-		case protoreflect.BoolKind:
-			m.Set(f, protoreflect.ValueOfBool(true))
-		case protoreflect.StringKind:
-			m.Set(f, protoreflect.ValueOfString(string(f.Name())))
-		case protoreflect.BytesKind:
-			m.Set(f, protoreflect.ValueOfBytes([]byte(f.Name())))
-		case protoreflect.EnumKind:
-			m.Set(f, protoreflect.ValueOfEnum(1))
-		case protoreflect.Uint64Kind:
-			m.Set(f, protoreflect.ValueOfUint64(uint64(n)<<40)) //nolint:gosec // positive
-		default:
-			m.Set(f, protoreflect.ValueOfInt64(n<<40))
-		}
-	}
-}
-
-func TestDeliveryOfIsTheGeneratedCode(t *testing.T) {
-	t.Parallel()
-	d := new(busv1.Delivery)
-	full(d.ProtoReflect())
-	b, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
-	require.NoError(t, err)
-	got, ok := deliveryOf(b)
-	require.True(t, ok)
-	require.True(t, proto.Equal(d, got), "%v", got)
-	for i := range b {
-		_, ok := deliveryOf(b[:i])
-		require.False(t, ok)
-	}
-	b, err = proto.Marshal(&busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{Id: 1}}})
-	require.NoError(t, err)
-	_, ok = deliveryOf(b)
-	require.False(t, ok)
 }
 
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0x08, 0x00, 0x40, 0x00, 0x4a, 0x02, 0x0a, 0x00})
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		_, payload, _ := splitFrame(b)
-		ul, _ := parseSyncUL(payload)
-		parseMetaHead(ul.meta)
-		noSuchRoom(ul.meta)
-		deliveryOf(b)
+		_, payload, _ := SplitFrame(b)
+		ul, _ := ParseSyncUL(payload)
+		ParseMetaHead(ul.Meta)
+		MUCName(ul.Meta)
 	})
 }

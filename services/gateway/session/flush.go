@@ -18,6 +18,18 @@ const (
 	maxPositions = 1_000_000
 )
 
+// mark is how far a device has confirmed a conversation, in an epoch of the log.
+type mark struct{ epoch, seq int64 }
+
+// further returns the mark that counts: of the later epoch, whose numbers are
+// right, or behind the other.
+func (m mark) further(o mark) mark {
+	if o.epoch > m.epoch || o.epoch == m.epoch && o.seq > m.seq {
+		return o
+	}
+	return m
+}
+
 // device names a device of an app's user.
 type device struct{ org, app, user, resource string }
 
@@ -31,8 +43,8 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[device]map[string]int64
-	flying  map[device]map[string]int64
+	dirty   map[device]map[string]mark
+	flying  map[device]map[string]mark
 	waits   int
 	started bool
 	// flushed is closed at the end of the flush under way, or of the next.
@@ -51,7 +63,7 @@ type flusher struct {
 type earlyKey struct {
 	device
 	conversation string
-	seq          int64
+	mark
 }
 
 // earlyTries is how often a position is handed on before the archive; what was
@@ -61,7 +73,7 @@ const earlyTries = 300
 func newFlusher(s *Server) *flusher {
 	return &flusher{
 		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: make(map[device]map[string]int64), flushed: make(chan struct{}),
+		dirty: make(map[device]map[string]mark), flushed: make(chan struct{}),
 	}
 }
 
@@ -73,13 +85,13 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d device, conversation string, seq int64) {
+func (f *flusher) put(d device, conversation string, at mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
 	old, known := m[conversation]
 	if known {
-		m[conversation] = max(old, seq)
+		m[conversation] = old.further(at)
 		return
 	}
 	if f.waits >= maxPositions {
@@ -88,10 +100,10 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 		return
 	}
 	if m == nil {
-		m = make(map[string]int64, 1)
+		m = make(map[string]mark, 1)
 		f.dirty[d] = m
 	}
-	m[conversation] = seq
+	m[conversation] = at
 	f.waits++
 	if f.waits == flushEarly {
 		f.hurry()
@@ -99,16 +111,16 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d device) map[string]int64 {
+func (f *flusher) waiting(d device) map[string]mark {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all map[string]int64
-	for _, from := range [...]map[string]int64{f.flying[d], f.dirty[d]} {
-		for conversation, seq := range from {
+	var all map[string]mark
+	for _, from := range [...]map[string]mark{f.flying[d], f.dirty[d]} {
+		for conversation, at := range from {
 			if all == nil {
-				all = make(map[string]int64)
+				all = make(map[string]mark)
 			}
-			all[conversation] = max(all[conversation], seq)
+			all[conversation] = all[conversation].further(at)
 		}
 	}
 	return all
@@ -213,7 +225,7 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[device]map[string]int64)
+	f.flying, f.dirty = f.dirty, make(map[device]map[string]mark)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
@@ -236,9 +248,9 @@ func (f *flusher) flush(ctx context.Context) {
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
 	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
-		for conversation, seq := range positions {
+		for conversation, at := range positions {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: seq,
+				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: at.seq, Epoch: at.epoch,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -247,7 +259,7 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq())
+		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), mark{p.GetEpoch(), p.GetSeq()})
 	}
 	f.putEarly(early)
 	f.went(failure, len(failed))
@@ -290,13 +302,13 @@ func (f *flusher) went(failure error, positions int) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq()}
+		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), mark{p.GetEpoch(), p.GetSeq()}}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
-		f.put(k.device, k.conversation, k.seq)
+		f.put(k.device, k.conversation, k.mark)
 	}
 	f.early = tries
 }

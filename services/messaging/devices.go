@@ -117,9 +117,10 @@ func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDe
 			continue
 		}
 		from = append(from, p)
+		conversation := ident.ConversationID(p.GetConversation())
 		all = append(all, history.Confirmed{
-			App: app.Number, User: ident.FoldUser(p.GetUser()), Resource: p.GetResource(),
-			Conversation: ident.ConversationID(p.GetConversation()), Seq: p.GetSeq(),
+			App: app.Number, User: ident.FoldUser(p.GetUser()), Resource: p.GetResource(), Conversation: conversation,
+			Seq: p.GetSeq(), Epoch: p.GetEpoch(), Partition: s.log.Partition(ident.AppKey(app.Key), conversation),
 		})
 	}
 	if len(all) == 0 {

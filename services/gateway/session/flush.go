@@ -19,6 +19,21 @@ const (
 	maxPositions = 1_000_000
 )
 
+// mark is how far a device has confirmed a conversation, in an epoch of the log.
+type mark struct{ epoch, seq int64 }
+
+// further returns the mark that counts: of the later epoch, whose numbers are
+// right, or behind the other.
+func (m mark) further(o mark) mark {
+	if o.epoch > m.epoch || o.epoch == m.epoch && o.seq > m.seq {
+		return o
+	}
+	return m
+}
+
+// marks are those of a device by conversation.
+type marks map[ident.ConversationID]mark
+
 // positions are confirmed places by conversation.
 type positions map[ident.ConversationID]int64
 
@@ -43,8 +58,8 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[ident.Device]positions
-	flying  map[ident.Device]positions
+	dirty   map[ident.Device]marks
+	flying  map[ident.Device]marks
 	waits   int
 	started bool
 	// flushed is closed at the end of the flush under way, or of the next.
@@ -63,7 +78,7 @@ type flusher struct {
 type earlyKey struct {
 	ident.Device
 	conversation ident.ConversationID
-	seq          int64
+	mark
 }
 
 // earlyTries is how often a position is handed on before the archive; what was
@@ -73,7 +88,7 @@ const earlyTries = 300
 func newFlusher(s *Server) *flusher {
 	return &flusher{
 		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: make(map[ident.Device]positions), flushed: make(chan struct{}),
+		dirty: make(map[ident.Device]marks), flushed: make(chan struct{}),
 	}
 }
 
@@ -85,13 +100,13 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int64) {
+func (f *flusher) put(d ident.Device, conversation ident.ConversationID, at mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
 	old, known := m[conversation]
 	if known {
-		m[conversation] = max(old, seq)
+		m[conversation] = old.further(at)
 		return
 	}
 	if f.waits >= maxPositions {
@@ -100,10 +115,10 @@ func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int
 		return
 	}
 	if m == nil {
-		m = make(positions, 1)
+		m = make(marks, 1)
 		f.dirty[d] = m
 	}
-	m[conversation] = seq
+	m[conversation] = at
 	f.waits++
 	if f.waits == flushEarly {
 		f.hurry()
@@ -111,12 +126,17 @@ func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d ident.Device) positions {
+func (f *flusher) waiting(d ident.Device) marks {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all positions
-	for _, from := range [...]positions{f.flying[d], f.dirty[d]} {
-		all = all.merge(from)
+	var all marks
+	for _, from := range [...]marks{f.flying[d], f.dirty[d]} {
+		for conversation, at := range from {
+			if all == nil {
+				all = make(marks)
+			}
+			all[conversation] = all[conversation].further(at)
+		}
 	}
 	return all
 }
@@ -220,7 +240,7 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[ident.Device]positions)
+	f.flying, f.dirty = f.dirty, make(map[ident.Device]marks)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
@@ -242,11 +262,11 @@ func (f *flusher) flush(ctx context.Context) {
 		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
-	for d, at := range flying { // only this goroutine changes flying, and not before it is done
+	for d, confirmed := range flying { // only this goroutine changes flying, and not before it is done
 		org, app, _ := d.App.Split()
-		for conversation, seq := range at {
+		for conversation, at := range confirmed {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: seq,
+				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: at.seq, Epoch: at.epoch,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -255,7 +275,7 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq())
+		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()})
 	}
 	f.putEarly(early)
 	f.went(failure, len(failed))
@@ -298,13 +318,13 @@ func (f *flusher) went(failure error, positions int) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq()}
+		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()}}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
-		f.put(k.Device, k.conversation, k.seq)
+		f.put(k.Device, k.conversation, k.mark)
 	}
 	f.early = tries
 }

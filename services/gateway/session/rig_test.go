@@ -278,7 +278,13 @@ func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevi
 	}
 	for _, p := range req.GetPositions() {
 		m, _ := b.of(p.GetUser(), p.GetResource())
-		m[p.GetConversation()] = max(m[p.GetConversation()], p.GetSeq())
+		seq := p.GetSeq()
+		if all := b.entries[p.GetConversation()]; p.GetEpoch() < bus.LogEpoch(b.logged[bus.Partition(appKey, p.GetConversation(), partitions)]) {
+			for seq = min(seq, int64(len(all))); seq > 0 && bus.LogEpoch(all[seq-1].GetLogPlace()) > p.GetEpoch(); {
+				seq--
+			}
+		}
+		m[p.GetConversation()] = max(m[p.GetConversation()], seq)
 	}
 	return &messagingv1.ConfirmDevicesResponse{}, nil
 }

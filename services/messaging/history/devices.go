@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/idgen"
@@ -213,6 +214,10 @@ type Confirmed struct {
 	Resource     string
 	Conversation ident.ConversationID
 	Seq          int64
+	// Epoch is that of the conversation's Partition of the log when the device
+	// confirmed.
+	Epoch     int64
+	Partition int
 }
 
 // compare orders by the rows that positions are in.
@@ -224,7 +229,8 @@ func (p Confirmed) compare(o Confirmed) int {
 // indexes of those that are early: a push runs ahead of the archive, and so may
 // what a device confirms. A position is stored only as far as the archive holds
 // the conversation, for an entry that is pushed and never archived could give its
-// seq to another. Positions of devices that do not exist are left out.
+// seq to another, and it does once a new epoch of the log begins. Positions of
+// devices that do not exist are left out.
 func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, err error) {
 	// Two gateways hand on positions of one device when it went from one to the
 	// other; in one order of their rows, neither waits for a row of the other's
@@ -243,6 +249,7 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
 			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
 			AND EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST($6 AS BIGINT))
+			AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
 			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
 		if err != nil {
 			return err
@@ -251,7 +258,7 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
 			FROM device v JOIN (`+newestSeqs+`) c ON c.app = v.app AND c.name = $3
-			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0
+			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0 AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
 			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
 			RETURNING seq`)
 		if err != nil {
@@ -259,7 +266,7 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 		}
 		defer func() { _ = move.Close() }()
 		moveTo := func(p Confirmed) (at int64, err error) {
-			err = move.QueryRowContext(ctx, p.Seq, p.Seq, p.Conversation, p.App, p.User, p.Resource).Scan(&at)
+			err = move.QueryRowContext(ctx, p.Seq, p.Seq, p.Conversation, p.App, p.User, p.Resource, p.Partition, p.Epoch).Scan(&at)
 			if errors.Is(err, sql.ErrNoRows) {
 				return 0, nil
 			}
@@ -267,7 +274,7 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 		}
 		for _, i := range inOrder {
 			p := all[i]
-			r, err := whole.ExecContext(ctx, p.Seq, p.Conversation, p.App, p.User, p.Resource, p.Seq)
+			r, err := whole.ExecContext(ctx, p.Seq, p.Conversation, p.App, p.User, p.Resource, p.Seq, p.Partition, p.Epoch)
 			if err != nil {
 				return err
 			}
@@ -285,12 +292,22 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 			if at >= p.Seq {
 				continue
 			}
-			archived, err := store.Row(ctx, tx, `SELECT 1 FROM (`+newestSeqs+`) c WHERE c.app = $1 AND c.name = $2 AND c.newest >= CAST($3 AS BIGINT)`,
-				[]any{p.App, p.Conversation, p.Seq}, new(int))
-			if err != nil {
+			var archived int
+			var epoch int64
+			if _, err := store.Row(ctx, tx, `SELECT `+epochOfPartition+`$1), COUNT(*) FROM (`+newestSeqs+`) c WHERE c.app = $2 AND c.name = $3 AND c.newest >= CAST($4 AS BIGINT)`,
+				[]any{p.Partition, p.App, p.Conversation, p.Seq}, &epoch, &archived); err != nil {
 				return err
 			}
-			if !archived {
+			switch {
+			case epoch != p.Epoch:
+				if p.Seq, err = archivedIn(ctx, tx, p); err != nil {
+					return err
+				}
+				p.Epoch = epoch
+				if p.Seq == 0 {
+					continue
+				}
+			case archived == 0:
 				early = append(early, i)
 				continue
 			}
@@ -303,6 +320,39 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 	})
 	return early, err
 }
+
+// archivedIn returns the last seq up to a position whose entry was archived in
+// the position's epoch or an earlier one; 0 if there is none.
+func archivedIn(ctx context.Context, tx *sql.Tx, p Confirmed) (found int64, err error) {
+	const page = 64
+	for next := p.Seq; next > 0 && found == 0; {
+		through := next
+		next = 0
+		err := store.Each(ctx, tx, `SELECT m.seq, m.data FROM conversation c JOIN message m ON m.app = c.app AND m.conv = c.id
+			WHERE c.app = $1 AND c.name = $2 AND m.seq <= $3 ORDER BY m.seq DESC LIMIT $4`,
+			[]any{p.App, p.Conversation, through, page}, func(row store.Scanner) error {
+				var seq int64
+				var data []byte
+				if err := row.Scan(&seq, &data); err != nil {
+					return err
+				}
+				var entry busv1.Delivery
+				if found == 0 && proto.Unmarshal(data, &entry) == nil && bus.LogEpoch(entry.GetLogPlace()) <= p.Epoch {
+					found = seq
+				}
+				next = seq - 1
+				return nil
+			})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return found, nil
+}
+
+// epochOfPartition is the beginning of SQL for the epoch of a partition, whose
+// number and a closing parenthesis follow.
+const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_position l WHERE l.partition_no = `
 
 // newestSeqs is SQL for the conversations with the seq that each has given
 // out last.

@@ -1436,13 +1436,17 @@ func (x *ConfirmDevicesRequest) GetPositions() []*DevicePosition {
 }
 
 type DevicePosition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
-	Conversation  string                 `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Seq           int64                  `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Org          string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App          string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User         string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource     string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	Conversation string                 `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Seq          int64                  `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Epoch of the conversation's partition of the log when the device confirmed.
+	// Once another has begun, the position holds as far as entries of its own or of
+	// earlier ones were archived: those that were lost gave their places to others.
+	Epoch         int64 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1515,6 +1519,13 @@ func (x *DevicePosition) GetConversation() string {
 func (x *DevicePosition) GetSeq() int64 {
 	if x != nil {
 		return x.Seq
+	}
+	return 0
+}
+
+func (x *DevicePosition) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -1680,14 +1691,15 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"throughSeq\x12\x19\n" +
 	"\blast_seq\x18\x03 \x01(\x03R\alastSeq\"Z\n" +
 	"\x15ConfirmDevicesRequest\x12A\n" +
-	"\tpositions\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\tpositions\"\x9a\x01\n" +
+	"\tpositions\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\tpositions\"\xb0\x01\n" +
 	"\x0eDevicePosition\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12\"\n" +
 	"\fconversation\x18\x05 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x06 \x01(\x03R\x03seq\"S\n" +
+	"\x03seq\x18\x06 \x01(\x03R\x03seq\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x03R\x05epoch\"S\n" +
 	"\x16ConfirmDevicesResponse\x129\n" +
 	"\x05early\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\x05early2\xad\x05\n" +
 	"\x10MessagingService\x12`\n" +

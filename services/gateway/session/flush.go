@@ -69,9 +69,10 @@ type flusher struct {
 	// flushing goroutine uses them.
 	failing        int
 	paused, warned int64
-	// early counts how often positions came before the archive; only flush uses
-	// it.
+	// early counts how often positions came before the archive, soon says that
+	// some did for the first time; only flush uses them.
 	early map[earlyKey]int
+	soon  bool
 }
 
 // earlyKey is a position that the archive has not reached.
@@ -149,18 +150,32 @@ func (f *flusher) hurry() {
 	}
 }
 
+// earlyPause is how soon positions are handed on again that came before the
+// archive for the first time: it is a moment behind the pushes.
+const earlyPause = 30 * time.Millisecond
+
 func (f *flusher) run() {
+	var again <-chan time.Time
 	t := time.NewTicker(f.srv.cfg.FlushInterval)
 	defer t.Stop()
 	for {
+		extra := false // of which there is at most one between two others
 		select {
 		case <-t.C:
+		case <-again:
+			extra = true
 		case <-f.wake:
 		case <-f.quit:
 			return
 		}
-		if f.srv.now() >= f.paused {
-			f.flush(f.srv.ctx)
+		again = nil
+		if f.srv.now() < f.paused {
+			continue
+		}
+		f.soon = false
+		f.flush(f.srv.ctx)
+		if f.soon && !extra {
+			again = time.After(earlyPause)
 		}
 	}
 }
@@ -324,6 +339,7 @@ func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
+		f.soon = f.soon || tries[k] == 1
 		f.put(k.Device, k.conversation, k.mark)
 	}
 	f.early = tries

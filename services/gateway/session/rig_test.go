@@ -55,6 +55,7 @@ type backend struct {
 	refuse     error                        // answer of SendFromClient
 	limit      error                        // answer of Connect
 	confirming error                        // answer of ConfirmDevices
+	early      int                          // calls of ConfirmDevices that come before the archive
 	opening    error                        // answer of OpenDevice
 	lose       func(d *busv1.Delivery) bool // pushes to drop
 	lag        int64                        // entries that the archive is behind
@@ -275,6 +276,10 @@ func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevi
 	b.confirms = append(b.confirms, time.Now())
 	if b.confirming != nil {
 		return nil, b.confirming
+	}
+	if b.early > 0 {
+		b.early--
+		return &messagingv1.ConfirmDevicesResponse{Early: req.GetPositions()}, nil
 	}
 	for _, p := range req.GetPositions() {
 		m, _ := b.of(p.GetUser(), p.GetResource())

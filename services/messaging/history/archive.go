@@ -111,11 +111,11 @@ func (a *Archive) Prepare(ctx context.Context) error {
 	if err := a.db.Migrate(ctx, migrations); err != nil {
 		return err
 	}
-	if a.advance, err = a.db.Prepare(ctx, `UPDATE log_position SET stream_seq = $1, fingerprint = $2 WHERE partition_no = $3 AND epoch = $4 AND stream_seq = $5`); err != nil {
+	if a.advance, err = a.db.Prepare(ctx, `UPDATE log_positions SET stream_seq = $1, fingerprint = $2 WHERE partition_no = $3 AND epoch = $4 AND stream_seq = $5`); err != nil {
 		return err
 	}
 	for i, n := range insertSizes {
-		if a.insert[i], err = a.db.Prepare(ctx, "INSERT INTO message (id, app, conv, seq, type, flags, sender, data) VALUES "+a.db.Rows(n, insertColumns)); err != nil {
+		if a.insert[i], err = a.db.Prepare(ctx, "INSERT INTO messages (id, app, conversation_id, seq, type, flags, sender, data) VALUES "+a.db.Rows(n, insertColumns)); err != nil {
 			return err
 		}
 	}

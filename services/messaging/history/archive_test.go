@@ -74,7 +74,7 @@ func TestArchiveFences(t *testing.T) {
 			return outcomes
 		}
 		stored := func() (n int64) {
-			require.NoError(t, db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM message`).Scan(&n))
+			require.NoError(t, db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM messages`).Scan(&n))
 			return n
 		}
 		require.Equal(t, []error{nil, nil, nil}, write(fill(span(0, 0, 3)), fill(span(1, 0, 2)), fill(span(0, 3, 5))))

@@ -48,7 +48,7 @@ func NewReadBarrier(db *store.DB, partitions int, end func(ctx context.Context, 
 		b.partitions[i].end.ask = func(ctx context.Context) (uint64, error) { return end(ctx, i) }
 		b.partitions[i].look.ask = func(ctx context.Context) (uint64, error) {
 			var offset, epoch int64
-			if _, err := store.Row(ctx, db.Read(), `SELECT stream_seq, epoch FROM log_position WHERE partition_no = $1`, []any{i}, &offset, &epoch); err != nil {
+			if _, err := store.Row(ctx, db.Read(), `SELECT stream_seq, epoch FROM log_positions WHERE partition_no = $1`, []any{i}, &offset, &epoch); err != nil {
 				return 0, err
 			}
 			at := bus.LogPlace(epoch, uint64(offset))

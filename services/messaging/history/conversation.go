@@ -51,12 +51,12 @@ func (c *Conversation) members() []member {
 }
 
 func createConversation(ctx context.Context, tx *sql.Tx, c *Conversation) error {
-	if _, err := store.Row(ctx, tx, `INSERT INTO conversation (app, name, kind) VALUES ($1, $2, $3) RETURNING id`,
+	if _, err := store.Row(ctx, tx, `INSERT INTO conversations (app, name, kind) VALUES ($1, $2, $3) RETURNING id`,
 		[]any{c.App, c.Name, int(c.Kind)}, &c.id); err != nil {
 		return err
 	}
 	for _, m := range c.members() {
-		if _, err := store.Exec(ctx, tx, `INSERT INTO member (app, username, conv, peer) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		if _, err := store.Exec(ctx, tx, `INSERT INTO conversation_members (app, username, conversation_id, peer) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
 			c.App, m.user, c.id, m.peer); err != nil {
 			return err
 		}
@@ -90,8 +90,8 @@ func (a *Archive) Find(ctx context.Context, app int64, name ident.ConversationID
 	var kind int32
 	var newest sql.NullInt64
 	var data []byte
-	found, err := store.Row(ctx, a.db.Read(), `SELECT c.id, c.kind, c.floor, m.seq, m.data FROM conversation c
-		LEFT JOIN message m ON m.app = c.app AND m.conv = c.id AND m.seq = (SELECT MAX(n.seq) FROM message n WHERE n.app = c.app AND n.conv = c.id)
+	found, err := store.Row(ctx, a.db.Read(), `SELECT c.id, c.kind, c.last_seq, m.seq, m.data FROM conversations c
+		LEFT JOIN messages m ON m.app = c.app AND m.conversation_id = c.id AND m.seq = (SELECT MAX(n.seq) FROM messages n WHERE n.app = c.app AND n.conversation_id = c.id)
 		WHERE c.app = $1 AND c.name = $2`, []any{app, name}, &c.id, &kind, &c.LastSeq, &newest, &data)
 	if err != nil || !found {
 		return nil, err

@@ -20,11 +20,11 @@ func (d *Devices) Forget(ctx context.Context, app int64, user ident.UserID, at i
 			query string
 			args  []any
 		}{
-			{`DELETE FROM device_position WHERE app = $1 AND username = $2 AND resource IN
-				(SELECT resource FROM device WHERE app = $3 AND username = $4 AND seen <= $5)`, []any{app, user, app, user, at}},
-			{`DELETE FROM device WHERE app = $1 AND username = $2 AND seen <= $3`, []any{app, user, at}},
-			{`UPDATE member SET since = COALESCE((SELECT m.seq FROM message m
-				WHERE m.app = member.app AND m.conv = member.conv AND m.id < $1 ORDER BY m.seq DESC LIMIT 1), 0)
+			{`DELETE FROM device_positions WHERE app = $1 AND username = $2 AND resource IN
+				(SELECT resource FROM devices WHERE app = $3 AND username = $4 AND seen <= $5)`, []any{app, user, app, user, at}},
+			{`DELETE FROM devices WHERE app = $1 AND username = $2 AND seen <= $3`, []any{app, user, at}},
+			{`UPDATE conversation_members SET visible_from = COALESCE((SELECT m.seq FROM messages m
+				WHERE m.app = conversation_members.app AND m.conversation_id = conversation_members.conversation_id AND m.id < $1 ORDER BY m.seq DESC LIMIT 1), 0)
 				WHERE app = $2 AND username = $3`, []any{idgen.FirstAt(time.UnixMilli(at)), app, user}},
 		} {
 			if _, err := store.Exec(ctx, tx, step.query, step.args...); err != nil {

@@ -55,25 +55,25 @@ func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resour
 	}
 	now := d.now().UnixMilli()
 	var seen int64
-	found, err := store.Row(ctx, d.db.Read(), `SELECT seen FROM device WHERE app = $1 AND username = $2 AND resource = $3`, []any{app, user, resource}, &seen)
+	found, err := store.Row(ctx, d.db.Read(), `SELECT seen FROM devices WHERE app = $1 AND username = $2 AND resource = $3`, []any{app, user, resource}, &seen)
 	if err != nil || found && now-seen < seenPrecision.Milliseconds() {
 		return err
 	}
 	return d.db.Write(ctx, func(tx *sql.Tx) error {
-		n, err := store.Exec(ctx, tx, `UPDATE device SET seen = $1 WHERE app = $2 AND username = $3 AND resource = $4`, now, app, user, resource)
+		n, err := store.Exec(ctx, tx, `UPDATE devices SET seen = $1 WHERE app = $2 AND username = $3 AND resource = $4`, now, app, user, resource)
 		if err != nil || n == 1 {
 			return err
 		}
-		if _, err := store.Exec(ctx, tx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT $1, $2, $3, p.conv, COALESCE(
-				(SELECT m.seq FROM message m WHERE m.app = $4 AND m.conv = p.conv AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
-				(SELECT MIN(m.seq) - 1 FROM message m WHERE m.app = $6 AND m.conv = p.conv AND m.seq <= p.seq),
+		if _, err := store.Exec(ctx, tx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
+			SELECT $1, $2, $3, p.conversation_id, COALESCE(
+				(SELECT m.seq FROM messages m WHERE m.app = $4 AND m.conversation_id = p.conversation_id AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
+				(SELECT MIN(m.seq) - 1 FROM messages m WHERE m.app = $6 AND m.conversation_id = p.conversation_id AND m.seq <= p.seq),
 				p.seq)
-			FROM (SELECT conv, MAX(seq) AS seq FROM device_position WHERE app = $7 AND username = $8 GROUP BY conv) p`,
+			FROM (SELECT conversation_id, MAX(seq) AS seq FROM device_positions WHERE app = $7 AND username = $8 GROUP BY conversation_id) p`,
 			app, user, resource, app, newest, app, app, user); err != nil {
 			return err
 		}
-		if _, err := store.Exec(ctx, tx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
+		if _, err := store.Exec(ctx, tx, `INSERT INTO devices (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
 			return err
 		}
 		return forgetOldest(ctx, tx, app, user)
@@ -81,12 +81,12 @@ func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resour
 }
 
 func forgetOldest(ctx context.Context, tx *sql.Tx, app int64, user ident.UserID) error {
-	all, err := store.Column[string](ctx, tx, `SELECT resource FROM device WHERE app = $1 AND username = $2 ORDER BY seen DESC, resource`, app, user)
+	all, err := store.Column[string](ctx, tx, `SELECT resource FROM devices WHERE app = $1 AND username = $2 ORDER BY seen DESC, resource`, app, user)
 	if err != nil {
 		return err
 	}
 	for _, r := range all[min(maxDevices, len(all)):] {
-		for _, table := range []string{"device", "device_position"} {
+		for _, table := range []string{"devices", "device_positions"} {
 			if _, err := store.Exec(ctx, tx, `DELETE FROM `+table+` WHERE app = $1 AND username = $2 AND resource = $3`, app, user, r); err != nil {
 				return err
 			}
@@ -106,13 +106,13 @@ func visible(flags, sender, user string) string {
 // them at most.
 func (d *Devices) Unread(ctx context.Context, app int64, user ident.UserID, resource string) ([]*messagingv1.DeviceQueue, error) {
 	var out []*messagingv1.DeviceQueue
-	err := store.Each(ctx, d.db.Read(), `SELECT c.name, c.kind, b.peer, COALESCE(p.seq, b.since),
-			(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
-		FROM member b
-		JOIN conversation c ON c.id = b.conv
-		LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $1 AND p.conv = b.conv
+	err := store.Each(ctx, d.db.Read(), `SELECT c.name, c.kind, b.peer, COALESCE(p.seq, b.visible_from),
+			(SELECT MAX(m.seq) FROM messages m WHERE m.app = b.app AND m.conversation_id = b.conversation_id)
+		FROM conversation_members b
+		JOIN conversations c ON c.id = b.conversation_id
+		LEFT JOIN device_positions p ON p.app = b.app AND p.username = b.username AND p.resource = $1 AND p.conversation_id = b.conversation_id
 		WHERE b.app = $2 AND b.username = $3
-		AND EXISTS (SELECT 1 FROM message m WHERE m.app = b.app AND m.conv = b.conv AND m.seq > COALESCE(p.seq, b.since) AND m.seq > b.since
+		AND EXISTS (SELECT 1 FROM messages m WHERE m.app = b.app AND m.conversation_id = b.conversation_id AND m.seq > COALESCE(p.seq, b.visible_from) AND m.seq > b.visible_from
 			AND `+visible("m.flags", "m.sender", "b.username")+`)
 		LIMIT $4`, []any{resource, app, user, MaxQueues}, func(row store.Scanner) error {
 		q := &messagingv1.DeviceQueue{}
@@ -136,11 +136,11 @@ func (d *Devices) Queues(ctx context.Context, app int64, user ident.UserID, reso
 		q := &messagingv1.DeviceQueue{Conversation: string(name)}
 		var kind int32
 		var last sql.NullInt64
-		found, err := store.Row(ctx, d.db.Read(), `SELECT c.kind, b.peer, COALESCE(p.seq, b.since),
-				(SELECT MAX(m.seq) FROM message m WHERE m.app = b.app AND m.conv = b.conv)
-			FROM conversation c
-			JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
-			LEFT JOIN device_position p ON p.app = b.app AND p.username = b.username AND p.resource = $2 AND p.conv = b.conv
+		found, err := store.Row(ctx, d.db.Read(), `SELECT c.kind, b.peer, COALESCE(p.seq, b.visible_from),
+				(SELECT MAX(m.seq) FROM messages m WHERE m.app = b.app AND m.conversation_id = b.conversation_id)
+			FROM conversations c
+			JOIN conversation_members b ON b.app = c.app AND b.username = $1 AND b.conversation_id = c.id
+			LEFT JOIN device_positions p ON p.app = b.app AND p.username = b.username AND p.resource = $2 AND p.conversation_id = b.conversation_id
 			WHERE c.app = $3 AND c.name = $4`, []any{user, resource, app, name}, &kind, &q.Peer, &q.ConfirmedSeq, &last)
 		if err != nil {
 			return nil, err
@@ -167,9 +167,9 @@ func (d *Devices) Pull(ctx context.Context, app int64, user ident.UserID, resour
 	page := Page{Through: after}
 	read := int32(0)
 	err := store.Each(ctx, d.db.Read(), `SELECT m.seq, m.flags, m.sender, m.data
-		FROM conversation c JOIN member b ON b.app = c.app AND b.username = $1 AND b.conv = c.id
-		JOIN message m ON m.app = c.app AND m.conv = c.id
-		WHERE c.app = $2 AND c.name = $3 AND m.seq > $4 AND m.seq > b.since ORDER BY m.seq LIMIT $5`,
+		FROM conversations c JOIN conversation_members b ON b.app = c.app AND b.username = $1 AND b.conversation_id = c.id
+		JOIN messages m ON m.app = c.app AND m.conversation_id = c.id
+		WHERE c.app = $2 AND c.name = $3 AND m.seq > $4 AND m.seq > b.visible_from ORDER BY m.seq LIMIT $5`,
 		[]any{user, app, conversation, after, limit}, func(row store.Scanner) error {
 			var flags Flags
 			var sender ident.UserID
@@ -198,7 +198,7 @@ func (d *Devices) Pull(ctx context.Context, app int64, user ident.UserID, resour
 	if read == limit {
 		// There may be more; tell how far it goes.
 		var last sql.NullInt64
-		if _, err := store.Row(ctx, d.db.Read(), `SELECT MAX(m.seq) FROM conversation c JOIN message m ON m.app = c.app AND m.conv = c.id
+		if _, err := store.Row(ctx, d.db.Read(), `SELECT MAX(m.seq) FROM conversations c JOIN messages m ON m.app = c.app AND m.conversation_id = c.id
 			WHERE c.app = $1 AND c.name = $2`, []any{app, conversation}, &last); err != nil {
 			return Page{}, err
 		}
@@ -244,22 +244,22 @@ func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, er
 		early = nil
 		// Parsing these costs far more than running them, and there are thousands.
 		// Nearly all positions are of entries that are archived.
-		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
 			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
-			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
+			FROM devices v JOIN conversations c ON c.app = v.app AND c.name = $2
 			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
-			AND EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST($6 AS BIGINT))
+			AND EXISTS (SELECT 1 FROM messages m WHERE m.app = c.app AND m.conversation_id = c.id AND m.seq >= CAST($6 AS BIGINT))
 			AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
-			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
+			ON CONFLICT (app, username, resource, conversation_id) DO UPDATE SET seq = excluded.seq WHERE device_positions.seq < excluded.seq`)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = whole.Close() }()
-		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+		move, err := tx.PrepareContext(ctx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
 			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
-			FROM device v JOIN (`+newestSeqs+`) c ON c.app = v.app AND c.name = $3
+			FROM devices v JOIN (`+newestSeqs+`) c ON c.app = v.app AND c.name = $3
 			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0 AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
-			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
+			ON CONFLICT (app, username, resource, conversation_id) DO UPDATE SET seq = excluded.seq WHERE device_positions.seq < excluded.seq
 			RETURNING seq`)
 		if err != nil {
 			return err
@@ -328,7 +328,7 @@ func archivedIn(ctx context.Context, tx *sql.Tx, p Confirmed) (found int64, err 
 	for next := p.Seq; next > 0 && found == 0; {
 		through := next
 		next = 0
-		err := store.Each(ctx, tx, `SELECT m.seq, m.data FROM conversation c JOIN message m ON m.app = c.app AND m.conv = c.id
+		err := store.Each(ctx, tx, `SELECT m.seq, m.data FROM conversations c JOIN messages m ON m.app = c.app AND m.conversation_id = c.id
 			WHERE c.app = $1 AND c.name = $2 AND m.seq <= $3 ORDER BY m.seq DESC LIMIT $4`,
 			[]any{p.App, p.Conversation, through, page}, func(row store.Scanner) error {
 				var seq int64
@@ -352,8 +352,8 @@ func archivedIn(ctx context.Context, tx *sql.Tx, p Confirmed) (found int64, err 
 
 // epochOfPartition is the beginning of SQL for the epoch of a partition, whose
 // number and a closing parenthesis follow.
-const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_position l WHERE l.partition_no = `
+const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_positions l WHERE l.partition_no = `
 
 // newestSeqs is SQL for the conversations with the seq that each has given
 // out last.
-const newestSeqs = `SELECT x.app, x.id, x.name, COALESCE((SELECT MAX(m.seq) FROM message m WHERE m.app = x.app AND m.conv = x.id), x.floor) AS newest FROM conversation x`
+const newestSeqs = `SELECT x.app, x.id, x.name, COALESCE((SELECT MAX(m.seq) FROM messages m WHERE m.app = x.app AND m.conversation_id = x.id), x.last_seq) AS newest FROM conversations x`

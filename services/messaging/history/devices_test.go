@@ -50,7 +50,7 @@ func TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut(t *testing.T) {
 		for i := range conversations {
 			p := Confirmed{App: 1, User: "omar", Resource: "web", Conversation: ident.ConversationID(fmt.Sprint("c", i))}
 			forth = append(forth, p)
-			if _, err := tx.ExecContext(ctx, `INSERT INTO conversation (app, name, kind, floor) VALUES (1, $1, 1, $2)`, p.Conversation, 2*rounds); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO conversations (app, name, kind, last_seq) VALUES (1, $1, 1, $2)`, p.Conversation, 2*rounds); err != nil {
 				return err
 			}
 		}
@@ -88,7 +88,7 @@ func TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut(t *testing.T) {
 	require.Zero(t, lockedOut)
 
 	var lowest int64
-	require.NoError(t, asked.Read().QueryRowContext(ctx, `SELECT MIN(seq) FROM device_position`).Scan(&lowest))
+	require.NoError(t, asked.Read().QueryRowContext(ctx, `SELECT MIN(seq) FROM device_positions`).Scan(&lowest))
 	require.EqualValues(t, 2*rounds, lowest)
 }
 
@@ -105,11 +105,11 @@ func TestPositionsOfAnEarlierEpoch(t *testing.T) {
 		// are of epoch 5.
 		const older, newer, last = 4, 5, 203
 		require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO log_position (partition_no, stream_seq, epoch) VALUES (2, 900, $1)`, newer); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO log_positions (partition_no, stream_seq, epoch) VALUES (2, 900, $1)`, newer); err != nil {
 				return err
 			}
-			var conv int64
-			if err := tx.QueryRowContext(ctx, `INSERT INTO conversation (app, name, kind) VALUES (1, 'lena~omar', 1) RETURNING id`).Scan(&conv); err != nil {
+			var conversation int64
+			if err := tx.QueryRowContext(ctx, `INSERT INTO conversations (app, name, kind) VALUES (1, 'lena~omar', 1) RETURNING id`).Scan(&conversation); err != nil {
 				return err
 			}
 			for seq := 1; seq <= last; seq++ {
@@ -121,8 +121,8 @@ func TestPositionsOfAnEarlierEpoch(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if _, err := tx.ExecContext(ctx, `INSERT INTO message (id, app, conv, seq, type, flags, sender, data) VALUES ($1, 1, $2, $3, 1, 0, 'lena', $4)`,
-					seq, conv, seq, data); err != nil {
+				if _, err := tx.ExecContext(ctx, `INSERT INTO messages (id, app, conversation_id, seq, type, flags, sender, data) VALUES ($1, 1, $2, $3, 1, 0, 'lena', $4)`,
+					seq, conversation, seq, data); err != nil {
 					return err
 				}
 			}
@@ -152,7 +152,7 @@ func TestPositionsOfAnEarlierEpoch(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, x.early, len(early) == 1, "%+v", x)
 			var stored int64
-			err = db.Read().QueryRowContext(ctx, `SELECT seq FROM device_position WHERE resource = $1`, resource).Scan(&stored)
+			err = db.Read().QueryRowContext(ctx, `SELECT seq FROM device_positions WHERE resource = $1`, resource).Scan(&stored)
 			if x.stored == 0 {
 				require.ErrorIs(t, err, sql.ErrNoRows, "%+v", x)
 				continue
@@ -160,7 +160,7 @@ func TestPositionsOfAnEarlierEpoch(t *testing.T) {
 			require.NoError(t, err, "%+v", x)
 			require.Equal(t, x.stored, stored, "%+v", x)
 			require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
-				_, err := tx.ExecContext(ctx, `DELETE FROM device_position`) // the next device shall not begin there
+				_, err := tx.ExecContext(ctx, `DELETE FROM device_positions`) // the next device shall not begin there
 				return err
 			}))
 		}

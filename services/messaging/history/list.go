@@ -14,7 +14,7 @@ import (
 // List reads what others may list of a conversation after a seq, oldest first.
 func (a *Archive) List(ctx context.Context, c *Conversation, after int64, limit int32) ([]*busv1.Delivery, error) {
 	var out []*busv1.Delivery
-	err := store.Each(ctx, a.db.Read(), `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 AND `+entrytype.SQLIsListed("type")+` ORDER BY seq LIMIT $4`,
+	err := store.Each(ctx, a.db.Read(), `SELECT seq, data FROM messages WHERE app = $1 AND conversation_id = $2 AND seq > $3 AND `+entrytype.SQLIsListed("type")+` ORDER BY seq LIMIT $4`,
 		[]any{c.App, c.id, after, limit}, func(row store.Scanner) error {
 			var seq int64
 			var data []byte

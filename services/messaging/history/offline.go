@@ -11,10 +11,10 @@ import (
 // undelivered are the messages of user $2 of app $1 that none of the user's
 // devices has confirmed.
 var undelivered = ` FROM (
-			SELECT b.app, b.conv, b.username, b.since, COALESCE((SELECT MAX(p.seq) FROM device_position p
-				WHERE p.app = b.app AND p.username = b.username AND p.conv = b.conv), 0) AS seen
-			FROM member b WHERE b.app = $1 AND b.username = $2) q
-		JOIN message m ON m.app = q.app AND m.conv = q.conv AND m.seq > q.seen AND m.seq > q.since
+			SELECT b.app, b.conversation_id, b.username, b.visible_from, COALESCE((SELECT MAX(p.seq) FROM device_positions p
+				WHERE p.app = b.app AND p.username = b.username AND p.conversation_id = b.conversation_id), 0) AS seen
+			FROM conversation_members b WHERE b.app = $1 AND b.username = $2) q
+		JOIN messages m ON m.app = q.app AND m.conversation_id = q.conversation_id AND m.seq > q.seen AND m.seq > q.visible_from
 		WHERE ` + entrytype.SQLIsMessage("m.type") + ` AND (m.flags & 1) = 0 AND m.sender <> q.username`
 
 // OfflineCount counts the messages that no device of the user has confirmed.

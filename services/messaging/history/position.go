@@ -41,7 +41,7 @@ func (a *Archive) Position(ctx context.Context, partition int) (Position, error)
 	defer cancel()
 	var at Position
 	var offset, began, repeats int64
-	_, err := store.Row(ctx, a.db.Read(), `SELECT stream_seq, epoch, created, fingerprint, began, repeats, lost FROM log_position WHERE partition_no = $1`,
+	_, err := store.Row(ctx, a.db.Read(), `SELECT stream_seq, epoch, created, fingerprint, began, repeats, lost FROM log_positions WHERE partition_no = $1`,
 		[]any{partition}, &offset, &at.Epoch, &at.Created, &at.Mark, &began, &repeats, &at.Lost)
 	at.Offset, at.Began, at.Repeats = uint64(offset), uint64(began), uint64(repeats)
 	return at, err
@@ -52,11 +52,11 @@ func (a *Archive) Adopt(ctx context.Context, partition int, epoch, created int64
 	ctx, cancel := context.WithTimeout(ctx, sqlTimeout)
 	defer cancel()
 	return a.db.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := store.Exec(ctx, tx, `INSERT INTO log_position (partition_no, stream_seq, epoch, created) VALUES ($1, 0, $2, $3) ON CONFLICT DO NOTHING`,
+		if _, err := store.Exec(ctx, tx, `INSERT INTO log_positions (partition_no, stream_seq, epoch, created) VALUES ($1, 0, $2, $3) ON CONFLICT DO NOTHING`,
 			partition, epoch, created); err != nil {
 			return err
 		}
-		_, err := store.Exec(ctx, tx, `UPDATE log_position SET epoch = $1, created = $2 WHERE partition_no = $3 AND (created = 0 OR stream_seq = 0)`,
+		_, err := store.Exec(ctx, tx, `UPDATE log_positions SET epoch = $1, created = $2 WHERE partition_no = $3 AND (created = 0 OR stream_seq = 0)`,
 			epoch, created, partition)
 		return err
 	})
@@ -68,7 +68,7 @@ func (a *Archive) BeginEpoch(ctx context.Context, partition int, from, to Positi
 	ctx, cancel := context.WithTimeout(ctx, sqlTimeout)
 	defer cancel()
 	return a.db.Write(ctx, func(tx *sql.Tx) error {
-		n, err := store.Exec(ctx, tx, `UPDATE log_position SET stream_seq = $1, epoch = $2, created = $3, fingerprint = $4, began = $5, repeats = $6, lost = $7
+		n, err := store.Exec(ctx, tx, `UPDATE log_positions SET stream_seq = $1, epoch = $2, created = $3, fingerprint = $4, began = $5, repeats = $6, lost = $7
 			WHERE partition_no = $8 AND epoch = $9 AND stream_seq = $10`,
 			int64(to.Offset), to.Epoch, to.Created, to.Mark, int64(to.Began), int64(to.Repeats), to.Lost, partition, from.Epoch, int64(from.Offset))
 		if err != nil || n == 1 {
@@ -83,7 +83,7 @@ func (a *Archive) AddLost(ctx context.Context, partition int, n uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, sqlTimeout)
 	defer cancel()
 	return a.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := store.Exec(ctx, tx, `UPDATE log_position SET lost = lost + $1 WHERE partition_no = $2`, int64(n), partition)
+		_, err := store.Exec(ctx, tx, `UPDATE log_positions SET lost = lost + $1 WHERE partition_no = $2`, int64(n), partition)
 		return err
 	})
 }
@@ -99,7 +99,7 @@ func (a *Archive) Holds(ctx context.Context, app int64, ids []int64) (map[int64]
 		for _, id := range some {
 			args = append(args, id)
 		}
-		held, err := store.Column[int64](ctx, a.db.Read(), `SELECT id FROM message WHERE app = $1 AND id IN (`+store.In(2, len(some))+`)`, args...)
+		held, err := store.Column[int64](ctx, a.db.Read(), `SELECT id FROM messages WHERE app = $1 AND id IN (`+store.In(2, len(some))+`)`, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -113,6 +113,6 @@ func (a *Archive) Holds(ctx context.Context, app int64, ids []int64) (map[int64]
 // NewestID returns the greatest message ID that is archived; 0 if there is none.
 func (a *Archive) NewestID(ctx context.Context) (int64, error) {
 	var id sql.NullInt64
-	_, err := store.Row(ctx, a.db.Read(), `SELECT MAX(id) FROM message`, nil, &id)
+	_, err := store.Row(ctx, a.db.Read(), `SELECT MAX(id) FROM messages`, nil, &id)
 	return id.Int64, err
 }

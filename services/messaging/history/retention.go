@@ -110,7 +110,7 @@ func (r *Retention) sweep(ctx context.Context, app, before int64) error {
 // out again.
 func (a *Archive) expire(ctx context.Context, app, after, before int64) (n int, last int64, err error) {
 	lastSeqs := map[int64]int64{}
-	err = store.Each(ctx, a.db.Read(), `SELECT id, conv, seq FROM message WHERE app = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4`,
+	err = store.Each(ctx, a.db.Read(), `SELECT id, conversation_id, seq FROM messages WHERE app = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4`,
 		[]any{app, after, before, retentionBatch}, func(row store.Scanner) error {
 			var conversation, seq int64
 			if err := row.Scan(&last, &conversation, &seq); err != nil {
@@ -125,11 +125,11 @@ func (a *Archive) expire(ctx context.Context, app, after, before int64) (n int, 
 	}
 	return n, last, a.db.Write(ctx, func(tx *sql.Tx) error {
 		for conversation, seq := range lastSeqs {
-			if _, err := store.Exec(ctx, tx, `UPDATE conversation SET floor = $1 WHERE id = $2 AND floor < $3`, seq, conversation, seq); err != nil {
+			if _, err := store.Exec(ctx, tx, `UPDATE conversations SET last_seq = $1 WHERE id = $2 AND last_seq < $3`, seq, conversation, seq); err != nil {
 				return err
 			}
 		}
-		_, err := store.Exec(ctx, tx, `DELETE FROM message WHERE app = $1 AND id > $2 AND id <= $3`, app, after, last)
+		_, err := store.Exec(ctx, tx, `DELETE FROM messages WHERE app = $1 AND id > $2 AND id <= $3`, app, after, last)
 		return err
 	})
 }

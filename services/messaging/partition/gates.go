@@ -58,7 +58,7 @@ type gate struct {
 type pass struct {
 	times uint64
 	epoch int64
-	floor uint64
+	acked uint64
 	// changed is closed when the gate is shut.
 	changed <-chan struct{}
 }
@@ -89,7 +89,7 @@ func (g *gates) enter(p int) (pass, error) {
 	if !x.open {
 		return pass{}, errs.Unavailable("message log", errors.New(x.why))
 	}
-	return pass{times: times, epoch: x.epoch, floor: x.acked, changed: x.changed}, nil
+	return pass{times: times, epoch: x.epoch, acked: x.acked, changed: x.changed}, nil
 }
 
 // acknowledge judges the acknowledgement of a publish: one that the log gave
@@ -103,7 +103,7 @@ func (g *gates) acknowledge(p int, with pass, offset uint64, duplicate bool) err
 		return errs.Unavailable("message log", errors.New("it changed while the message was committed"))
 	case duplicate:
 		return nil
-	case offset <= with.floor:
+	case offset <= with.acked:
 		if x.suspected.IsZero() {
 			x.rolledBack, x.suspected = offset-1, time.Now()
 		}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -67,6 +69,14 @@ func (d *deviceStore) open(ctx context.Context, app int64, user, resource string
 		if n, err := r.RowsAffected(); err != nil || n == 1 {
 			return err
 		}
+		// Of two gateways that do this at once, one waits here for the other.
+		r, err = tx.ExecContext(ctx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, app, user, resource, now)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT $1, $2, $3, p.conv, COALESCE(
 				(SELECT m.seq FROM message m WHERE m.app = $4 AND m.conv = p.conv AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
@@ -74,9 +84,6 @@ func (d *deviceStore) open(ctx context.Context, app int64, user, resource string
 				p.seq)
 			FROM (SELECT conv, MAX(seq) AS seq FROM device_position WHERE app = $7 AND username = $8 GROUP BY conv) p`,
 			app, user, resource, app, newest, app, app, user); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
 			return err
 		}
 		return d.forgetOldest(ctx, tx, app, user)
@@ -260,82 +267,121 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 	slices.SortFunc(inOrder, func(a, b int) int { return all[a].compare(all[b]) })
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
-		// Parsing these costs far more than running them, and there are thousands.
-		// Nearly all positions are of entries that are archived.
-		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
-			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
-			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
-			AND EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST($6 AS BIGINT))
-			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = whole.Close() }()
-		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
-			FROM device v JOIN (`+newestPlaces+`) c ON c.app = v.app AND c.name = $3
-			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0 AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
-			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
-			RETURNING seq`)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = move.Close() }()
-		moveTo := func(p position) (at int64, err error) {
-			err = move.QueryRowContext(ctx, p.seq, p.seq, p.conversation, p.app, p.user, p.resource, p.partition, p.epoch).Scan(&at)
-			if errors.Is(err, sql.ErrNoRows) {
-				return 0, nil
+		for rest := inOrder; len(rest) > 0; {
+			n := 1
+			for n < min(len(rest), maxMoved) && all[rest[n-1]].compare(all[rest[n]]) != 0 {
+				n++
 			}
-			return at, err
-		}
-		for _, i := range inOrder {
-			p := all[i]
-			r, err := whole.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq)
+			before, err := d.move(ctx, tx, all, rest[:n])
 			if err != nil {
 				return err
 			}
-			n, err := r.RowsAffected()
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				continue
-			}
-			at, err := moveTo(p)
-			if err != nil {
-				return err
-			}
-			if at >= p.seq {
-				continue
-			}
-			var archived int
-			var epoch int64
-			if err := tx.QueryRowContext(ctx, `SELECT `+epochOfPartition+`$1), COUNT(*) FROM (`+newestPlaces+`) c WHERE c.app = $2 AND c.name = $3 AND c.newest >= CAST($4 AS BIGINT)`,
-				p.partition, p.app, p.conversation, p.seq).Scan(&epoch, &archived); err != nil {
-				return err
-			}
-			switch {
-			case epoch != p.epoch:
-				if p.seq, err = d.archivedIn(ctx, tx, p); err != nil {
-					return err
-				}
-				p.epoch = epoch
-				if p.seq == 0 {
-					continue
-				}
-			case archived == 0:
-				early = append(early, i)
-				continue
-			}
-			// The entry may have been archived between the two.
-			if _, err := moveTo(p); err != nil {
-				return err
-			}
+			early, rest = append(early, before...), rest[n:]
 		}
 		return nil
 	})
 	return early, err
+}
+
+// maxMoved bounds the positions of one statement.
+const maxMoved = 64
+
+// move moves some positions forward, none of them twice, and returns those that
+// are early. Each statement takes all of them: between machines that are busy, a
+// round trip for each takes longer than a confirmation may.
+func (d *deviceStore) move(ctx context.Context, tx *sql.Tx, all []position, some []int) (early []int, err error) {
+	// What is archived after this was asked is stored by the next try.
+	rows, err := tx.QueryContext(ctx, `SELECT x.i, c.newest, COALESCE(l.epoch, 0) FROM `+positionsTable(len(some))+`
+		JOIN (`+newestPlaces+`) c ON c.app = x.app AND c.name = x.conv LEFT JOIN log_position l ON l.partition_no = x.part`, positionArgs(all, some)...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	found := map[int]bool{}
+	moved := make([]position, len(some))
+	for n, i := range some {
+		moved[n] = all[i]
+	}
+	var past []int
+	for rows.Next() {
+		var i int
+		var newest, epoch int64
+		if err := rows.Scan(&i, &newest, &epoch); err != nil {
+			return nil, err
+		}
+		found[i] = true
+		switch p := &moved[i]; {
+		case p.epoch != epoch:
+			past = append(past, i)
+		case newest < p.seq:
+			early = append(early, some[i])
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	for n, i := range some {
+		if !found[n] {
+			early = append(early, i) // nothing of the conversation is archived
+		}
+	}
+	for _, i := range past {
+		if moved[i].seq, err = d.archivedIn(ctx, tx, moved[i]); err != nil {
+			return nil, err
+		}
+		moved[i].epoch = currentEpoch
+	}
+	places := make([]int, len(moved))
+	for i := range places {
+		places[i] = i
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+		SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < x.seq THEN c.newest ELSE x.seq END
+		FROM `+positionsTable(len(moved))+`
+		JOIN device v ON v.app = x.app AND v.username = x.username AND v.resource = x.resource
+		JOIN (`+newestPlaces+`) c ON c.app = x.app AND c.name = x.conv
+		WHERE c.newest > 0 AND x.seq > 0 AND (x.epoch = -1 OR x.epoch = COALESCE((SELECT l.epoch FROM log_position l WHERE l.partition_no = x.part), 0))
+		ORDER BY x.i
+		ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`, positionArgs(moved, places)...)
+	return early, err
+}
+
+// currentEpoch is the epoch of a position that is right in any.
+const currentEpoch = -1
+
+// positionsTable is SQL for n positions as a table x; positionArgs are its
+// parameters.
+func positionsTable(n int) string {
+	var b strings.Builder
+	b.WriteString(`(SELECT t.column1 AS i, t.column2 AS app, t.column3 AS username, t.column4 AS resource, t.column5 AS conv,
+		t.column6 AS seq, t.column7 AS epoch, t.column8 AS part FROM (VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(`, `)
+		}
+		b.WriteString(`(`)
+		for j, kind := range positionColumns {
+			if j > 0 {
+				b.WriteString(`, `)
+			}
+			fmt.Fprintf(&b, `CAST($%d AS %s)`, i*len(positionColumns)+j+1, kind)
+		}
+		b.WriteString(`)`)
+	}
+	b.WriteString(`) t) x`)
+	return b.String()
+}
+
+// positionColumns are the types of that table's columns.
+var positionColumns = [...]string{"BIGINT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT"}
+
+func positionArgs(all []position, some []int) []any {
+	args := make([]any, 0, len(positionColumns)*len(some))
+	for n, i := range some {
+		p := all[i]
+		args = append(args, n, p.app, p.user, p.resource, p.conversation, p.seq, p.epoch, p.partition)
+	}
+	return args
 }
 
 // archivedIn returns the last place up to a position whose entry was archived in
@@ -371,10 +417,6 @@ func (d *deviceStore) archivedIn(ctx context.Context, tx *sql.Tx, p position) (i
 	}
 	return 0, nil
 }
-
-// epochOfPartition is the beginning of SQL for the epoch of a partition, whose
-// number and a closing parenthesis follow.
-const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_position l WHERE l.partition_no = `
 
 // newestPlaces is SQL for the conversations with the place that each has given
 // out last.

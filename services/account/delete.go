@@ -12,7 +12,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 // maxTold bounds how many friends of a deleted user, and how many who blocked
@@ -107,7 +106,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		return nil, err
 	}
 	for _, f := range friends {
-		ev.roster(f, id, msyncv1.RosterBody_REMOVE, "")
+		ev.contact(id, f, busv1.ContactEvent_ACTION_REMOVED, "")
 	}
 	blockers, err := store.Column[string](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {

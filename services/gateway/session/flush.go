@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -30,8 +31,22 @@ func (m mark) further(o mark) mark {
 	return m
 }
 
-// device names a device of an app's user.
-type device struct{ org, app, user, resource string }
+// marks are those of a device by conversation.
+type marks map[ident.ConversationID]mark
+
+// positions are confirmed places by conversation.
+type positions map[ident.ConversationID]int64
+
+// merge adds those of others, of which the highest count, and returns the result.
+func (p positions) merge(others positions) positions {
+	for conversation, seq := range others {
+		if p == nil {
+			p = make(positions)
+		}
+		p[conversation] = max(p[conversation], seq)
+	}
+	return p
+}
 
 // flusher hands confirmed positions on: the latest of each device and
 // conversation, in batches. What is on its way stays known until it has
@@ -43,8 +58,8 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[device]map[string]mark
-	flying  map[device]map[string]mark
+	dirty   map[ident.Device]marks
+	flying  map[ident.Device]marks
 	waits   int
 	started bool
 	// flushed is closed at the end of the flush under way, or of the next.
@@ -62,8 +77,8 @@ type flusher struct {
 
 // earlyKey is a position that the archive has not reached.
 type earlyKey struct {
-	device
-	conversation string
+	ident.Device
+	conversation ident.ConversationID
 	mark
 }
 
@@ -74,7 +89,7 @@ const earlyTries = 300
 func newFlusher(s *Server) *flusher {
 	return &flusher{
 		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: make(map[device]map[string]mark), flushed: make(chan struct{}),
+		dirty: make(map[ident.Device]marks), flushed: make(chan struct{}),
 	}
 }
 
@@ -86,7 +101,7 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d device, conversation string, at mark) {
+func (f *flusher) put(d ident.Device, conversation ident.ConversationID, at mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
@@ -101,7 +116,7 @@ func (f *flusher) put(d device, conversation string, at mark) {
 		return
 	}
 	if m == nil {
-		m = make(map[string]mark, 1)
+		m = make(marks, 1)
 		f.dirty[d] = m
 	}
 	m[conversation] = at
@@ -112,14 +127,14 @@ func (f *flusher) put(d device, conversation string, at mark) {
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d device) map[string]mark {
+func (f *flusher) waiting(d ident.Device) marks {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all map[string]mark
-	for _, from := range [...]map[string]mark{f.flying[d], f.dirty[d]} {
+	var all marks
+	for _, from := range [...]marks{f.flying[d], f.dirty[d]} {
 		for conversation, at := range from {
 			if all == nil {
-				all = make(map[string]mark)
+				all = make(marks)
 			}
 			all[conversation] = all[conversation].further(at)
 		}
@@ -167,7 +182,7 @@ func (f *flusher) run() {
 
 // handOn flushes until nothing of a device waits any more. It returns false when
 // ctx ends or the server stops before.
-func (f *flusher) handOn(ctx context.Context, d device) bool {
+func (f *flusher) handOn(ctx context.Context, d ident.Device) bool {
 	for again := false; ; again = true {
 		f.mu.Lock()
 		left, flushed := len(f.dirty[d])+len(f.flying[d]) > 0, f.flushed
@@ -240,7 +255,7 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[device]map[string]mark)
+	f.flying, f.dirty = f.dirty, make(map[ident.Device]marks)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
@@ -262,10 +277,11 @@ func (f *flusher) flush(ctx context.Context) {
 		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
-	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
-		for conversation, at := range positions {
+	for d, confirmed := range flying { // only this goroutine changes flying, and not before it is done
+		org, app, _ := d.App.Split()
+		for conversation, at := range confirmed {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: at.seq, Epoch: at.epoch,
+				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: at.seq, Epoch: at.epoch,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -274,7 +290,7 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), mark{p.GetEpoch(), p.GetSeq()})
+		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()})
 	}
 	f.putEarly(early)
 	f.went(failure, len(failed))
@@ -317,21 +333,26 @@ func (f *flusher) went(failure error, positions int) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), mark{p.GetEpoch(), p.GetSeq()}}
+		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()}}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
 		f.soon = f.soon || tries[k] == 1
-		f.put(k.device, k.conversation, k.mark)
+		f.put(k.Device, k.conversation, k.mark)
 	}
 	f.early = tries
 }
 
+func deviceOf(p *messagingv1.DevicePosition) ident.Device {
+	user := ident.User{App: ident.NewAppKey(p.GetOrg(), p.GetApp()), ID: ident.UserID(p.GetUser())}
+	return user.Device(p.GetResource())
+}
+
 // submit hands a batch on and returns the positions that were too early.
 func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) (early []*messagingv1.DevicePosition, err error) {
-	ctx, cancel := context.WithTimeout(ctx, f.srv.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -24,7 +25,7 @@ const (
 	// it the device may be shown again what it confirmed.
 	handOnWait = 500 * time.Millisecond
 	// concurrentHandOns bounds the questions of other gateways in work,
-	// waitingHandOns those that wait; each gateway asks ConcurrentOpens at once.
+	// waitingHandOns those that wait; each gateway asks concurrentOpens at once.
 	concurrentHandOns = 64
 	waitingHandOns    = 4096
 )
@@ -75,7 +76,8 @@ func (h *handOns) answer(ctx context.Context, m *natsx.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOnWait)
 	defer cancel()
-	if !h.srv.flusher.handOn(ctx, device{of.GetOrg(), of.GetApp(), of.GetUser(), of.GetResource()}) {
+	user := ident.User{App: ident.NewAppKey(of.GetOrg(), of.GetApp()), ID: ident.UserID(of.GetUser())}
+	if !h.srv.flusher.handOn(ctx, user.Device(of.GetResource())) {
 		return
 	}
 	if err := m.Respond(nil); err != nil {
@@ -98,13 +100,13 @@ func (c *conn) takeOver() {
 	if c.replaced = ""; from == "" || from == c.srv.cfg.GatewayID {
 		return
 	}
-	data, err := proto.Marshal(&busv1.HandOn{Org: c.org, App: c.app, User: c.user, Resource: c.resource})
+	data, err := proto.Marshal(&busv1.HandOn{Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(c.srv.ctx, handOnWait)
 		defer cancel()
 		_, err = c.srv.deps.NATS.Request(ctx, bus.HandOnSubject(from), data)
 	}
 	if err != nil {
-		c.srv.logger.Debug("the device's last gateway did not hand on what was confirmed there", "gateway", from, obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+		c.srv.logger.Debug("the device's last gateway did not hand on what was confirmed there", "gateway", from, obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 	}
 }

@@ -23,45 +23,43 @@ import (
 // archive is back everything comes, in order.
 func TestNothingIsShownBeforeTheList(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, mode session.PushMode) {
-		for name, away := range map[string]func(*backend){
-			"away":   func(b *backend) { b.opening = errors.New("database is away") },
-			"behind": func(b *backend) { b.lag = 1 },
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				r := start(t, func(c *session.Config) { c.PushMode, c.UnreadWait = mode, 50*time.Millisecond })
-				r.text(t, "ann", "bob", "0")
-				r.set(func() { away(r.backend) })
-				bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
-				r.synced(bob) // the answer lists nothing
-				want := []string{"0"}
-				for i := range 200 { // more than a connection remembers of single conversations
-					want = append(want, fmt.Sprint(i+1))
-					r.text(t, "ann", "bob", fmt.Sprint(i+1))
-					r.text(t, fmt.Sprint("user", i), "bob", "x")
+	for name, away := range map[string]func(*backend){
+		"away":   func(b *backend) { b.opening = errors.New("database is away") },
+		"behind": func(b *backend) { b.lag = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(c *session.Config) { c.UnreadWait = 50 * time.Millisecond })
+			r.text(t, "ann", "bob", "0")
+			r.set(func() { away(r.backend) })
+			bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+			r.synced(bob) // the answer lists nothing
+			want := []string{"0"}
+			for i := range 200 { // more than a connection remembers of single conversations
+				want = append(want, fmt.Sprint(i+1))
+				r.text(t, "ann", "bob", fmt.Sprint(i+1))
+				r.text(t, fmt.Sprint("user", i), "bob", "x")
+			}
+			tried := func() (n int) {
+				r.set(func() { n = r.opens })
+				return n
+			}
+			before := tried()
+			require.Eventually(t, func() bool { return tried() > before+1 }, 10*time.Second, time.Millisecond, "it is tried again")
+			r.nothing(bob)
+			require.Zero(t, count(t, r.metrics, "chappe_session_frames_total", "page_pushed"))
+			r.set(func() { r.opening, r.lag = nil, 0 })
+			var got []string
+			for range len(want) + 200 {
+				if m := r.next(bob); m.Queue == "ann" {
+					got = append(got, m.Text())
 				}
-				tried := func() (n int) {
-					r.set(func() { n = r.opens })
-					return n
-				}
-				before := tried()
-				require.Eventually(t, func() bool { return tried() > before+1 }, 10*time.Second, time.Millisecond, "it is tried again")
-				r.nothing(bob)
-				require.Zero(t, count(t, r.metrics, "chappe_session_frames_total", "page_pushed"))
-				r.set(func() { r.opening, r.lag = nil, 0 })
-				var got []string
-				for range len(want) + 200 {
-					if m := r.next(bob); m.Queue == "ann" {
-						got = append(got, m.Text())
-					}
-				}
-				require.Equal(t, want, got)
-				r.nothing(bob)
-				require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == int64(len(want)) }, 5*time.Second, time.Millisecond)
-			})
-		}
-	})
+			}
+			require.Equal(t, want, got)
+			r.nothing(bob)
+			require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == int64(len(want)) }, 5*time.Second, time.Millisecond)
+		})
+	}
 }
 
 // What is unread is answered with the list when that comes in time, and once for

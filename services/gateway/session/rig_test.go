@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
@@ -46,6 +48,7 @@ type backend struct {
 	nextID    int64
 	entries   map[string][]*busv1.Delivery // by conversation
 	positions map[string]map[string]int64  // by user/resource, then conversation
+	members   map[string][]string          // of groups
 	online    map[string]*presencev1.Connection
 	opens     int
 	pulls     int
@@ -87,8 +90,14 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.nextID++
-	d.Id, d.Kind = b.nextID, busv1.Kind_KIND_USER
-	d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	d.Id = b.nextID
+	if d.GetKind() == busv1.Kind_KIND_UNSPECIFIED {
+		d.Kind = busv1.Kind_KIND_USER
+	}
+	d.Conversation = d.GetTo()
+	if d.GetKind() == busv1.Kind_KIND_USER {
+		d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	}
 	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
 	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
 	p := bus.Partition(appKey, d.GetConversation(), partitions)
@@ -104,6 +113,9 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
 	if err != nil {
 		return nil, err
+	}
+	if d.GetKind() != busv1.Kind_KIND_USER {
+		return d, b.nats.Publish(bus.DeliverySubject(appKey, d.GetKind(), d.GetTo()), push)
 	}
 	for _, user := range []string{d.GetTo(), d.GetFrom()} {
 		if err := b.nats.Publish(bus.UserSubject(appKey, user), push); err != nil {
@@ -185,7 +197,10 @@ func (b *backend) of(user, resource string) (map[string]int64, bool) {
 	return m, ok
 }
 
-func member(conversation, user string) bool {
+func (b *backend) member(conversation, user string) bool {
+	if members, ok := b.members[conversation]; ok {
+		return slices.Contains(members, user)
+	}
 	a, z, _ := strings.Cut(conversation, "~")
 	return a == user || z == user
 }
@@ -214,7 +229,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 		b.asked = append(b.asked, req.GetConversations())
 		resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
 		for _, c := range req.GetConversations() {
-			if member(c, req.GetUser()) && len(b.entries[c]) > 0 {
+			if b.member(c, req.GetUser()) && len(b.entries[c]) > 0 {
 				resp.Queues = append(resp.Queues, b.queue(c, req.GetUser(), mine))
 			}
 		}
@@ -235,7 +250,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 			resp.More = true
 			break
 		}
-		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
+		if last := b.last(conversation); b.member(conversation, req.GetUser()) && last > mine[conversation] {
 			resp.Queues = append(resp.Queues, b.queue(conversation, req.GetUser(), mine))
 		}
 	}
@@ -243,8 +258,12 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 }
 
 func (b *backend) queue(conversation, user string, mine map[string]int64) *messagingv1.DeviceQueue {
+	kind, peer := busv1.Kind_KIND_USER, names.Peer(conversation, user)
+	if _, ok := b.members[conversation]; ok {
+		kind, peer = busv1.Kind_KIND_GROUP, conversation
+	}
 	return &messagingv1.DeviceQueue{
-		Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, user),
+		Conversation: conversation, Kind: kind, Peer: peer,
 		ConfirmedSeq: mine[conversation], LastSeq: b.last(conversation),
 	}
 }
@@ -343,7 +362,7 @@ type tokens struct {
 	void *atomic.Bool
 }
 
-func (a tokens) KeyHolds(string, string, uint32) bool { return a.void == nil || !a.void.Load() }
+func (a tokens) KeyHolds(ident.AppKey, uint32) bool { return a.void == nil || !a.void.Load() }
 
 func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principal, error) {
 	if org != "acme" || app != "shop" {
@@ -359,9 +378,9 @@ func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principa
 	case token == "down":
 		return auth.Principal{}, errs.Unavailable("account", nil)
 	case token == "app":
-		return auth.Principal{Kind: auth.App, AppKey: appKey}, nil
+		return auth.Principal{Kind: auth.App, App: appKey}, nil
 	case strings.HasPrefix(token, "token-"):
-		return auth.Principal{Kind: auth.User, AppKey: appKey, User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
+		return auth.Principal{Kind: auth.User, App: appKey, User: ident.UserID(strings.TrimPrefix(token, "token-")), ExpiresAt: a.expires}, nil
 	}
 	return auth.Principal{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
 }
@@ -412,7 +431,7 @@ func startOn(t testing.TB, nats *natsx.Conn, b *backend, auth session.Authentica
 	presencev1.RegisterConnectionServiceServer(channel, b)
 	limits := &limits{}
 	limiterv1.RegisterLimiterServiceServer(channel, limits)
-	cfg := session.DefaultConfig()
+	var cfg session.Config
 	cfg.FlushInterval = 20 * time.Millisecond
 	cfg.SweepInterval = 20 * time.Millisecond
 	cfg.CheckSpread = 20 * time.Millisecond

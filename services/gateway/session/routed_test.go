@@ -46,7 +46,7 @@ func connectTo(t *testing.T, s *server.Server) *natsx.Conn {
 }
 
 // TestInterestTravelsThroughACluster has gateway and messaging service at two
-// servers of a cluster, of which the one hears late of interests at the other.
+// servers of a cluster, of which the one hears late of subscriptions at the other.
 // What is pushed before it does is lost, and nothing follows it.
 func TestInterestTravelsThroughACluster(t *testing.T) {
 	t.Parallel()

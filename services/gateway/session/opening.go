@@ -160,7 +160,11 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return question{}, false
+		// A device that went before it was asked for is to be known nevertheless,
+		// lest it begins behind what was sent since. That is tried once.
+		ok = c.loggedIn.Load() && !c.known
+		c.known = true
+		return question{}, ok
 	}
 	defer func() { c.asking, c.gone = ok, nil }()
 	if c.pending != nil {
@@ -226,8 +230,11 @@ func (c *conn) consult() error {
 	}
 	if err != nil {
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.pending, c.asking = &q, false
-		c.mu.Unlock()
+		if c.closed && c.known {
+			return nil
+		}
 		return err
 	}
 	confirmed, err := c.unstored(waiting, resp.GetLogPlaces())
@@ -237,7 +244,7 @@ func (c *conn) consult() error {
 		c.pending, c.asking = &question{conversations: q.conversations}, false
 		return err
 	}
-	c.pending, c.asking = nil, false
+	c.pending, c.asking, c.known = nil, false, true
 	if c.reach.outdated(resp.GetLogPlaces()) {
 		c.reopen()
 		return nil

@@ -64,6 +64,11 @@ func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resour
 		if err != nil || n == 1 {
 			return err
 		}
+		// Of two gateways that do this at once, one waits here for the other.
+		n, err = store.Exec(ctx, tx, `INSERT INTO devices (app, username, resource, seen) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, app, user, resource, now)
+		if err != nil || n == 0 {
+			return err
+		}
 		if _, err := store.Exec(ctx, tx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
 			SELECT $1, $2, $3, p.conversation_id, COALESCE(
 				(SELECT m.seq FROM messages m WHERE m.app = $4 AND m.conversation_id = p.conversation_id AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
@@ -71,9 +76,6 @@ func (d *Devices) Open(ctx context.Context, app int64, user ident.UserID, resour
 				p.seq)
 			FROM (SELECT conversation_id, MAX(seq) AS seq FROM device_positions WHERE app = $7 AND username = $8 GROUP BY conversation_id) p`,
 			app, user, resource, app, newest, app, app, user); err != nil {
-			return err
-		}
-		if _, err := store.Exec(ctx, tx, `INSERT INTO devices (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
 			return err
 		}
 		return forgetOldest(ctx, tx, app, user)

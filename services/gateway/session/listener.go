@@ -173,6 +173,26 @@ func (c *conn) unsubscribe(from subject) {
 	}
 }
 
+// follow has the device shown a conversation with many members: what comes on its
+// subject from now on, and what lies before that, from the user's place in it. As
+// after a login the connection is subscribed first, and then the archive is asked.
+func (c *conn) follow(ctx context.Context, on subject) error {
+	if _, err := c.subscribe(on); err != nil {
+		return err
+	}
+	if err := c.srv.deps.NATS.Flush(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checkRouted(c.srv.now())
+	name := ident.ConversationID(on.name)
+	if _, asked := c.holes[name]; !asked && !c.closed {
+		c.ask(name, hole{kind: on.kind, peer: on.name})
+	}
+	return nil
+}
+
 // unsubscribeAll takes the connection off everything, for good.
 func (c *conn) unsubscribeAll() {
 	c.subs.mu.Lock()

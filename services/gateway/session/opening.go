@@ -107,25 +107,31 @@ const (
 	maxAsked = 64
 )
 
-// note keeps that a push of a conversation was not shown. The caller holds c.mu.
+// noteHole keeps that a push of a conversation was not shown. The caller holds
+// c.mu.
 func (c *conn) noteHole(d *busv1.Delivery) {
 	name := conversationOf(d)
 	h, ok := c.holes[name]
-	switch {
-	case !ok && len(c.holes) >= maxHoles:
+	if !ok {
+		h = hole{kind: d.GetKind(), peer: peerOf(d, c.user.ID), first: d.GetLogPlace(), previous: d.GetLogPrevious(), firstSeq: d.GetSeq()}
+	}
+	if d.GetSeq() >= h.lastSeq {
+		h.last, h.lastSeq = d.GetLogPlace(), d.GetSeq()
+	}
+	if d.GetSeq() < h.firstSeq {
+		h.first, h.previous, h.firstSeq = d.GetLogPlace(), d.GetLogPrevious(), d.GetSeq()
+	}
+	c.ask(name, h)
+}
+
+// ask has the archive asked for a conversation, or for the whole list when that
+// are too many. The caller holds c.mu.
+func (c *conn) ask(name ident.ConversationID, h hole) {
+	if _, ok := c.holes[name]; !ok && len(c.holes) >= maxHoles {
 		c.relist = true
-	case !ok:
+	} else {
 		if c.holes == nil {
 			c.holes = make(map[ident.ConversationID]hole)
-		}
-		h = hole{kind: d.GetKind(), peer: peerOf(d, c.user.ID), first: d.GetLogPlace(), previous: d.GetLogPrevious(), firstSeq: d.GetSeq()}
-		fallthrough
-	default:
-		if d.GetSeq() >= h.lastSeq {
-			h.last, h.lastSeq = d.GetLogPlace(), d.GetSeq()
-		}
-		if d.GetSeq() < h.firstSeq {
-			h.first, h.previous, h.firstSeq = d.GetLogPlace(), d.GetLogPrevious(), d.GetSeq()
 		}
 		c.holes[name] = h
 	}
@@ -283,8 +289,8 @@ func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, confirmed positions)
 	if resp.GetMore() {
 		soon(&c.checkAt, now+c.srv.cfg.CheckSpread.Milliseconds())
 	}
-	if c.fresh && c.srv.deps.NATS.Routed() {
-		soon(&c.checkAt, now+c.srv.cfg.RouteDelay.Milliseconds()+jitter(c.srv.cfg.RouteDelay/2))
+	if c.fresh {
+		c.checkRouted(now)
 	}
 	c.fresh = false
 	if opening && c.owedUnread > 0 {
@@ -292,6 +298,14 @@ func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, confirmed positions)
 	}
 	for _, q := range c.queues {
 		c.advance(q, now)
+	}
+}
+
+// checkRouted has the list read once more when the other servers of a NATS
+// cluster have heard of a subscription.
+func (c *conn) checkRouted(now int64) {
+	if c.srv.deps.NATS.Routed() {
+		soon(&c.checkAt, now+c.srv.cfg.RouteDelay.Milliseconds()+jitter(c.srv.cfg.RouteDelay/2))
 	}
 }
 

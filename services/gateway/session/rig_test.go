@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type backend struct {
 	nextID    int64
 	entries   map[string][]*busv1.Delivery // by conversation
 	positions map[string]map[string]int64  // by user/resource, then conversation
+	members   map[string][]string          // of groups
 	online    map[string]*presencev1.Connection
 	opens     int
 	pulls     int
@@ -88,8 +90,14 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.nextID++
-	d.Id, d.Kind = b.nextID, busv1.Kind_KIND_USER
-	d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	d.Id = b.nextID
+	if d.GetKind() == busv1.Kind_KIND_UNSPECIFIED {
+		d.Kind = busv1.Kind_KIND_USER
+	}
+	d.Conversation = d.GetTo()
+	if d.GetKind() == busv1.Kind_KIND_USER {
+		d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	}
 	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
 	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
 	p := bus.Partition(appKey, d.GetConversation(), partitions)
@@ -105,6 +113,9 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
 	if err != nil {
 		return nil, err
+	}
+	if d.GetKind() != busv1.Kind_KIND_USER {
+		return d, b.nats.Publish(bus.DeliverySubject(appKey, d.GetKind(), d.GetTo()), push)
 	}
 	for _, user := range []string{d.GetTo(), d.GetFrom()} {
 		if err := b.nats.Publish(bus.UserSubject(appKey, user), push); err != nil {
@@ -186,7 +197,10 @@ func (b *backend) of(user, resource string) (map[string]int64, bool) {
 	return m, ok
 }
 
-func member(conversation, user string) bool {
+func (b *backend) member(conversation, user string) bool {
+	if members, ok := b.members[conversation]; ok {
+		return slices.Contains(members, user)
+	}
 	a, z, _ := strings.Cut(conversation, "~")
 	return a == user || z == user
 }
@@ -215,7 +229,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 		b.asked = append(b.asked, req.GetConversations())
 		resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
 		for _, c := range req.GetConversations() {
-			if member(c, req.GetUser()) && len(b.entries[c]) > 0 {
+			if b.member(c, req.GetUser()) && len(b.entries[c]) > 0 {
 				resp.Queues = append(resp.Queues, b.queue(c, req.GetUser(), mine))
 			}
 		}
@@ -236,7 +250,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 			resp.More = true
 			break
 		}
-		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
+		if last := b.last(conversation); b.member(conversation, req.GetUser()) && last > mine[conversation] {
 			resp.Queues = append(resp.Queues, b.queue(conversation, req.GetUser(), mine))
 		}
 	}
@@ -244,8 +258,12 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 }
 
 func (b *backend) queue(conversation, user string, mine map[string]int64) *messagingv1.DeviceQueue {
+	kind, peer := busv1.Kind_KIND_USER, names.Peer(conversation, user)
+	if _, ok := b.members[conversation]; ok {
+		kind, peer = busv1.Kind_KIND_GROUP, conversation
+	}
 	return &messagingv1.DeviceQueue{
-		Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, user),
+		Conversation: conversation, Kind: kind, Peer: peer,
 		ConfirmedSeq: mine[conversation], LastSeq: b.last(conversation),
 	}
 }

@@ -1,17 +1,13 @@
 package history
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/idgen"
@@ -208,154 +204,3 @@ func (d *Devices) Pull(ctx context.Context, app int64, user ident.UserID, resour
 	}
 	return page, nil
 }
-
-// Confirmed is how far a device has confirmed a conversation.
-type Confirmed struct {
-	App          int64
-	User         ident.UserID
-	Resource     string
-	Conversation ident.ConversationID
-	Seq          int64
-	// Epoch is that of the conversation's Partition of the log when the device
-	// confirmed.
-	Epoch     int64
-	Partition int
-}
-
-// compare orders by the rows that positions are in.
-func (p Confirmed) compare(o Confirmed) int {
-	return cmp.Or(cmp.Compare(p.App, o.App), cmp.Compare(p.User, o.User), cmp.Compare(p.Resource, o.Resource), cmp.Compare(p.Conversation, o.Conversation))
-}
-
-// Confirm moves positions forward, all in one transaction, and returns the
-// indexes of those that are early: a push runs ahead of the archive, and so may
-// what a device confirms. A position is stored only as far as the archive holds
-// the conversation, for an entry that is pushed and never archived could give its
-// seq to another, and it does once a new epoch of the log begins. Positions of
-// devices that do not exist are left out.
-func (d *Devices) Confirm(ctx context.Context, all []Confirmed) (early []int, err error) {
-	// Two gateways hand on positions of one device when it went from one to the
-	// other; in one order of their rows, neither waits for a row of the other's
-	// while it holds one.
-	inOrder := make([]int, len(all))
-	for i := range all {
-		inOrder[i] = i
-	}
-	slices.SortFunc(inOrder, func(a, b int) int { return all[a].compare(all[b]) })
-	err = d.db.Write(ctx, func(tx *sql.Tx) error {
-		early = nil
-		// Parsing these costs far more than running them, and there are thousands.
-		// Nearly all positions are of entries that are archived.
-		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
-			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
-			FROM devices v JOIN conversations c ON c.app = v.app AND c.name = $2
-			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
-			AND EXISTS (SELECT 1 FROM messages m WHERE m.app = c.app AND m.conversation_id = c.id AND m.seq >= CAST($6 AS BIGINT))
-			AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
-			ON CONFLICT (app, username, resource, conversation_id) DO UPDATE SET seq = excluded.seq WHERE device_positions.seq < excluded.seq`)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = whole.Close() }()
-		move, err := tx.PrepareContext(ctx, `INSERT INTO device_positions (app, username, resource, conversation_id, seq)
-			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
-			FROM devices v JOIN (`+newestSeqs+`) c ON c.app = v.app AND c.name = $3
-			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0 AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
-			ON CONFLICT (app, username, resource, conversation_id) DO UPDATE SET seq = excluded.seq WHERE device_positions.seq < excluded.seq
-			RETURNING seq`)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = move.Close() }()
-		moveTo := func(p Confirmed) (at int64, err error) {
-			err = move.QueryRowContext(ctx, p.Seq, p.Seq, p.Conversation, p.App, p.User, p.Resource, p.Partition, p.Epoch).Scan(&at)
-			if errors.Is(err, sql.ErrNoRows) {
-				return 0, nil
-			}
-			return at, err
-		}
-		for _, i := range inOrder {
-			p := all[i]
-			r, err := whole.ExecContext(ctx, p.Seq, p.Conversation, p.App, p.User, p.Resource, p.Seq, p.Partition, p.Epoch)
-			if err != nil {
-				return err
-			}
-			n, err := r.RowsAffected()
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				continue
-			}
-			at, err := moveTo(p)
-			if err != nil {
-				return err
-			}
-			if at >= p.Seq {
-				continue
-			}
-			var archived int
-			var epoch int64
-			if _, err := store.Row(ctx, tx, `SELECT `+epochOfPartition+`$1), COUNT(*) FROM (`+newestSeqs+`) c WHERE c.app = $2 AND c.name = $3 AND c.newest >= CAST($4 AS BIGINT)`,
-				[]any{p.Partition, p.App, p.Conversation, p.Seq}, &epoch, &archived); err != nil {
-				return err
-			}
-			switch {
-			case epoch != p.Epoch:
-				if p.Seq, err = archivedIn(ctx, tx, p); err != nil {
-					return err
-				}
-				p.Epoch = epoch
-				if p.Seq == 0 {
-					continue
-				}
-			case archived == 0:
-				early = append(early, i)
-				continue
-			}
-			// The entry may have been archived between the two.
-			if _, err := moveTo(p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return early, err
-}
-
-// archivedIn returns the last seq up to a position whose entry was archived in
-// the position's epoch or an earlier one; 0 if there is none.
-func archivedIn(ctx context.Context, tx *sql.Tx, p Confirmed) (found int64, err error) {
-	const page = 64
-	for next := p.Seq; next > 0 && found == 0; {
-		through := next
-		next = 0
-		err := store.Each(ctx, tx, `SELECT m.seq, m.data FROM conversations c JOIN messages m ON m.app = c.app AND m.conversation_id = c.id
-			WHERE c.app = $1 AND c.name = $2 AND m.seq <= $3 ORDER BY m.seq DESC LIMIT $4`,
-			[]any{p.App, p.Conversation, through, page}, func(row store.Scanner) error {
-				var seq int64
-				var data []byte
-				if err := row.Scan(&seq, &data); err != nil {
-					return err
-				}
-				var entry busv1.Delivery
-				if found == 0 && proto.Unmarshal(data, &entry) == nil && bus.LogEpoch(entry.GetLogPlace()) <= p.Epoch {
-					found = seq
-				}
-				next = seq - 1
-				return nil
-			})
-		if err != nil {
-			return 0, err
-		}
-	}
-	return found, nil
-}
-
-// epochOfPartition is the beginning of SQL for the epoch of a partition, whose
-// number and a closing parenthesis follow.
-const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_positions l WHERE l.partition_no = `
-
-// newestSeqs is SQL for the conversations with the seq that each has given
-// out last.
-const newestSeqs = `SELECT x.app, x.id, x.name, COALESCE((SELECT MAX(m.seq) FROM messages m WHERE m.app = x.app AND m.conversation_id = x.id), x.last_seq) AS newest FROM conversations x`

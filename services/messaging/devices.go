@@ -5,12 +5,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -36,11 +39,17 @@ const maxQueues = 500
 // seenPrecision spares a write at each login of a device that comes and goes.
 const seenPrecision = 10 * time.Minute
 
-// open registers a device at its first login. Its positions are those that the
-// user's other devices have confirmed at this moment, once and for all: were
-// they looked up later, what another device confirms first would be lost to
-// this one.
-func (d *deviceStore) open(ctx context.Context, app int64, user, resource string) error {
+// open registers a device at its first login, which was at since, Unix
+// milliseconds, or does not matter if that is 0. Its positions are those that the
+// user's other devices have confirmed, once and for all: were they looked up
+// later, what another device confirms first would be lost to this one. For the
+// same reason they are not behind what was sent since the login: with a slow
+// database another device may have confirmed that by now.
+func (d *deviceStore) open(ctx context.Context, app int64, user, resource string, since int64) error {
+	newest := int64(math.MaxInt64)
+	if since > 0 {
+		newest = idgen.FirstAt(time.UnixMilli(since))
+	}
 	now := d.now().UnixMilli()
 	var seen int64
 	err := d.db.Read().QueryRowContext(ctx, `SELECT seen FROM device WHERE app = $1 AND username = $2 AND resource = $3`, app, user, resource).Scan(&seen)
@@ -59,8 +68,12 @@ func (d *deviceStore) open(ctx context.Context, app int64, user, resource string
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
-			SELECT $1, $2, $3, conv, MAX(seq) FROM device_position WHERE app = $4 AND username = $5 GROUP BY conv`,
-			app, user, resource, app, user); err != nil {
+			SELECT $1, $2, $3, p.conv, COALESCE(
+				(SELECT m.seq FROM message m WHERE m.app = $4 AND m.conv = p.conv AND m.seq <= p.seq AND m.id < $5 ORDER BY m.seq DESC LIMIT 1),
+				(SELECT MIN(m.seq) - 1 FROM message m WHERE m.app = $6 AND m.conv = p.conv AND m.seq <= p.seq),
+				p.seq)
+			FROM (SELECT conv, MAX(seq) AS seq FROM device_position WHERE app = $7 AND username = $8 GROUP BY conv) p`,
+			app, user, resource, app, newest, app, app, user); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO device (app, username, resource, seen) VALUES ($1, $2, $3, $4)`, app, user, resource, now); err != nil {
@@ -220,6 +233,10 @@ type position struct {
 	app                          int64
 	user, resource, conversation string
 	seq                          int64
+	// epoch is that of the conversation's partition of the log when the device
+	// confirmed.
+	epoch     int64
+	partition int
 }
 
 // compare orders positions by the rows that they are in.
@@ -231,7 +248,7 @@ func (p position) compare(o position) int {
 // indexes of those that are early: a push runs ahead of the archive, and so may
 // what a device confirms. A position is stored only as far as the archive holds
 // the conversation, for an entry that is pushed and never archived could give its
-// place to another. Positions of devices that do not exist are left out.
+// place to another, and it does once a new epoch of the log begins. Positions of devices that do not exist are left out.
 func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int, err error) {
 	// Two gateways hand on positions of one device when it went from one to the
 	// other; in one order of their rows, neither waits for a row of the other's
@@ -258,7 +275,7 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
 			FROM device v JOIN (`+newestPlaces+`) c ON c.app = v.app AND c.name = $3
-			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0
+			WHERE v.app = $4 AND v.username = $5 AND v.resource = $6 AND c.newest > 0 AND `+epochOfPartition+`$7) = CAST($8 AS BIGINT)
 			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq
 			RETURNING seq`)
 		if err != nil {
@@ -266,7 +283,7 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 		}
 		defer func() { _ = move.Close() }()
 		moveTo := func(p position) (at int64, err error) {
-			err = move.QueryRowContext(ctx, p.seq, p.seq, p.conversation, p.app, p.user, p.resource).Scan(&at)
+			err = move.QueryRowContext(ctx, p.seq, p.seq, p.conversation, p.app, p.user, p.resource, p.partition, p.epoch).Scan(&at)
 			if errors.Is(err, sql.ErrNoRows) {
 				return 0, nil
 			}
@@ -293,11 +310,21 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 				continue
 			}
 			var archived int
-			if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM (`+newestPlaces+`) c WHERE c.app = $1 AND c.name = $2 AND c.newest >= CAST($3 AS BIGINT)`,
-				p.app, p.conversation, p.seq).Scan(&archived); err != nil {
+			var epoch int64
+			if err := tx.QueryRowContext(ctx, `SELECT `+epochOfPartition+`$1), COUNT(*) FROM (`+newestPlaces+`) c WHERE c.app = $2 AND c.name = $3 AND c.newest >= CAST($4 AS BIGINT)`,
+				p.partition, p.app, p.conversation, p.seq).Scan(&epoch, &archived); err != nil {
 				return err
 			}
-			if archived == 0 {
+			switch {
+			case epoch != p.epoch:
+				if p.seq, err = d.archivedIn(ctx, tx, p); err != nil {
+					return err
+				}
+				p.epoch = epoch
+				if p.seq == 0 {
+					continue
+				}
+			case archived == 0:
 				early = append(early, i)
 				continue
 			}
@@ -310,6 +337,44 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 	})
 	return early, err
 }
+
+// archivedIn returns the last place up to a position whose entry was archived in
+// the position's epoch or an earlier one; 0 if there is none.
+func (d *deviceStore) archivedIn(ctx context.Context, tx *sql.Tx, p position) (int64, error) {
+	const page = 64
+	look := func(through int64) (seq, next int64, err error) {
+		rows, err := tx.QueryContext(ctx, `SELECT m.seq, m.data FROM conversation c JOIN message m ON m.app = c.app AND m.conv = c.id
+			WHERE c.app = $1 AND c.name = $2 AND m.seq <= $3 ORDER BY m.seq DESC LIMIT $4`, p.app, p.conversation, through, page)
+		if err != nil {
+			return 0, 0, err
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			var data []byte
+			if err := rows.Scan(&seq, &data); err != nil {
+				return 0, 0, err
+			}
+			var entry busv1.Delivery
+			if proto.Unmarshal(data, &entry) == nil && bus.LogEpoch(entry.GetLogPlace()) <= p.epoch {
+				return seq, 0, nil
+			}
+			next = seq - 1
+		}
+		return 0, next, rows.Err()
+	}
+	for next := p.seq; next > 0; {
+		seq, before, err := look(next)
+		if err != nil || seq > 0 {
+			return seq, err
+		}
+		next = before
+	}
+	return 0, nil
+}
+
+// epochOfPartition is the beginning of SQL for the epoch of a partition, whose
+// number and a closing parenthesis follow.
+const epochOfPartition = `(SELECT COALESCE(MAX(l.epoch), 0) FROM log_position l WHERE l.partition_no = `
 
 // newestPlaces is SQL for the conversations with the place that each has given
 // out last.

@@ -11,9 +11,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/testkit"
+	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
 // TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut hands the same positions
@@ -39,7 +42,7 @@ func TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut(t *testing.T) {
 
 	db := connect()
 	d := &deviceStore{db: db, now: time.Now}
-	require.NoError(t, d.open(ctx, 1, "omar", "web"))
+	require.NoError(t, d.open(ctx, 1, "omar", "web", 0))
 	const conversations, rounds = 50, 15
 	var forth []position
 	require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
@@ -86,4 +89,77 @@ func TestConfirmationsOfTwoGatewaysDoNotLockEachOtherOut(t *testing.T) {
 	var lowest int64
 	require.NoError(t, asked.Read().QueryRowContext(ctx, `SELECT MIN(seq) FROM device_position`).Scan(&lowest))
 	require.EqualValues(t, 2*rounds, lowest)
+}
+
+// TestPositionsOfAnEarlierEpoch hands on what a device confirmed before the log
+// began anew: entries that were lost with the log gave their places to others,
+// which the device has not seen.
+func TestPositionsOfAnEarlierEpoch(t *testing.T) {
+	migrations, err := fs.Sub(migrationFiles, "migrations")
+	require.NoError(t, err)
+	testkit.EachDatabase(t, "messaging", migrations, func(t *testing.T, db *store.DB) {
+		ctx := t.Context()
+		d := &deviceStore{db: db, now: time.Now}
+		// Epoch 4 pushed more than 203 entries, of which 3 were archived; the others
+		// are of epoch 5.
+		const older, newer, last = 4, 5, 203
+		require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO log_position (partition_no, stream_seq, epoch) VALUES (2, 900, $1)`, newer); err != nil {
+				return err
+			}
+			var conv int64
+			if err := tx.QueryRowContext(ctx, `INSERT INTO conversation (app, name, kind) VALUES (1, 'lena~omar', 1) RETURNING id`).Scan(&conv); err != nil {
+				return err
+			}
+			for seq := 1; seq <= last; seq++ {
+				epoch := int64(newer)
+				if seq <= 3 {
+					epoch = older
+				}
+				data, err := proto.Marshal(&busv1.Delivery{LogPlace: bus.LogPlace(epoch, uint64(seq))})
+				if err != nil {
+					return err
+				}
+				if _, err := tx.ExecContext(ctx, `INSERT INTO message (id, app, conv, seq, type, flags, sender, data) VALUES ($1, 1, $2, $3, 1, 0, 'lena', $4)`,
+					seq, conv, seq, data); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		for i, x := range []struct {
+			epoch, confirmed int64
+			stored           int64
+			early            bool
+		}{
+			{older, 2, 2, false},
+			{older, 3, 3, false},
+			{older, 4, 3, false},
+			{older, last, 3, false},
+			{older, last + 50, 3, false}, // nothing of it will ever be archived
+			{older - 1, last, 0, false},
+			{newer, 4, 4, false},
+			{newer, last, last, false},
+			{newer, last + 50, last, true},
+			{newer + 1, last + 50, last, false}, // the archive was put back to an older one
+		} {
+			resource := fmt.Sprint("web", i)
+			require.NoError(t, d.open(ctx, 1, "omar", resource, 0))
+			early, err := d.confirm(ctx, []position{{app: 1, user: "omar", resource: resource, conversation: "lena~omar", seq: x.confirmed, epoch: x.epoch, partition: 2}})
+			require.NoError(t, err)
+			require.Equal(t, x.early, len(early) == 1, "%+v", x)
+			var stored int64
+			err = db.Read().QueryRowContext(ctx, `SELECT seq FROM device_position WHERE resource = $1`, resource).Scan(&stored)
+			if x.stored == 0 {
+				require.ErrorIs(t, err, sql.ErrNoRows, "%+v", x)
+				continue
+			}
+			require.NoError(t, err, "%+v", x)
+			require.Equal(t, x.stored, stored, "%+v", x)
+			require.NoError(t, db.Write(ctx, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, `DELETE FROM device_position`) // the next device shall not begin there
+				return err
+			}))
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -95,6 +96,7 @@ func (s *Service) ConfirmDevices(ctx context.Context, req *messagingv1.ConfirmDe
 		from = append(from, p)
 		all = append(all, position{
 			app: app.Number, user: names.FoldUser(p.GetUser()), resource: p.GetResource(), conversation: p.GetConversation(), seq: p.GetSeq(),
+			epoch: p.GetEpoch(), partition: bus.Partition(app.Key, p.GetConversation(), s.cfg.Partitions),
 		})
 	}
 	if len(all) == 0 {

@@ -45,7 +45,7 @@ func (s *Service) openDevice(ctx context.Context, app *catalog.App, user string,
 		}
 		return &messagingv1.OpenDeviceResponse{Queues: queues, LogPlaces: at}, nil
 	}
-	if err := s.devices.open(ctx, app.Number, user, req.GetResource()); err != nil {
+	if err := s.devices.open(ctx, app.Number, user, req.GetResource(), req.GetSince()); err != nil {
 		return nil, err
 	}
 	queues, err := s.devices.unread(ctx, app.Number, user, req.GetResource())

@@ -19,8 +19,24 @@ const (
 	maxPositions = 1_000_000
 )
 
-// positions are confirmed places by conversation.
-type positions map[ident.ConversationID]int64
+// mark is how far a device has confirmed a conversation, in an epoch of the log.
+type mark struct{ epoch, seq int64 }
+
+// further returns the mark that counts: of the later epoch, whose numbers are
+// right, or behind the other.
+func (m mark) further(o mark) mark {
+	if o.epoch > m.epoch || o.epoch == m.epoch && o.seq > m.seq {
+		return o
+	}
+	return m
+}
+
+// marks are how far a device has confirmed its conversations, positions the same
+// where one epoch is meant.
+type (
+	marks     map[ident.ConversationID]mark
+	positions map[ident.ConversationID]int64
+)
 
 // merge adds those of others, of which the highest count, and returns the result.
 func (p positions) merge(others positions) positions {
@@ -43,8 +59,8 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[ident.Device]positions
-	flying  map[ident.Device]positions
+	dirty   map[ident.Device]marks
+	flying  map[ident.Device]marks
 	waits   int
 	started bool
 	// flushed is closed at the end of the flush under way, or of the next.
@@ -54,16 +70,17 @@ type flusher struct {
 	// flushing goroutine uses them.
 	failing        int
 	paused, warned int64
-	// early counts how often positions came before the archive; only flush uses
-	// it.
+	// early counts how often positions came before the archive, soon says that
+	// some did for the first time; only flush uses them.
 	early map[earlyKey]int
+	soon  bool
 }
 
 // earlyKey is a position that the archive has not reached.
 type earlyKey struct {
 	ident.Device
 	conversation ident.ConversationID
-	seq          int64
+	mark
 }
 
 // earlyTries is how often a position is handed on before the archive; what was
@@ -73,7 +90,7 @@ const earlyTries = 300
 func newFlusher(s *Server) *flusher {
 	return &flusher{
 		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		dirty: make(map[ident.Device]positions), flushed: make(chan struct{}),
+		dirty: make(map[ident.Device]marks), flushed: make(chan struct{}),
 	}
 }
 
@@ -85,13 +102,13 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int64) {
+func (f *flusher) put(d ident.Device, conversation ident.ConversationID, at mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
 	old, known := m[conversation]
 	if known {
-		m[conversation] = max(old, seq)
+		m[conversation] = old.further(at)
 		return
 	}
 	if f.waits >= maxPositions {
@@ -100,10 +117,10 @@ func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int
 		return
 	}
 	if m == nil {
-		m = make(positions, 1)
+		m = make(marks, 1)
 		f.dirty[d] = m
 	}
-	m[conversation] = seq
+	m[conversation] = at
 	f.waits++
 	if f.waits == flushEarly {
 		f.hurry()
@@ -111,12 +128,17 @@ func (f *flusher) put(d ident.Device, conversation ident.ConversationID, seq int
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d ident.Device) positions {
+func (f *flusher) waiting(d ident.Device) marks {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all positions
-	for _, from := range [...]positions{f.flying[d], f.dirty[d]} {
-		all = all.merge(from)
+	var all marks
+	for _, from := range [...]marks{f.flying[d], f.dirty[d]} {
+		for conversation, at := range from {
+			if all == nil {
+				all = make(marks)
+			}
+			all[conversation] = all[conversation].further(at)
+		}
 	}
 	return all
 }
@@ -129,18 +151,32 @@ func (f *flusher) hurry() {
 	}
 }
 
+// earlyPause is how soon positions are handed on again that came before the
+// archive for the first time: it is a moment behind the pushes.
+const earlyPause = 30 * time.Millisecond
+
 func (f *flusher) run() {
+	var again <-chan time.Time
 	t := time.NewTicker(f.srv.cfg.FlushInterval)
 	defer t.Stop()
 	for {
+		extra := false // of which there is at most one between two others
 		select {
 		case <-t.C:
+		case <-again:
+			extra = true
 		case <-f.wake:
 		case <-f.quit:
 			return
 		}
-		if f.srv.now() >= f.paused {
-			f.flush(f.srv.ctx)
+		again = nil
+		if f.srv.now() < f.paused {
+			continue
+		}
+		f.soon = false
+		f.flush(f.srv.ctx)
+		if f.soon && !extra {
+			again = time.After(earlyPause)
 		}
 	}
 }
@@ -220,7 +256,7 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[ident.Device]positions)
+	f.flying, f.dirty = f.dirty, make(map[ident.Device]marks)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
@@ -242,11 +278,11 @@ func (f *flusher) flush(ctx context.Context) {
 		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
-	for d, at := range flying { // only this goroutine changes flying, and not before it is done
+	for d, confirmed := range flying { // only this goroutine changes flying, and not before it is done
 		org, app, _ := d.App.Split()
-		for conversation, seq := range at {
+		for conversation, at := range confirmed {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: seq,
+				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: at.seq, Epoch: at.epoch,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -255,7 +291,7 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq())
+		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()})
 	}
 	f.putEarly(early)
 	f.went(failure, len(failed))
@@ -298,13 +334,14 @@ func (f *flusher) went(failure error, positions int) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), p.GetSeq()}
+		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()}}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
-		f.put(k.Device, k.conversation, k.seq)
+		f.soon = f.soon || tries[k] == 1
+		f.put(k.Device, k.conversation, k.mark)
 	}
 	f.early = tries
 }

@@ -133,3 +133,22 @@ func TestConfirmationsPauseWhileTheyFail(t *testing.T) {
 	r.set(func() { r.confirming = nil })
 	require.Eventually(t, func() bool { return r.confirmed("omar", "web_1", conversation("lena", "omar")) == 1 }, 10*time.Second, 5*time.Millisecond)
 }
+
+// TestConfirmationsBeforeTheArchive has positions come before the archive: the
+// first time they are handed on again at once, then with the others.
+func TestConfirmationsBeforeTheArchive(t *testing.T) {
+	t.Parallel()
+	const interval = 2 * time.Second
+	r := start(t, func(c *session.Config) { c.FlushInterval = interval })
+	c := r.dial("omar", msyncclient.Options{Resource: "web_1"})
+	r.synced(c)
+	r.set(func() { r.early = 2 })
+	r.text(t, "lena", "omar", "m")
+	require.Equal(t, []string{"m"}, r.texts(c, 1))
+	require.Eventually(t, func() bool { return r.confirmed("omar", "web_1", conversation("lena", "omar")) == 1 }, 20*time.Second, 5*time.Millisecond)
+	r.set(func() {
+		require.Len(t, r.confirms, 3)
+		require.Less(t, r.confirms[1].Sub(r.confirms[0]), interval*3/4, "at once")
+		require.GreaterOrEqual(t, r.confirms[2].Sub(r.confirms[1]), interval/4, "with the others")
+	})
+}

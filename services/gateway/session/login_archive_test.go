@@ -145,28 +145,59 @@ func TestListThatWasCutOff(t *testing.T) {
 }
 
 // When the log begins a new epoch, other entries may have the places of some that
-// were pushed and are lost.
+// were pushed, confirmed, and are lost.
 func TestNewEpochOfTheLog(t *testing.T) {
 	t.Parallel()
-	r := start(t, nil)
-	bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
-	r.synced(bob)
-	for i := range 3 {
-		r.text(t, "ann", "bob", fmt.Sprint(i))
+	for name, x := range map[string]struct {
+		// unstored: the positions have not been handed on yet.
+		unstored bool
+		// lost is how many pushes of the new epoch get lost; the loss is noticed.
+		lost int
+	}{
+		"positions stored":                      {},
+		"positions not stored":                  {unstored: true},
+		"positions stored, first push lost":     {lost: 1},
+		"positions not stored, first push lost": {unstored: true, lost: 1},
+		"positions stored, no push":             {lost: 2},
+		"positions not stored, no push":         {unstored: true, lost: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(c *session.Config) {
+				if x.unstored {
+					c.FlushInterval = time.Hour
+				}
+			})
+			bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+			r.synced(bob)
+			for i := range 3 {
+				r.text(t, "ann", "bob", fmt.Sprint(i))
+			}
+			require.Equal(t, []string{"0", "1", "2"}, r.texts(bob, 3))
+			r.nothing(bob) // so the gateway has the confirmation
+			if !x.unstored {
+				require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
+			}
+			lost := x.lost
+			r.set(func() { // the last one is lost, and with it its position
+				r.entries["ann~bob"] = r.entries["ann~bob"][:2]
+				if !x.unstored {
+					r.positions["bob/web"]["ann~bob"] = 2
+				}
+				for p := range r.logged {
+					r.logged[p] = 1 << 40
+				}
+				r.lose = func(*busv1.Delivery) bool { lost--; return lost >= 0 }
+			})
+			r.text(t, "ann", "bob", "new 2")
+			r.text(t, "ann", "bob", "new 3")
+			if x.lost > 0 {
+				r.report()
+			}
+			require.Equal(t, []string{"new 2", "new 3"}, r.texts(bob, 2))
+			r.nothing(bob)
+		})
 	}
-	require.Equal(t, []string{"0", "1", "2"}, r.texts(bob, 3))
-	require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
-	r.set(func() { // the last one is lost, and with it its position
-		r.entries["ann~bob"] = r.entries["ann~bob"][:2]
-		r.positions["bob/web"]["ann~bob"] = 2
-		for p := range r.logged {
-			r.logged[p] = 1 << 40
-		}
-	})
-	r.text(t, "ann", "bob", "new 2")
-	r.text(t, "ann", "bob", "new 3")
-	require.Equal(t, []string{"new 2", "new 3"}, r.texts(bob, 2))
-	r.nothing(bob)
 }
 
 // Devices come and go under traffic, while pushes are lost, the archive fails or

@@ -48,6 +48,26 @@ func (r *reach) partition(app ident.AppKey, conversation ident.ConversationID) i
 	return bus.Partition(string(app), string(conversation), len(r.places))
 }
 
+// epoch returns the epoch of the log in which the list holds a conversation.
+func (r *reach) epoch(app ident.AppKey, conversation ident.ConversationID) int64 {
+	if r.places == nil {
+		return 0
+	}
+	return bus.LogEpoch(r.places[r.partition(app, conversation)])
+}
+
+// outdated reports whether places of a later list are of a later epoch: what was
+// pushed and not archived before that is no more, and other entries have its
+// places.
+func (r *reach) outdated(places []uint64) bool {
+	for p := range r.places {
+		if bus.LogEpoch(places[p]) > bus.LogEpoch(r.places[p]) {
+			return true
+		}
+	}
+	return false
+}
+
 // covers reports whether an entry of a conversation that is not known is one
 // that the list would hold if the device still had to be shown it.
 func (r *reach) covers(partition int, place uint64) bool {
@@ -158,6 +178,30 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 	return q, len(q.conversations) > 0
 }
 
+// errEpoch says that positions have to be stored before a list can be used.
+var errEpoch = errors.New("what was confirmed in an earlier epoch of the log is not stored yet")
+
+// unstored returns what the device confirmed and is not handed on yet, or was not
+// when the archive was asked, which counts as confirmed. Places that are of an
+// earlier epoch than the answer tell nothing: entries that were lost gave theirs
+// to others, and the messaging service has to say how far they hold.
+func (c *conn) unstored(before marks, places []uint64) (positions, error) {
+	var out positions
+	for _, all := range [...]marks{before, c.srv.flusher.waiting(c.device())} {
+		for conversation, at := range all {
+			if at.epoch < bus.LogEpoch(places[bus.Partition(string(c.user.App), string(conversation), len(places))]) {
+				c.srv.flusher.hurry()
+				return nil, errEpoch
+			}
+			if out == nil {
+				out = make(positions)
+			}
+			out[conversation] = max(out[conversation], at.seq)
+		}
+	}
+	return out, nil
+}
+
 // errPending says that the archive is behind what was acknowledged.
 var errPending = errors.New("the archive is behind the log")
 
@@ -169,11 +213,12 @@ func (c *conn) consult() error {
 		return nil
 	}
 	c.takeOver()
-	confirmed := c.srv.flusher.waiting(c.device())
+	waiting := c.srv.flusher.waiting(c.device())
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
 	resp, err := c.srv.syncs.OpenDevice(ctx, &messagingv1.OpenDeviceRequest{
 		Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource, Conversations: q.conversations, LogPlaces: q.places,
+		Since: c.opened,
 	})
 	switch {
 	case err != nil:
@@ -188,11 +233,18 @@ func (c *conn) consult() error {
 		c.mu.Unlock()
 		return err
 	}
-	// What was confirmed but not handed on yet counts as confirmed.
-	confirmed = confirmed.merge(c.srv.flusher.waiting(c.device()))
+	confirmed, err := c.unstored(waiting, resp.GetLogPlaces())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.pending, c.asking = &question{conversations: q.conversations}, false
+		return err
+	}
 	c.pending, c.asking = nil, false
+	if c.reach.outdated(resp.GetLogPlaces()) {
+		c.reopen()
+		return nil
+	}
 	confirmed = confirmed.merge(c.gone)
 	if c.gone = nil; c.closed {
 		return nil
@@ -301,7 +353,7 @@ func (c *conn) renewed(d *busv1.Delivery) bool {
 // as after a login. The caller holds c.mu.
 func (c *conn) reopen() {
 	c.forget()
-	c.reach = reach{}
+	c.reach, c.gone = reach{}, nil
 	c.srv.opener.add(c)
 }
 
@@ -339,7 +391,7 @@ func (c *conn) asked(err error) {
 	switch {
 	case err == nil:
 		c.srv.metrics.checks.WithLabelValues("ok").Inc()
-	case errors.Is(err, errPending):
+	case errors.Is(err, errPending), errors.Is(err, errEpoch):
 		c.srv.metrics.checks.WithLabelValues("pending").Inc()
 	default:
 		c.srv.metrics.checks.WithLabelValues("failed").Inc()

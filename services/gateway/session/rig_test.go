@@ -57,6 +57,7 @@ type backend struct {
 	refuse     error                        // answer of SendFromClient
 	limit      error                        // answer of Connect
 	confirming error                        // answer of ConfirmDevices
+	early      int                          // calls of ConfirmDevices that come before the archive
 	opening    error                        // answer of OpenDevice
 	lose       func(d *busv1.Delivery) bool // pushes to drop
 	lag        int64                        // entries that the archive is behind
@@ -294,9 +295,19 @@ func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevi
 	if b.confirming != nil {
 		return nil, b.confirming
 	}
+	if b.early > 0 {
+		b.early--
+		return &messagingv1.ConfirmDevicesResponse{Early: req.GetPositions()}, nil
+	}
 	for _, p := range req.GetPositions() {
 		m, _ := b.of(p.GetUser(), p.GetResource())
-		m[p.GetConversation()] = max(m[p.GetConversation()], p.GetSeq())
+		seq := p.GetSeq()
+		if all := b.entries[p.GetConversation()]; p.GetEpoch() < bus.LogEpoch(b.logged[bus.Partition(appKey, p.GetConversation(), partitions)]) {
+			for seq = min(seq, int64(len(all))); seq > 0 && bus.LogEpoch(all[seq-1].GetLogPlace()) > p.GetEpoch(); {
+				seq--
+			}
+		}
+		m[p.GetConversation()] = max(m[p.GetConversation()], seq)
 	}
 	return &messagingv1.ConfirmDevicesResponse{}, nil
 }

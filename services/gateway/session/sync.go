@@ -246,7 +246,7 @@ func (c *conn) visible(d *busv1.Delivery) bool {
 // note hands a moved position on.
 func (c *conn) note(q *queue, before int64) {
 	if q.confirmed > before {
-		c.srv.flusher.put(c.device(), q.conversation, q.confirmed)
+		c.srv.flusher.put(c.device(), q.conversation, mark{c.reach.epoch(c.user.App, q.conversation), q.confirmed})
 	}
 }
 

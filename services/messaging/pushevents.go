@@ -1,8 +1,10 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -11,10 +13,12 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/content"
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/obs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -45,12 +49,11 @@ type PushEvent struct {
 }
 
 const (
-	pushConsumer  = "push"
-	pushBatch     = 100
-	pushWait      = time.Second
-	pushKept      = 24 * time.Hour
-	pushCacheSize = 50_000
-	pushCacheAge  = 30 * time.Second
+	pushConsumer = "push"
+	pushBatch    = 100
+	pushWait     = time.Second
+	pushPause    = time.Second // after a failure
+	pushKept     = 24 * time.Hour
 	// presenceBatch is how many users presence answers for at once.
 	presenceBatch = 100
 )
@@ -61,43 +64,48 @@ const (
 	extIgnore = "em_ignore_notification"
 )
 
-// pusher turns one partition's messages to users who are not connected into
-// PushEvents. It reads the log by itself, after the worker or before it, with a
+// notifier turns messages to users who are not connected into PushEvents. It
+// reads each partition's log by itself, after the worker or before it, with a
 // durable consumer: an event is lost to no crash, and may come twice.
-type pusher struct {
-	svc       *Service
-	partition int
+type notifier struct {
+	nats     *natsx.Conn
+	presence presencev1.PresenceServiceClient
+	users    *recipientCache
+	// zone is where do-not-disturb hours are told.
+	zone   *time.Location
+	now    func() time.Time
+	logger *slog.Logger
 }
 
-// ensurePush makes the stream of events, and the consumers of the log, which
+// prepare makes the stream of events, and the consumers of the log, which
 // begin at the first start with push events on.
-func (s *Service) ensurePush(ctx context.Context) error {
-	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
+func (n *notifier) prepare(ctx context.Context, partitions, replicas int) error {
+	if err := n.nats.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.PushStream, Subjects: []string{bus.PushFilter}, MaxAge: pushKept,
-		DuplicateWindow: 10 * time.Minute, Replicas: s.cfg.Replicas,
+		DuplicateWindow: 10 * time.Minute, Replicas: replicas,
 	}); err != nil {
 		return err
 	}
-	for p := range s.cfg.Partitions {
-		if _, err := s.deps.NATS.DurableConsumer(ctx, bus.LogStream(p), pushConsumer); err != nil {
+	for p := range partitions {
+		if _, err := n.nats.DurableConsumer(ctx, bus.LogStream(p), pushConsumer); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Service) runPusher(ctx context.Context, partition int) {
-	p := &pusher{svc: s, partition: partition}
+// run works on a partition's log until ctx ends.
+func (n *notifier) run(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
-		if err := p.work(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Logger.Warn("push events wait", "partition", partition, "error", err)
-			sleep(ctx, time.Second)
+		if err := n.work(ctx, partition); err != nil && ctx.Err() == nil {
+			n.logger.Warn("push events wait", "partition", partition, obs.KeyError, err)
+			_ = lifecycle.Sleep(ctx, pushPause)
 		}
 	}
 }
 
-func (p *pusher) work(ctx context.Context) error {
-	source, err := p.svc.deps.NATS.DurableConsumer(ctx, bus.LogStream(p.partition), pushConsumer)
+func (n *notifier) work(ctx context.Context, partition int) error {
+	source, err := n.nats.DurableConsumer(ctx, bus.LogStream(partition), pushConsumer)
 	if err != nil {
 		return err
 	}
@@ -108,7 +116,7 @@ func (p *pusher) work(ctx context.Context) error {
 		}
 		var acks []natsx.PubAckFuture
 		for _, m := range msgs {
-			more, err := p.record(ctx, m.Data())
+			more, err := n.record(ctx, m.Data())
 			if err != nil {
 				return err
 			}
@@ -129,12 +137,12 @@ func (p *pusher) work(ctx context.Context) error {
 }
 
 // record publishes the events of one record of the log.
-func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture, error) {
+func (n *notifier) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture, error) {
 	var r busv1.LogRecord
 	if err := proto.Unmarshal(data, &r); err != nil {
 		return nil, nil //nolint:nilerr // the worker reports it
 	}
-	if !bus.IsMessage(r.GetType()) || r.GetType() == busv1.EntryType_ENTRY_TYPE_CMD || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
+	if !entrytype.IsNotified(r.GetType()) || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
 		return nil, nil
 	}
 	payload, err := content.Payload(r.GetType(), r.GetBody())
@@ -145,17 +153,18 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 	if ext.Get(extIgnore).Bool() {
 		return nil, nil
 	}
-	offline, err := p.offline(ctx, &r)
+	app := ident.AppKey(r.GetApp())
+	offline, err := n.offline(ctx, &r)
 	if err != nil {
 		return nil, err
 	}
 	var acks []natsx.PubAckFuture
 	for _, t := range offline {
-		user, err := p.user(ctx, r.GetApp(), t.GetTo())
+		user, err := n.users.pushSettings(ctx, ident.User{App: app, ID: ident.UserID(t.GetTo())})
 		if err != nil {
 			return nil, err
 		}
-		if user == nil || (quiet(user, p.svc.deps.Now().In(p.svc.cfg.zone())) && !ext.Get(extForce).Bool()) {
+		if user == nil || (quiet(user, n.now().In(n.zone)) && !ext.Get(extForce).Bool()) {
 			continue
 		}
 		event := PushEvent{
@@ -164,7 +173,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 			NotifierName: user.GetNotifierName(), DeviceToken: user.GetDeviceToken(), Text: genericText,
 		}
 		if user.GetNotificationDisplayStyle() == styleFull {
-			if event.Title, err = p.nickname(ctx, r.GetApp(), r.GetFrom()); err != nil {
+			if event.Title, err = n.nickname(ctx, ident.User{App: app, ID: ident.UserID(r.GetFrom())}); err != nil {
 				return nil, err
 			}
 			event.Text = summary(event.Type, payload)
@@ -173,7 +182,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 		if err != nil {
 			return nil, errs.Internal(err)
 		}
-		ack, err := p.svc.deps.NATS.PublishAsync(bus.PushSubject(r.GetApp(), t.GetTo()), raw, "push-"+event.MessageID)
+		ack, err := n.nats.PublishAsync(bus.PushSubject(r.GetApp(), t.GetTo()), raw, "push-"+event.MessageID)
 		if err != nil {
 			return nil, err
 		}
@@ -183,16 +192,16 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 }
 
 // offline gives the targets of a record who are not connected.
-func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogTarget, error) {
-	org, app, _ := names.SplitAppKey(r.GetApp())
+func (n *notifier) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogTarget, error) {
+	org, app, _ := ident.AppKey(r.GetApp()).Split()
 	var out []*busv1.LogTarget
 	for targets := r.GetTargets(); len(targets) > 0; {
-		n := min(presenceBatch, len(targets))
-		users := make([]string, n)
-		for i, t := range targets[:n] {
+		size := min(presenceBatch, len(targets))
+		users := make([]string, size)
+		for i, t := range targets[:size] {
 			users[i] = t.GetTo()
 		}
-		resp, err := p.svc.deps.Presence.BatchGetOnlineStatus(ctx, &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: users})
+		resp, err := n.presence.BatchGetOnlineStatus(ctx, &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: users})
 		if err != nil {
 			return nil, err
 		}
@@ -201,40 +210,21 @@ func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogT
 				out = append(out, targets[i])
 			}
 		}
-		targets = targets[n:]
+		targets = targets[size:]
 	}
 	return out, nil
 }
 
-// user returns a user with the push settings; nil if there is none.
-func (p *pusher) user(ctx context.Context, appKey, name string) (*accountv1.User, error) {
-	key := ident.User{App: ident.AppKey(appKey), ID: ident.UserID(name)}
-	known, mark, ok := p.svc.pushUsers.Get(key)
-	if ok {
-		return known, nil
+// nickname returns what a recipient is shown of a sender.
+func (n *notifier) nickname(ctx context.Context, sender ident.User) (string, error) {
+	if sender.ID == ident.Admin {
+		return string(sender.ID), nil
 	}
-	org, app, _ := names.SplitAppKey(appKey)
-	resp, err := p.svc.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: name})
-	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
-		return nil, err
-	}
-	p.svc.pushUsers.Put(key, mark, resp.GetUser())
-	return resp.GetUser(), nil
-}
-
-// nickname is what a recipient is shown of a sender.
-func (p *pusher) nickname(ctx context.Context, app, name string) (string, error) {
-	if name == names.AdminUser {
-		return name, nil
-	}
-	u, err := p.user(ctx, app, name)
+	u, err := n.users.pushSettings(ctx, sender)
 	if err != nil {
 		return "", err
 	}
-	if u.GetNickname() != "" {
-		return u.GetNickname(), nil
-	}
-	return name, nil
+	return cmp.Or(u.GetNickname(), string(sender.ID)), nil
 }
 
 const (
@@ -250,7 +240,7 @@ func quiet(u *accountv1.User, now time.Time) bool {
 	if !u.GetNotificationNoDisturbing() {
 		return false
 	}
-	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.Hour()) //nolint:gosec // 0 to 23
+	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.Hour())
 	switch {
 	case start == end:
 		return true

@@ -10,7 +10,6 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
@@ -28,19 +27,22 @@ const (
 	// recipientRest, so that not every send waits.
 	recipientPatience = 300 * time.Millisecond
 	recipientRest     = 500 * time.Millisecond
+	// Push settings are for users who are not connected.
+	settingsCacheSize = 50_000
+	settingsMaxAge    = 30 * time.Second
 )
 
 // recipient is what sending needs to know of a user.
 type recipient struct {
 	exists  bool
-	blocked []string // sorted
+	blocked []ident.UserID // sorted
 	// Until when the user may not send, Unix milliseconds; -1 for ever.
 	mutedChat int64
 	// fetched is when the question was put that this is the answer to.
 	fetched time.Time
 }
 
-func (r recipient) blocks(sender string) bool {
+func (r recipient) blocks(sender ident.UserID) bool {
 	_, found := slices.BinarySearch(r.blocked, sender)
 	return found
 }
@@ -60,8 +62,12 @@ type recipientCache struct {
 	restUntil atomic.Int64
 }
 
-func newRecipientCache(users accountv1.UserServiceClient, settings *usercache.Cache[*accountv1.User], now func() time.Time) (*recipientCache, error) {
+func newRecipientCache(users accountv1.UserServiceClient, now func() time.Time) (*recipientCache, error) {
 	c, err := usercache.New[recipient](recipientCacheSize, recipientStale, now)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := usercache.New[*accountv1.User](settingsCacheSize, settingsMaxAge, now)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +90,8 @@ func (c *recipientCache) forget(key ident.User) {
 
 // UserChanged has what is known of a user asked for anew, without waiting for
 // the event that says so.
-func (s *Service) UserChanged(appKey, user string) {
-	s.recipients.forget(ident.User{App: ident.AppKey(appKey), ID: ident.UserID(user)})
+func (s *Service) UserChanged(user ident.User) {
+	s.recipients.forget(user)
 }
 
 func (c *recipientCache) forgetAll() {
@@ -95,18 +101,18 @@ func (c *recipientCache) forgetAll() {
 
 // get returns the recipients of folded user IDs, in their order. When accounts
 // cannot be asked, those known of late are taken as they were.
-func (c *recipientCache) get(ctx context.Context, app string, users []string, now time.Time) ([]recipient, error) {
+func (c *recipientCache) get(ctx context.Context, app ident.AppKey, users []ident.UserID, now time.Time) ([]recipient, error) {
 	out := make([]recipient, len(users))
 	var q lookup
 	remembered := true
 	for i, u := range users {
-		r, mark, ok := c.cache.Get(ident.User{App: ident.AppKey(app), ID: ident.UserID(u)})
+		r, mark, ok := c.cache.Get(ident.User{App: app, ID: u})
 		out[i] = r
 		if ok && now.Sub(r.fetched) < recipientMaxAge {
 			continue
 		}
 		remembered = remembered && ok
-		q.users, q.places, q.marks = append(q.users, u), append(q.places, i), append(q.marks, mark)
+		q.users, q.at, q.marks = append(q.users, u), append(q.at, i), append(q.marks, mark)
 	}
 	if len(q.users) == 0 {
 		return out, nil
@@ -120,38 +126,65 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 	asked, cancel := context.WithTimeout(ctx, recipientPatience)
 	defer cancel()
 	err := c.fetch(asked, app, q, out, now)
-	if err == nil || ctx.Err() != nil || !isAway(err) {
+	if err == nil || ctx.Err() != nil || !errs.IsAway(err) {
 		return out, err
 	}
 	c.restUntil.Store(time.Now().Add(recipientRest).UnixNano())
 	return out, nil
 }
 
-// lookup is what accounts are asked for: users, their places in the answer, and
+// lookup is what accounts are asked for: users, their indexes in the answer, and
 // the cache's marks from before the question.
 type lookup struct {
-	users  []string
-	places []int
-	marks  []usercache.Mark
+	users []ident.UserID
+	at    []int
+	marks []usercache.Mark
 }
 
-// fetch asks accounts for users and puts what they are into their places.
-func (c *recipientCache) fetch(ctx context.Context, app string, q lookup, out []recipient, now time.Time) error {
-	org, name, _ := names.SplitAppKey(app)
-	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: q.users})
+// fetch asks accounts for users and puts what they are where they belong.
+func (c *recipientCache) fetch(ctx context.Context, app ident.AppKey, q lookup, out []recipient, now time.Time) error {
+	org, name, _ := app.Split()
+	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: plain(q.users)})
 	if err != nil {
 		return errs.From(err)
 	}
 	for i, r := range resp.GetRecipients() {
-		blocked := slices.Clone(r.GetBlocked())
+		blocked := make([]ident.UserID, len(r.GetBlocked()))
+		for j, u := range r.GetBlocked() {
+			blocked[j] = ident.UserID(u)
+		}
 		slices.Sort(blocked)
 		got := recipient{exists: r.GetExists(), blocked: blocked, mutedChat: r.GetMutedChat(), fetched: now}
-		out[q.places[i]] = got
+		out[q.at[i]] = got
 		// Who does not exist is asked for each time: a send to a new user may
 		// follow on the user's registration closer than its event.
 		if got.exists {
-			c.cache.Put(ident.User{App: ident.AppKey(app), ID: ident.UserID(q.users[i])}, q.marks[i], got)
+			c.cache.Put(ident.User{App: app, ID: q.users[i]}, q.marks[i], got)
 		}
 	}
 	return nil
+}
+
+// plain returns IDs as the protocol has them.
+func plain(users []ident.UserID) []string {
+	out := make([]string, len(users))
+	for i, u := range users {
+		out[i] = string(u)
+	}
+	return out
+}
+
+// pushSettings returns a user with the push settings; nil if there is none.
+func (c *recipientCache) pushSettings(ctx context.Context, u ident.User) (*accountv1.User, error) {
+	known, mark, ok := c.settings.Get(u)
+	if ok {
+		return known, nil
+	}
+	org, app, _ := u.App.Split()
+	resp, err := c.users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: string(u.ID)})
+	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
+		return nil, err
+	}
+	c.settings.Put(u, mark, resp.GetUser())
+	return resp.GetUser(), nil
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -78,7 +79,7 @@ func (r *rig) pull(user, resource string) (events []string, messages int) {
 	})
 	require.NoError(r.t, err)
 	for _, e := range resp.GetEntries() {
-		if !bus.IsEvent(e.GetType()) {
+		if !entrytype.IsEvent(e.GetType()) {
 			messages++
 			continue
 		}

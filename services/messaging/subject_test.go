@@ -71,8 +71,8 @@ func TestCatchingUpWithAGroup(t *testing.T) {
 	require.Eventually(t, func() bool { // the conversation is there
 		var done bool
 		err := r.db.Write(t.Context(), func(tx *sql.Tx) error {
-			res, err := tx.ExecContext(t.Context(), `INSERT INTO member (app, username, conv, peer, since)
-				SELECT app, 'omar', id, name, $1 FROM conversation WHERE name = $2`, since, name)
+			res, err := tx.ExecContext(t.Context(), `INSERT INTO conversation_members (app, username, conversation_id, peer, visible_from)
+				SELECT app, 'omar', id, name, $1 FROM conversations WHERE name = $2`, since, name)
 			if err != nil {
 				return err
 			}

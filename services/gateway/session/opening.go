@@ -193,10 +193,7 @@ func (c *conn) unstored(before marks, places []uint64) (positions, error) {
 				c.srv.flusher.hurry()
 				return nil, errEpoch
 			}
-			if out == nil {
-				out = make(positions)
-			}
-			out[conversation] = max(out[conversation], at.seq)
+			out = out.merge(positions{conversation: at.seq})
 		}
 	}
 	return out, nil

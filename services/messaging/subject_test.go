@@ -1,7 +1,9 @@
 package messaging_test
 
 import (
+	"database/sql"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -9,6 +11,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
 
 // Records that name a group or a room are pushed once each, on its subject and
@@ -47,4 +50,52 @@ func TestOneRecordToManyIsOnePush(t *testing.T) {
 			require.Empty(t, sender)
 		})
 	}
+}
+
+// A user who is in a group catches up with it as with a talk of two, from the
+// place where it became visible.
+func TestCatchingUpWithAGroup(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	const name, since, entries = "77", 2, 5
+	p := bus.Partition("acme#shop", name, rosterPartitions)
+	for i := range entries {
+		data, err := proto.Marshal(&busv1.LogRecord{
+			App: "acme#shop", Kind: busv1.Kind_KIND_GROUP, Type: busv1.EntryType_ENTRY_TYPE_TXT, From: "lena", SyncSender: true,
+			Targets: []*busv1.LogTarget{{Id: int64(i + 1), To: name}},
+		})
+		require.NoError(t, err)
+		require.NoError(t, r.conn.PublishStored(t.Context(), bus.LogSubject(p, busv1.Kind_KIND_GROUP, "acme#shop", name), data, ""))
+	}
+	require.Empty(t, r.open("omar", "web_1"), "he is in no group")
+	require.Eventually(t, func() bool { // the conversation is there
+		var done bool
+		err := r.db.Write(t.Context(), func(tx *sql.Tx) error {
+			res, err := tx.ExecContext(t.Context(), `INSERT INTO conversation_members (app, username, conversation_id, peer, visible_from)
+				SELECT app, 'omar', id, name, $1 FROM conversations WHERE name = $2`, since, name)
+			if err != nil {
+				return err
+			}
+			n, err := res.RowsAffected()
+			done = n == 1
+			return err
+		})
+		return err == nil && done
+	}, 10*time.Second, 10*time.Millisecond)
+	queues := r.open("omar", "web_1")
+	require.Len(t, queues, 1)
+	require.Equal(t, busv1.Kind_KIND_GROUP, queues[0].GetKind())
+	require.Equal(t, name, queues[0].GetPeer())
+	require.EqualValues(t, since, queues[0].GetConfirmedSeq())
+	require.EqualValues(t, entries, queues[0].GetLastSeq())
+	resp, err := r.sync.PullConversation(t.Context(), &messagingv1.PullConversationRequest{
+		Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: name,
+	})
+	require.NoError(t, err)
+	require.Len(t, resp.GetEntries(), entries-since)
+	for i, e := range resp.GetEntries() {
+		require.EqualValues(t, since+i+1, e.GetSeq())
+		require.Equal(t, name, e.GetTo())
+	}
+	require.Empty(t, r.open("lena", "web_1"), "who is not in it catches up with nothing")
 }

@@ -123,6 +123,14 @@ var rules = []rule{
 		},
 	},
 	{
+		reason: "services publish what happened; the client protocol is known to pkg/msync, to what holds connections and takes what clients send, and to clients",
+		scope:  withTests,
+		applies: func(pkg string) bool {
+			return within(pkg, "services", "pkg") && !within(pkg, "pkg/msync", "pkg/msyncclient", "pkg/content", "services/gateway/session", "services/messaging")
+		},
+		forbids: func(_, imp string) bool { return within(own(imp), "proto/gen/chappe/msync") },
+	},
+	{
 		reason: "the embedded servers weigh 20 MB: only the all-in-one, the test kit, the benchmark and tests carry them",
 		scope:  direct,
 		applies: func(pkg string) bool {

@@ -193,7 +193,10 @@ func (c *conn) unstored(before marks, places []uint64) (positions, error) {
 				c.srv.flusher.hurry()
 				return nil, errEpoch
 			}
-			out = out.merge(positions{conversation: at.seq})
+			if out == nil {
+				out = make(positions)
+			}
+			out[conversation] = max(out[conversation], at.seq)
 		}
 	}
 	return out, nil

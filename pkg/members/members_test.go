@@ -111,3 +111,20 @@ func TestRegisterRefusesBadIDs(t *testing.T) {
 		require.Error(t, err, id)
 	}
 }
+
+// What a killed process left on a list goes at once, and no other list with it.
+func TestRemoveAll(t *testing.T) {
+	t.Parallel()
+	etcd := testkit.Etcd(t)
+	for _, kind := range []members.Kind{members.Messaging, members.Limiters} {
+		r, err := members.Register(t.Context(), etcd, testkit.Logger(t), kind, members.Member{ID: "killed"})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = r.Stop() })
+	}
+	require.NoError(t, members.RemoveAll(t.Context(), etcd, members.Messaging))
+	for kind, want := range map[members.Kind]bool{members.Messaging: false, members.Limiters: true} {
+		registered, err := members.Registered(t.Context(), etcd, kind, "killed")
+		require.NoError(t, err)
+		require.Equal(t, want, registered, kind)
+	}
+}

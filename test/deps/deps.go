@@ -139,13 +139,13 @@ var rules = []rule{
 		forbids: func(_, imp string) bool { return within(own(imp), "pkg/embed", "pkg/testkit") },
 	},
 	{
-		reason:  "only pkg/embed runs servers inside the process",
+		reason:  "only pkg/embed, and the test kit, run servers inside the process",
 		scope:   withTests,
 		applies: not("pkg/embed"),
 		forbids: func(pkg, imp string) bool {
 			if within(imp, natsServer) {
 				// An in-process connection is made to the server itself.
-				return !within(pkg, "pkg/natsx", "bench")
+				return !within(pkg, "pkg/natsx", "pkg/testkit", "bench")
 			}
 			return within(imp, etcdServer)
 		},

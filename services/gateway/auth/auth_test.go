@@ -120,7 +120,7 @@ func TestVerifyAgain(t *testing.T) {
 	verify := func() error {
 		p, err := v.Verify(t.Context(), "demo", "chat", raw)
 		if err == nil {
-			require.Equal(t, "amelia", p.User)
+			require.EqualValues(t, "amelia", p.User)
 			require.Equal(t, auth.User, p.Kind)
 		}
 		return err

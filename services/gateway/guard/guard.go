@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
 // policy is how one kind of count reacts to failures.
@@ -62,8 +64,8 @@ const maxNameBytes = 128
 
 // User names a user of an app by the app's number and the folded user ID.
 type User struct {
-	App  int64
-	Name string
+	App int64
+	ID  ident.UserID
 }
 
 type pair struct {
@@ -141,7 +143,7 @@ type Try struct {
 // Begin admits the comparison of a password of user, given from address, or
 // returns nil and after how long it is worth asking again. A Try must be ended.
 func (g *Guard) Begin(user User, address string) (*Try, time.Duration) {
-	user.Name = user.Name[:min(len(user.Name), maxNameBytes)]
+	user.ID = user.ID[:min(len(user.ID), maxNameBytes)]
 	address = network(address)
 	g.mu.Lock()
 	defer g.mu.Unlock()

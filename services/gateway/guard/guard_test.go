@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
 // rig is a Guard on a clock that tests move.
@@ -30,7 +32,7 @@ func (r *rig) advance(d time.Duration) { r.ns.Add(int64(d)) }
 
 // try makes one try and returns how long it has to wait, 0 if it was admitted.
 func (r *rig) try(user, address string, result Result) time.Duration {
-	try, wait := r.Begin(User{1, user}, address)
+	try, wait := r.Begin(User{1, ident.UserID(user)}, address)
 	if try == nil {
 		require.Positive(r.t, wait)
 		return wait
@@ -223,7 +225,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	long := string(make([]byte, 10_000))
 	for i := range 10_000 {
-		try, _ := g.Begin(User{1, fmt.Sprint(i, long)}, fmt.Sprintf("10.0.%d.%d", i/250, i%250))
+		try, _ := g.Begin(User{1, ident.UserID(fmt.Sprint(i, long))}, fmt.Sprintf("10.0.%d.%d", i/250, i%250))
 		if try != nil {
 			try.End(Wrong)
 		}
@@ -234,7 +236,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.Equal(t, 20, g.addresses.Len())
 	require.Equal(t, 20, g.secrets.Len())
 	for _, k := range g.pairs.Keys() {
-		require.LessOrEqual(t, len(k.user.Name), maxNameBytes)
+		require.LessOrEqual(t, len(k.user.ID), maxNameBytes)
 	}
 }
 

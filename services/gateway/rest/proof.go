@@ -39,7 +39,7 @@ func (h *Handler) prove(ctx context.Context, c *call, p routes.Proof, route *rou
 	if p.User != "" {
 		kind = kindPassword
 		var wait time.Duration
-		if try, wait = h.guard.Begin(guard.User{App: c.access.App.Number, Name: p.User}, address); try == nil {
+		if try, wait = h.guard.Begin(guard.User{App: c.access.App.Number, ID: p.User}, address); try == nil {
 			return h.delayed(c, kind, address, wait)
 		}
 	}

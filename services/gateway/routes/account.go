@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
@@ -227,7 +227,7 @@ func provesForToken(a *Access, req proto.Message) (Proof, bool) {
 	case !ok || a.Principal.IsApp():
 		return Proof{}, false
 	case r.GetGrantType() == "password":
-		return Proof{User: cmp.Or(names.FoldUser(r.GetUsername()), "?")}, true
+		return Proof{User: cmp.Or(ident.FoldUser(r.GetUsername()), "?")}, true
 	default:
 		return Proof{}, true
 	}
@@ -239,7 +239,7 @@ func provesForPassword(_ *Access, req proto.Message) (Proof, bool) {
 	if !ok || !r.GetCheckOld() {
 		return Proof{}, false
 	}
-	return Proof{User: names.FoldUser(r.GetUsername()), Changes: true}, true
+	return Proof{User: ident.FoldUser(r.GetUsername()), Changes: true}, true
 }
 
 // authorizePassword has users prove that they know their old password.

@@ -5,7 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
@@ -88,9 +88,9 @@ func distinctUsers(ids []string) int64 {
 		}
 		return n
 	}
-	seen := make(map[string]struct{}, len(ids))
+	seen := make(map[ident.UserID]struct{}, len(ids))
 	for _, id := range ids {
-		seen[names.FoldUser(id)] = struct{}{}
+		seen[ident.FoldUser(id)] = struct{}{}
 	}
 	return int64(len(seen))
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
@@ -46,9 +47,8 @@ type Access struct {
 // Proof is a credential within a call. A service answers a wrong one with the
 // reason invalid_grant or unauthorized.
 type Proof struct {
-	// User is the folded ID of the user whose password it is; empty for an
-	// app's client secret.
-	User string
+	// User is the user whose password it is; empty for an app's client secret.
+	User ident.UserID
 	// Changes says that the call changes something, so that it has to be
 	// admitted before it is made.
 	Changes bool

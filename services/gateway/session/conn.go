@@ -64,6 +64,8 @@ type conn struct {
 	mu sync.Mutex
 	// live: the device knows what is unread, so what is new may be pushed.
 	live bool
+	// known: the archive has been asked for the device.
+	known bool
 	// closed: nothing changes any more.
 	closed bool
 	token  uint64

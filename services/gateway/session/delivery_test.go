@@ -105,9 +105,9 @@ func ids(metas []*msyncv1.Meta) []uint64 {
 	return out
 }
 
-// The pages that a device gets unasked: one at a time, what comes meanwhile goes
+// The pages that are pushed to a device: one at a time, what comes meanwhile goes
 // with the next, and a confirmation is answered only by more.
-func TestUnaskedPages(t *testing.T) {
+func TestPushedPages(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	bob := r.manual("bob", msyncclient.Options{})

@@ -31,12 +31,11 @@ func (m mark) further(o mark) mark {
 	return m
 }
 
-// marks are how far a device has confirmed its conversations, positions the same
-// where one epoch is meant.
-type (
-	marks     map[ident.ConversationID]mark
-	positions map[ident.ConversationID]int64
-)
+// marks are those of a device by conversation.
+type marks map[ident.ConversationID]mark
+
+// positions are confirmed places by conversation.
+type positions map[ident.ConversationID]int64
 
 // merge adds those of others, of which the highest count, and returns the result.
 func (p positions) merge(others positions) positions {

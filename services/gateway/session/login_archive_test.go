@@ -351,3 +351,33 @@ func (r *rig) comeAndGo(t *testing.T, user string, rounds, writers, seed int) {
 		}
 	}
 }
+
+// TestDeviceThatGoesAtOnceIsKnown has a device log in for the first time and go
+// while the archive is behind.
+func TestDeviceThatGoesAtOnceIsKnown(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	asked, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r.set(func() {
+		r.onOpen = func(*messagingv1.OpenDeviceRequest) (resp *messagingv1.OpenDeviceResponse) {
+			once.Do(func() {
+				close(asked)
+				r.mu.Unlock()
+				<-release
+				r.mu.Lock()
+				resp = &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: make([]uint64, partitions)}
+			})
+			return resp
+		}
+	})
+	bob := r.dial("bob", msyncclient.Options{Resource: "phone"})
+	<-asked
+	bob.Close()
+	require.Eventually(t, func() bool { return r.server.Connections() == 0 }, 10*time.Second, 5*time.Millisecond)
+	close(release)
+	require.Eventually(t, func() (known bool) {
+		r.set(func() { _, known = r.positions["bob/phone"] })
+		return known
+	}, 10*time.Second, 5*time.Millisecond)
+}

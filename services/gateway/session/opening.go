@@ -160,7 +160,11 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return question{}, false
+		// A device that went before it was asked for is to be known nevertheless,
+		// lest it begins behind what was sent since. That is tried once.
+		ok = c.loggedIn.Load() && !c.known
+		c.known = true
+		return question{}, ok
 	}
 	defer func() { c.asking, c.gone = ok, nil }()
 	if c.pending != nil {
@@ -193,10 +197,7 @@ func (c *conn) unstored(before marks, places []uint64) (positions, error) {
 				c.srv.flusher.hurry()
 				return nil, errEpoch
 			}
-			if out == nil {
-				out = make(positions)
-			}
-			out[conversation] = max(out[conversation], at.seq)
+			out = out.merge(positions{conversation: at.seq})
 		}
 	}
 	return out, nil
@@ -229,8 +230,11 @@ func (c *conn) consult() error {
 	}
 	if err != nil {
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.pending, c.asking = &q, false
-		c.mu.Unlock()
+		if c.closed && c.known {
+			return nil
+		}
 		return err
 	}
 	confirmed, err := c.unstored(waiting, resp.GetLogPlaces())
@@ -240,7 +244,7 @@ func (c *conn) consult() error {
 		c.pending, c.asking = &question{conversations: q.conversations}, false
 		return err
 	}
-	c.pending, c.asking = nil, false
+	c.pending, c.asking, c.known = nil, false, true
 	if c.reach.outdated(resp.GetLogPlaces()) {
 		c.reopen()
 		return nil

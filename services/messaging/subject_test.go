@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -59,10 +60,11 @@ func TestCatchingUpWithAGroup(t *testing.T) {
 	r := newRig(t, 0)
 	const name, since, entries = "77", 2, 5
 	p := bus.Partition("acme#shop", name, rosterPartitions)
+	first := idgen.FirstAt(time.Now()) // what is older than the tier keeps is deleted
 	for i := range entries {
 		data, err := proto.Marshal(&busv1.LogRecord{
 			App: "acme#shop", Kind: busv1.Kind_KIND_GROUP, Type: busv1.EntryType_ENTRY_TYPE_TXT, From: "lena", SyncSender: true,
-			Targets: []*busv1.LogTarget{{Id: int64(i + 1), To: name}},
+			Targets: []*busv1.LogTarget{{Id: first + int64(i), To: name}},
 		})
 		require.NoError(t, err)
 		require.NoError(t, r.conn.PublishStored(t.Context(), bus.LogSubject(p, busv1.Kind_KIND_GROUP, "acme#shop", name), data, ""))

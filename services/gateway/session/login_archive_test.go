@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -221,7 +222,7 @@ func TestLoginsUnderTraffic(t *testing.T) {
 		r.lose = func(*busv1.Delivery) bool { return chance(10) }
 		r.onOpen = func(req *messagingv1.OpenDeviceRequest) *messagingv1.OpenDeviceResponse {
 			if len(req.GetLogPlaces()) == 0 && chance(4) {
-				return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: r.logged[:]}
+				return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: slices.Clone(r.logged[:])}
 			}
 			return nil
 		}

@@ -222,12 +222,12 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 		}
 	}
 	if b.lag > 0 {
-		return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: b.logged[:]}, nil
+		return &messagingv1.OpenDeviceResponse{Pending: true, LogPlaces: slices.Clone(b.logged[:])}, nil
 	}
 	mine, known := b.of(req.GetUser(), req.GetResource())
 	if len(req.GetConversations()) > 0 {
 		b.asked = append(b.asked, req.GetConversations())
-		resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
+		resp := &messagingv1.OpenDeviceResponse{LogPlaces: slices.Clone(b.logged[:])}
 		for _, c := range req.GetConversations() {
 			if b.member(c, req.GetUser()) && len(b.entries[c]) > 0 {
 				resp.Queues = append(resp.Queues, b.queue(c, req.GetUser(), mine))
@@ -244,7 +244,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 			}
 		}
 	}
-	resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
+	resp := &messagingv1.OpenDeviceResponse{LogPlaces: slices.Clone(b.logged[:])}
 	for conversation := range b.entries {
 		if b.cut > 0 && len(resp.GetQueues()) == b.cut {
 			resp.More = true

@@ -51,6 +51,9 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 	if err != nil {
 		return nil, err
 	}
+	if req.Ql != nil {
+		return nil, invalid()
+	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
 		return nil, err

@@ -338,9 +338,17 @@ var (
 	wantNoApp   = want{codes.NotFound, errs.ReasonAppNotFound, "Could not find application for acme/nochat"}
 	wantQuota   = want{
 		codes.ResourceExhausted, errs.ReasonQuota,
-		"You have exceeded the limit of the Free edition. Please upgrade to higher edition.",
+		"You have exceeded the limit of the community edition,Please upgrade to the enterprise edition",
 	}
+	wantNoEntity    = want{codes.NotFound, errs.ReasonEntityNotFound, "User null not found"}
+	wantNoProperty  = want{codes.InvalidArgument, errs.ReasonRequiredProperty, "Entity user requires a property named username"}
+	wantManyFriends = want{codes.PermissionDenied, errs.ReasonExceedLimit, "user contact number exceed limit"}
 )
+
+// wantText expects a 400 with a text.
+func wantText(message string) want {
+	return want{codes.InvalidArgument, errs.ReasonIllegalArgument, message}
+}
 
 func (w want) check(t testing.TB, err error) {
 	t.Helper()

@@ -529,8 +529,11 @@ type ListUsersRequest struct {
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	// 1 to 100, larger is read as 100; absent means 10.
-	Limit         *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Cursor        string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Limit  *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// A filter. There is none: whoever sends one is refused, rather than given
+	// users that the filter would have left out.
+	Ql            *string `protobuf:"bytes,5,opt,name=ql,proto3,oneof" json:"ql,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -589,6 +592,13 @@ func (x *ListUsersRequest) GetLimit() int32 {
 func (x *ListUsersRequest) GetCursor() string {
 	if x != nil {
 		return x.Cursor
+	}
+	return ""
+}
+
+func (x *ListUsersRequest) GetQl() string {
+	if x != nil && x.Ql != nil {
+		return *x.Ql
 	}
 	return ""
 }
@@ -752,11 +762,13 @@ func (x *DeleteUserResponse) GetUser() *User {
 }
 
 type DeleteUsersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	Limit         *int32                 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Cursor        string                 `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Org    string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App    string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Limit  *int32                 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor string                 `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// As in ListUsersRequest.
+	Ql            *string `protobuf:"bytes,5,opt,name=ql,proto3,oneof" json:"ql,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -815,6 +827,13 @@ func (x *DeleteUsersRequest) GetLimit() int32 {
 func (x *DeleteUsersRequest) GetCursor() string {
 	if x != nil {
 		return x.Cursor
+	}
+	return ""
+}
+
+func (x *DeleteUsersRequest) GetQl() string {
+	if x != nil && x.Ql != nil {
+		return *x.Ql
 	}
 	return ""
 }
@@ -2180,7 +2199,8 @@ type BatchGetUserAttributesRequest struct {
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	// At most 100.
-	Targets       []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	Targets []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Empty means all.
 	Properties    []string `protobuf:"bytes,4,rep,name=properties,proto3" json:"properties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2867,7 +2887,7 @@ type PageContactsRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
-	// 1 to 100, larger is read as 100; absent means 10.
+	// 1 to 50; absent means 10.
 	Limit         *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3443,6 +3463,9 @@ type ListBlocksRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// 1 to 50. Without it and a cursor the whole list is returned.
+	PageSize      *int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3498,9 +3521,26 @@ func (x *ListBlocksRequest) GetOwnerUsername() string {
 	return ""
 }
 
+func (x *ListBlocksRequest) GetPageSize() int32 {
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
+	}
+	return 0
+}
+
+func (x *ListBlocksRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 type ListBlocksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Usernames     []string               `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Usernames []string `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// Empty on the last page.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3540,6 +3580,13 @@ func (x *ListBlocksResponse) GetUsernames() []string {
 		return x.Usernames
 	}
 	return nil
+}
+
+func (x *ListBlocksResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
 }
 
 type AddBlocksRequest struct {
@@ -4490,13 +4537,15 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\">\n" +
 	"\x0fGetUserResponse\x12+\n" +
-	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"s\n" +
+	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"\x8f\x01\n" +
 	"\x10ListUsersRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06cursor\x18\x04 \x01(\tR\x06cursorB\b\n" +
-	"\x06_limit\"Z\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12\x13\n" +
+	"\x02ql\x18\x05 \x01(\tH\x01R\x02ql\x88\x01\x01B\b\n" +
+	"\x06_limitB\x05\n" +
+	"\x03_ql\"Z\n" +
 	"\x11ListUsersResponse\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.chappe.account.v1.UserR\x05users\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"S\n" +
@@ -4505,13 +4554,15 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\"A\n" +
 	"\x12DeleteUserResponse\x12+\n" +
-	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"u\n" +
+	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"\x91\x01\n" +
 	"\x12DeleteUsersRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06cursor\x18\x04 \x01(\tR\x06cursorB\b\n" +
-	"\x06_limit\"\\\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12\x13\n" +
+	"\x02ql\x18\x05 \x01(\tH\x01R\x02ql\x88\x01\x01B\b\n" +
+	"\x06_limitB\x05\n" +
+	"\x03_ql\"\\\n" +
 	"\x13DeleteUsersResponse\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.chappe.account.v1.UserR\x05users\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xcd\x01\n" +
@@ -4727,13 +4778,18 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
 	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\"\x18\n" +
-	"\x16DeclineContactResponse\"^\n" +
+	"\x16DeclineContactResponse\"\xa6\x01\n" +
 	"\x11ListBlocksRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
-	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\"2\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12 \n" +
+	"\tpage_size\x18\x04 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\f\n" +
+	"\n" +
+	"_page_size\"J\n" +
 	"\x12ListBlocksResponse\x12\x1c\n" +
-	"\tusernames\x18\x01 \x03(\tR\tusernames\"{\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"{\n" +
 	"\x10AddBlocksRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
@@ -5060,6 +5116,7 @@ func file_chappe_account_v1_account_proto_init() {
 	file_chappe_account_v1_account_proto_msgTypes[24].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[46].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[48].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[56].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[64].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[68].OneofWrappers = []any{}
 	type x struct{}

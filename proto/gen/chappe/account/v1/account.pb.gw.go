@@ -2124,6 +2124,8 @@ func local_request_RelationService_DeclineContact_0(ctx context.Context, marshal
 	return msg, metadata, err
 }
 
+var filter_RelationService_ListBlocks_0 = &utilities.DoubleArray{Encoding: map[string]int{"org": 0, "app": 1, "owner_username": 2}, Base: []int{1, 1, 2, 3, 0, 0, 0}, Check: []int{0, 1, 1, 1, 2, 3, 4}}
+
 func request_RelationService_ListBlocks_0(ctx context.Context, marshaler runtime.Marshaler, client RelationServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq ListBlocksRequest
@@ -2153,6 +2155,12 @@ func request_RelationService_ListBlocks_0(ctx context.Context, marshaler runtime
 	protoReq.OwnerUsername, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "owner_username", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_ListBlocks_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -2190,6 +2198,12 @@ func local_request_RelationService_ListBlocks_0(ctx context.Context, marshaler r
 	protoReq.OwnerUsername, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "owner_username", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RelationService_ListBlocks_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.ListBlocks(ctx, &protoReq)
 	return msg, metadata, err

@@ -58,7 +58,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
-	if err := checkSize(app, m); err != nil {
+	if !fits(app, m) {
 		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
 	}
 

@@ -103,11 +103,25 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 	if len(missing) == 0 {
 		return out, nil
 	}
+	for begin := 0; begin < len(missing); begin += maxLookup {
+		end := min(begin+maxLookup, len(missing))
+		if err := c.fetch(ctx, app, missing[begin:end], places[begin:end], out, now); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// maxLookup bounds the users that account is asked for at once.
+const maxLookup = 600
+
+// fetch asks account for users and puts what it says into their places.
+func (c *recipientCache) fetch(ctx context.Context, app string, missing []string, places []int, out []recipient, now time.Time) error {
 	org, name, _ := names.SplitAppKey(app)
 	generation := c.generation.Load()
 	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: missing})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keep := c.generation.Load() == generation
 	for i, r := range resp.GetRecipients() {
@@ -121,5 +135,5 @@ func (c *recipientCache) get(ctx context.Context, app string, users []string, no
 			c.cache.Add(recipientKey{app, missing[i]}, got)
 		}
 	}
-	return out, nil
+	return nil
 }

@@ -263,7 +263,13 @@ func TestAnswers(t *testing.T) {
 			asked:  &accountv1.PageContactsRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", Limit: proto.Int32(1), Cursor: "abc"},
 			answer: &accountv1.PageContactsResponse{Contacts: []*accountv1.Contact{{Username: "bruno", Remark: "Bro"}}, Cursor: "def"},
 			want: `{"action":"get","uri":"` + base + `/users/amelia/contacts","entities":[],"data":{"contacts":[{"username":"bruno","remark":"Bro"}],"cursor":"def"},` +
-				timesJSON + `,"count":1}`,
+				timesJSON + `,"count":1,"cursor":"def"}`,
+		},
+		{
+			name: "contacts without remarks, server SDK", method: "GET", path: "/user/amelia/contacts", rpc: accountv1.RelationService_PageContacts_FullMethodName, rule: "page_contacts",
+			answer: &accountv1.PageContactsResponse{Contacts: []*accountv1.Contact{{Username: "bruno", Remark: "Bro"}, {Username: "carla"}}},
+			want: `{"action":"get","uri":"` + base + `/user/amelia/contacts","entities":[],"data":{"contacts":[{"username":"bruno","remark":"Bro"},{"username":"carla"}]},` +
+				timesJSON + `,"count":2}`,
 		},
 		{
 			name: "last page of contacts, server SDK", method: "GET", path: "/user/amelia/contacts?limit=50", rpc: accountv1.RelationService_PageContacts_FullMethodName, rule: "page_contacts",
@@ -272,20 +278,26 @@ func TestAnswers(t *testing.T) {
 			want:   `{"action":"get","uri":"` + base + `/user/amelia/contacts","entities":[],"data":{"contacts":[]},` + timesJSON + `,"count":0}`,
 		},
 		{
+			name: "page of blocks", method: "GET", path: "/users/amelia/blocks/users?pageSize=1&cursor=abc", rpc: accountv1.RelationService_ListBlocks_FullMethodName, rule: "list_user_blocks",
+			asked:  &accountv1.ListBlocksRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", PageSize: proto.Int32(1), Cursor: "abc"},
+			answer: &accountv1.ListBlocksResponse{Usernames: []string{"dario"}, Cursor: "def"},
+			want:   `{"action":"get","uri":"` + base + `/users/amelia/blocks/users","entities":[],"data":["dario"],` + timesJSON + `,"count":1,"cursor":"def"}`,
+		},
+		{
 			name: "contact remark", method: "PUT", path: "/users/amelia/contacts/users/bruno?resource=web_1", body: `{"remark":"Bro"}`,
 			rpc: accountv1.RelationService_SetContactRemark_FullMethodName, rule: "set_contact_remark",
 			asked: &accountv1.SetContactRemarkRequest{
 				Org: "acme", App: "chat", OwnerUsername: "amelia", FriendUsername: "bruno", Remark: proto.String("Bro"),
 			},
 			answer: &accountv1.SetContactRemarkResponse{},
-			want:   okJSON("put", "/users/amelia/contacts/users/bruno"),
+			want:   `{"status":"ok",` + okJSON("put", "/users/amelia/contacts/users/bruno")[1:],
 		},
 		{
 			name: "contact remark, server SDK", method: "PUT", path: "/user/amelia/contacts/users/bruno", body: `{"remark":""}`,
 			rpc: accountv1.RelationService_SetContactRemark_FullMethodName, rule: "set_contact_remark",
 			asked:  &accountv1.SetContactRemarkRequest{Org: "acme", App: "chat", OwnerUsername: "amelia", FriendUsername: "bruno", Remark: proto.String("")},
 			answer: &accountv1.SetContactRemarkResponse{},
-			want:   okJSON("put", "/user/amelia/contacts/users/bruno"),
+			want:   `{"status":"ok",` + okJSON("put", "/user/amelia/contacts/users/bruno")[1:],
 		},
 		{
 			name: "ask for friendship", method: "POST", path: "/users/amelia/contacts/apply?resource=web_1", body: `{"usernames":["bruno"],"reason":"hi"}`,

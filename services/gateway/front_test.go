@@ -121,10 +121,12 @@ func TestAuthentication(t *testing.T) {
 	r.answer(accountv1.RelationService_RemoveBlocks_FullMethodName, &accountv1.RemoveBlocksResponse{}, nil)
 	now := time.Now()
 	expired := token.Sign(r.app.Keys[0], token.Claims{Kind: token.App, App: r.app.Number, IssuedAt: now.Add(-2 * time.Hour), ExpiresAt: now.Add(-time.Hour)})
+	forged := token.Sign(token.Key{ID: r.app.Keys[0].ID, Secret: []byte("another secret, not ours")}, token.Claims{Kind: token.App, App: r.app.Number, IssuedAt: now})
 	const (
 		missing = "Unable to authenticate due to expired access token"
 		corrupt = "Unable to authenticate due to corrupt access token"
 		foreign = "Unable to authenticate"
+		notOurs = "auth error"
 		tooFar  = "Unable to authenticate (OAuth)"
 		closed  = "registration is not open, please contact the app admin"
 		single  = `{"username":"amelia","password":"x"}`
@@ -141,10 +143,11 @@ func TestAuthentication(t *testing.T) {
 		{"none", "GET", "/acme/chat/users/a", "", "-", missing},
 		{"expired", "GET", "/acme/chat/users/a", "", expired, missing},
 		{"corrupt", "GET", "/acme/chat/users/a", "", "nonsense", corrupt},
-		{"of another app", "GET", "/acme/chat/users/a", "", sign(r.open, token.App, ""), foreign},
+		{"of another app", "GET", "/acme/chat/users/a", "", sign(r.open, token.App, ""), corrupt},
+		{"not issued here", "GET", "/acme/chat/users/a", "", forged, foreign},
 		{"a user where only the app may", "GET", "/acme/chat/users/amelia", "", self, tooFar},
 		{"a user on what is their own", "PUT", "/acme/chat/metadata/user/Amelia", "a=1", self, ""},
-		{"a user on what is another's", "PUT", "/acme/chat/metadata/user/bruno", "a=1", self, tooFar},
+		{"a user on what is another's", "PUT", "/acme/chat/metadata/user/bruno", "a=1", self, notOurs},
 		{"a user looks at another", "GET", "/acme/chat/metadata/user/bruno", "", self, ""},
 		{"the capacity is the app's business", "GET", "/acme/chat/metadata/user/capacity", "", self, tooFar},
 		{"a user's own contacts", "GET", "/acme/chat/users/amelia/contacts/users", "", self, ""},
@@ -163,7 +166,7 @@ func TestAuthentication(t *testing.T) {
 		{"register, open, nobody", "POST", "/acme/open/users", single, "-", ""},
 		{"register, open, foreign", "POST", "/acme/open/users", single, self, ""},
 		{"register batch, open, nobody", "POST", "/acme/open/users", batch, "-", missing},
-		{"register batch, open, foreign", "POST", "/acme/open/users", batch, self, foreign},
+		{"register batch, open, foreign", "POST", "/acme/open/users", batch, self, corrupt},
 		{"register batch, open, user", "POST", "/acme/open/users", batch, sign(r.open, token.User, "amelia"), tooFar},
 
 		{"token, password, nobody", "POST", "/acme/chat/token", grant, "-", ""},
@@ -171,8 +174,8 @@ func TestAuthentication(t *testing.T) {
 		{"token, inherit, app", "POST", "/acme/chat/token", inherit, "", ""},
 		{"token, inherit, nobody", "POST", "/acme/chat/token", inherit, "-", missing},
 		{"token, inherit, nonsense", "POST", "/acme/chat/token", inherit, "nonsense", corrupt},
-		{"token, inherit, foreign", "POST", "/acme/chat/token", inherit, sign(r.open, token.App, ""), foreign},
-		{"token, inherit, user", "POST", "/acme/chat/token", inherit, self, tooFar},
+		{"token, inherit, foreign", "POST", "/acme/chat/token", inherit, sign(r.open, token.App, ""), corrupt},
+		{"token, inherit, user", "POST", "/acme/chat/token", inherit, self, corrupt},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			calls, checks := r.count(), len(r.admitted())
@@ -185,6 +188,14 @@ func TestAuthentication(t *testing.T) {
 			name := "unauthorized"
 			if c.description == corrupt || c.description == foreign {
 				name = "auth_bad_access_token"
+			}
+			if c.description == notOurs {
+				name = "metadata_error"
+			}
+			if c.description == closed {
+				require.NotContains(t, got.body, "error_code")
+			} else {
+				require.InDelta(t, 40001, got.body["error_code"], 0)
 			}
 			got.fails(t, 401, name, c.description)
 			require.Equal(t, calls, r.count(), "no service was called")
@@ -249,7 +260,7 @@ func TestAdmission(t *testing.T) {
 	calls := r.count()
 	for _, body := range []string{`{"to":["a"]}`, `not JSON`} {
 		got = call(body)
-		got.fails(t, 429, "reach_limit", "This request has reached api limit")
+		got.fails(t, 403, "message_send_error", "message send reach limit")
 		require.Equal(t, "2", got.header.Get("Retry-After"))
 		require.Equal(t, "6000", got.header.Get("X-Ratelimit-Limit"))
 		require.Equal(t, "3", got.header.Get("X-Ratelimit-Remaining"))
@@ -257,7 +268,7 @@ func TestAdmission(t *testing.T) {
 	}
 	decide(&limiterv1.CheckResponse{Reason: "backlog", RetryAfterMs: 1}, nil)
 	got = call(`{"to":["a"]}`)
-	got.fails(t, 429, "reach_limit", "")
+	got.fails(t, 403, "message_send_error", "message send reach limit")
 	require.Equal(t, "1", got.header.Get("Retry-After"))
 	decide(&limiterv1.CheckResponse{Reason: "too_costly"}, nil)
 	call(`{"to":["a"]}`).fails(t, 400, "illegal_argument", "the call costs more than its limit ever allows")

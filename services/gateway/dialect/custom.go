@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -60,7 +61,7 @@ func decodePushSettings(raw []byte, m *accountv1.UpdatePushSettingsRequest) erro
 			}
 			on, ok := boolean(value)
 			if !ok {
-				return invalid()
+				return badParameter(string(name))
 			}
 			if m.NotificationIgnore == nil {
 				m.NotificationIgnore = make(map[string]bool, 1)
@@ -70,11 +71,14 @@ func decodePushSettings(raw []byte, m *accountv1.UpdatePushSettingsRequest) erro
 		}
 		if f := field(settings.Descriptor(), string(name)); f != nil && !f.IsMap() {
 			if err := setField(settings, f, value); err != nil {
-				return err
+				return badParameter(string(name))
 			}
 		}
 	}
 }
+
+// badParameter is the error of a push setting that does not fit.
+func badParameter(name string) error { return errs.Invalid("parameters is invalid : " + name) }
 
 // decodeUnsubscribe takes a bare array of user IDs, or an object that holds it
 // as users or usernames.
@@ -163,7 +167,7 @@ func decodeSendToUsers(raw []byte, m *messagingv1.SendToUsersRequest) error {
 	}
 	o, ok := NewObject(raw)
 	if !ok {
-		return invalid()
+		return errs.InvalidBody()
 	}
 	for {
 		name, value, more := o.Next()
@@ -175,6 +179,7 @@ func decodeSendToUsers(raw []byte, m *messagingv1.SendToUsersRequest) error {
 		switch string(name) {
 		case "body":
 			m.Body = append([]byte{}, value...)
+			ok = null || value[0] == '{'
 		case "ext":
 			m.Ext = append([]byte{}, value...)
 		case "to":
@@ -205,7 +210,7 @@ func decodeSendToUsers(raw []byte, m *messagingv1.SendToUsersRequest) error {
 			}
 		}
 		if !ok {
-			return invalid()
+			return errs.InvalidBody()
 		}
 	}
 }

@@ -38,12 +38,23 @@ func Decode(body []byte, form bool, m proto.Message) error {
 	raw := trim(body)
 	if len(raw) > 0 {
 		if err := Check(body); err != nil {
+			if aboutMessages(m) {
+				return errs.InvalidBody()
+			}
 			return ParseError(err)
 		}
 	}
 	switch m := m.(type) {
 	case *messagingv1.SendToUsersRequest:
 		return decodeSendToUsers(raw, m)
+	case *messagingv1.SendMessageRequest:
+		if len(raw) == 0 {
+			return nil
+		}
+		if err := decodeMessage(raw, m.ProtoReflect()); err != nil {
+			return errs.InvalidBody()
+		}
+		return nil
 	case *accountv1.RegisterUsersRequest:
 		return decodeRegisterUsers(raw, m)
 	case *accountv1.UpdatePushSettingsRequest:
@@ -55,6 +66,17 @@ func Decode(body []byte, form bool, m proto.Message) error {
 		return nil
 	}
 	return decodeMessage(raw, m.ProtoReflect())
+}
+
+// aboutMessages reports whether a call answers to bodies that do not fit as
+// calls about messages do.
+func aboutMessages(m proto.Message) bool {
+	switch m.(type) {
+	case *messagingv1.SendToUsersRequest, *messagingv1.SendMessageRequest:
+		return true
+	default:
+		return false
+	}
 }
 
 func decodeMessage(raw []byte, m protoreflect.Message) error {

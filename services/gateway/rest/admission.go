@@ -86,7 +86,11 @@ func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 	case resp.GetReason() == refusedTooCostly:
 		return errs.Invalid("the call costs more than its limit ever allows")
 	}
-	e := errs.RateLimited(time.Duration(resp.GetRetryAfterMs()) * time.Millisecond)
+	retry := time.Duration(resp.GetRetryAfterMs()) * time.Millisecond
+	e := errs.RateLimited(retry)
+	if c.access.App.Tier.Rule(rule).CountsMessages() {
+		e = errs.SendRateLimited(retry)
+	}
 	return e.With(metaLimit, strconv.FormatInt(resp.GetLimit(), 10)).
 		With(metaRemaining, strconv.FormatInt(resp.GetRemaining(), 10)).
 		With(metaReset, strconv.FormatInt(resp.GetResetAfterMs(), 10))

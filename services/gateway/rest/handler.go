@@ -213,6 +213,8 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 		return nil
 	case route.Policy == routes.AppOrSelf && names.FoldUser(params[route.Self]) == p.User:
 		return nil
+	case route.NotSelf != nil:
+		return route.NotSelf()
 	default:
 		return auth.NotAllowed()
 	}

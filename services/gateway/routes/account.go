@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 )
@@ -65,7 +66,7 @@ func accounts() Table {
 	})
 	add(t, Route{
 		Method: accountv1.UserService_ListUsers_FullMethodName, Rules: []string{"list_users"},
-		Policy: AppOnly, Query: []string{"limit", "cursor"},
+		Policy: AppOnly, Query: []string{"limit", "cursor", "ql"},
 	}, func(e *Envelope, _ *accountv1.ListUsersRequest, resp *accountv1.ListUsersResponse) {
 		e.action()
 		e.params()
@@ -86,7 +87,7 @@ func accounts() Table {
 	})
 	add(t, Route{
 		Method: accountv1.UserService_DeleteUsers_FullMethodName, Rules: []string{"delete_users_batch"},
-		Policy: AppOnly, Query: []string{"limit", "cursor"},
+		Policy: AppOnly, Query: []string{"limit", "cursor", "ql"},
 	}, func(e *Envelope, _ *accountv1.DeleteUsersRequest, resp *accountv1.DeleteUsersResponse) {
 		e.action()
 		e.app()
@@ -169,7 +170,7 @@ func authorizeRegistration(a *Access, req proto.Message) error {
 	}
 	switch {
 	case !a.App.Open():
-		return errs.Unauthenticated(errs.ReasonUnauthorized, "registration is not open, please contact the app admin")
+		return errs.RegistrationClosed()
 	case !r.GetBatch():
 		r.Anonymous = true
 		return nil
@@ -190,7 +191,7 @@ func authorizeToken(a *Access, req proto.Message) error {
 	case a.TokenError != nil:
 		return a.TokenError
 	default:
-		return auth.NotAllowed()
+		return token.Error(token.ErrOtherApp) // a user's token, which proves nothing here
 	}
 }
 

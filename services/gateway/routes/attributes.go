@@ -1,13 +1,19 @@
 package routes
 
-import accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+import (
+	"github.com/chappe-im/chappe/pkg/errs"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
+
+// notYours is the error of a user who changes the attributes of another.
+func notYours() error { return errs.Unauthenticated(errs.ReasonMetadata, "auth error") }
 
 // Answers about attributes have times and data, nothing else.
 func attributes() Table {
 	t := make(Table)
 	add(t, Route{
 		Method: accountv1.AttributeService_SetUserAttributes_FullMethodName, Rules: []string{"set_user_attributes"},
-		Policy: AppOrSelf, Self: "username",
+		Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 	}, func(e *Envelope, _ *accountv1.SetUserAttributesRequest, resp *accountv1.SetUserAttributesResponse) {
 		e.name("data")
 		e.stringMap(resp.GetAttributes())
@@ -46,7 +52,7 @@ func attributes() Table {
 	})
 	add(t, Route{
 		Method: accountv1.AttributeService_DeleteUserAttributes_FullMethodName, Rules: []string{"delete_user_attributes"},
-		Policy: AppOrSelf, Self: "username",
+		Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 	}, func(e *Envelope, _ *accountv1.DeleteUserAttributesRequest, _ *accountv1.DeleteUserAttributesResponse) {
 		e.bool("data", true)
 		e.times()

@@ -178,6 +178,17 @@ func (e *Envelope) queryIs(name, value string) bool {
 	return err == nil && strings.EqualFold(values.Get(name), value)
 }
 
+// inApp returns the call's path within its app.
+func (e *Envelope) inApp() string {
+	path := e.Path
+	for range 2 {
+		if i := strings.IndexByte(path[1:], '/'); i >= 0 {
+			path = path[i+1:]
+		}
+	}
+	return path
+}
+
 // noEntities is the empty list that answers with data carry.
 func (e *Envelope) noEntities() { e.raw("entities", "[]") }
 

@@ -30,6 +30,27 @@ func messages() Table {
 		e.int("duration", e.Now.Sub(e.Began).Milliseconds())
 	})
 	add(t, Route{
+		Method: messagingv1.MessagingService_SendMessage_FullMethodName, Rules: []string{"send_message"},
+		Cost: sendMessageCost, Policy: AppOnly, Send: true,
+	}, func(e *Envelope, _ *messagingv1.SendMessageRequest, resp *messagingv1.SendMessageResponse) {
+		e.action()
+		e.app()
+		e.at("/messages")
+		e.begin("data", '{')
+		ids := e.queryIs("useMsgId", "true")
+		for i, r := range resp.GetResults() {
+			e.key(i, r.GetTarget())
+			value := "success"
+			if ids {
+				value = r.GetMessageId()
+			}
+			e.Buf = dialect.AppendString(e.Buf, value)
+		}
+		e.end('}')
+		e.noEntities()
+		e.times()
+	})
+	add(t, Route{
 		Method: messagingv1.MessagingService_GetOfflineMessageCount_FullMethodName,
 		Rules:  []string{"get_offline_message_count"}, Policy: AppOnly,
 	}, func(e *Envelope, req *messagingv1.GetOfflineMessageCountRequest, resp *messagingv1.GetOfflineMessageCountResponse) {
@@ -70,6 +91,14 @@ func sendToUsersCost(req proto.Message) int64 {
 		return 1
 	}
 	return distinctUsers(r.GetTo())
+}
+
+func sendMessageCost(req proto.Message) int64 {
+	r, ok := req.(*messagingv1.SendMessageRequest)
+	if !ok {
+		return 1
+	}
+	return distinctUsers(r.GetTarget())
 }
 
 // distinctUsers counts users, each once however it is spelled.

@@ -1,6 +1,10 @@
 package routes
 
-import accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+import (
+	"strings"
+
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
+)
 
 const ownerParam = "owner_username"
 
@@ -34,7 +38,7 @@ func contacts(t Table) {
 		e.selfURI()
 		if e.queryIs("needReturnRemark", "true") {
 			// The form in which client SDKs read contacts with remarks.
-			e.contacts("entities", resp.GetContacts())
+			e.contacts("entities", resp.GetContacts(), true)
 		} else {
 			e.noEntities()
 		}
@@ -50,16 +54,22 @@ func contacts(t Table) {
 		e.selfURI()
 		e.noEntities()
 		e.begin("data", '{')
-		e.contacts("contacts", resp.GetContacts())
+		// Server SDKs take a remark that is there for one that was given; client
+		// SDKs, whose path says users, want one in any case.
+		e.contacts("contacts", resp.GetContacts(), strings.HasPrefix(e.inApp(), "/users/"))
 		e.cursor(resp.GetCursor())
 		e.end('}')
 		e.times()
 		e.int("count", int64(len(resp.GetContacts())))
+		e.cursor(resp.GetCursor())
 	})
 	add(t, Route{
 		Method: accountv1.RelationService_SetContactRemark_FullMethodName, Unlisted: "set_contact_remark",
 		Policy: AppOrSelf, Self: ownerParam,
-	}, func(e *Envelope, _ *accountv1.SetContactRemarkRequest, _ *accountv1.SetContactRemarkResponse) { e.ok() })
+	}, func(e *Envelope, _ *accountv1.SetContactRemarkRequest, _ *accountv1.SetContactRemarkResponse) {
+		e.raw("status", `"ok"`)
+		e.ok()
+	})
 }
 
 // contactRequests are the calls of client SDKs by which users become friends.
@@ -83,7 +93,7 @@ func contactRequests(t Table) {
 func blocks(t Table) {
 	add(t, Route{
 		Method: accountv1.RelationService_ListBlocks_FullMethodName, Rules: []string{"list_user_blocks"},
-		Policy: AppOrSelf, Self: ownerParam,
+		Policy: AppOrSelf, Self: ownerParam, Query: []string{"pageSize", "cursor"},
 	}, func(e *Envelope, _ *accountv1.ListBlocksRequest, resp *accountv1.ListBlocksResponse) {
 		e.action()
 		e.selfURI()
@@ -91,6 +101,7 @@ func blocks(t Table) {
 		e.strings("data", resp.GetUsernames())
 		e.times()
 		e.int("count", int64(len(resp.GetUsernames())))
+		e.cursor(resp.GetCursor())
 	})
 	add(t, Route{
 		Method: accountv1.RelationService_AddBlocks_FullMethodName, Rules: []string{"add_user_blocks"},
@@ -112,14 +123,17 @@ func blocks(t Table) {
 	})
 }
 
-// contacts writes friends with what their owner notes about them.
-func (e *Envelope) contacts(name string, list []*accountv1.Contact) {
+// contacts writes friends with what their owner notes about them; always says
+// that an empty remark is written too.
+func (e *Envelope) contacts(name string, list []*accountv1.Contact, always bool) {
 	e.begin(name, '[')
 	for i, c := range list {
 		e.comma(i)
 		e.Open()
 		e.str("username", c.GetUsername())
-		e.str("remark", c.GetRemark())
+		if c.GetRemark() != "" || always {
+			e.str("remark", c.GetRemark())
+		}
 		e.Close()
 	}
 	e.end(']')

@@ -56,6 +56,9 @@ type Route struct {
 	Policy Policy
 	// Self names the path parameter that AppOrSelf compares.
 	Self string
+	// NotSelf is the error of a user who is not the one that AppOrSelf asks for;
+	// without it, auth.NotAllowed.
+	NotSelf func() error
 	// Authorize completes and refuses decoded requests; by then the policy has
 	// been applied.
 	Authorize func(a *Access, req proto.Message) error

@@ -216,11 +216,13 @@ func TestTokensOutliveACrash(t *testing.T) {
 	require.Equal(t, 401, app.Call(t, "GET", "/metadata/user/amelia", nil, voided).Status, "what was void stays void")
 }
 
-// TestMute mutes a user for three seconds: neither the app nor a device of the
-// user's sends then, and both do once the time is over.
+// TestMute mutes a user for three seconds: neither the app, which has asked for
+// that, nor a device of the user's sends then, and both do once the time is
+// over.
 func TestMute(t *testing.T) {
 	t.Parallel()
 	f := newFixtureWith(t, harness.Start(t), unlimited(t))
+	f.strict()
 	c := f.Dial(t, "amelia", device())
 	var answer harness.Response
 	byApp := func() bool {

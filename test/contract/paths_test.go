@@ -47,7 +47,7 @@ func TestOddPaths(t *testing.T) {
 		{"GET", "/users/amelia;x=1", gone},
 		{"GET", "/users/amelia:status", gone},
 		{"POST", "/users/amelia/presence/", unfit},
-		{"GET", "/mutes/", gone},
+		{"GET", "/mutes/", noProperty},
 		{"GET", "/metadata/user/", gone},
 		{"DELETE", "/metadata/user/", gone},
 		{"PUT", "/metadata/user/", unfit},

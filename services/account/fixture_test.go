@@ -119,6 +119,7 @@ type bench struct {
 	tokens    accountv1.TokenServiceClient
 	attrs     accountv1.AttributeServiceClient
 	relations accountv1.RelationServiceClient
+	push      accountv1.PushServiceClient
 	mutes     accountv1.MuteServiceClient
 }
 
@@ -167,6 +168,7 @@ func (b *bench) restart(options ...option) {
 	b.tokens = accountv1.NewTokenServiceClient(ch.Conn())
 	b.attrs = accountv1.NewAttributeServiceClient(ch.Conn())
 	b.relations = accountv1.NewRelationServiceClient(ch.Conn())
+	b.push = accountv1.NewPushServiceClient(ch.Conn())
 	b.mutes = accountv1.NewMuteServiceClient(ch.Conn())
 }
 

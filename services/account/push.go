@@ -51,6 +51,9 @@ func (s *Service) UpdatePushSettings(ctx context.Context, req *accountv1.UpdateP
 			return err
 		}
 		ev.changed(id, busv1.UserEvent_CHANGE_PUSH_SETTINGS)
+		if req.DeviceToken != nil && req.NotifierName != nil {
+			return bind(ctx, tx, app.Number, u, binding{req.GetDeviceId(), req.GetNotifierName(), req.GetDeviceToken()})
+		}
 		return nil
 	})
 	if err != nil {

@@ -69,6 +69,7 @@ type Service struct {
 	accountv1.UnimplementedTokenServiceServer
 	accountv1.UnimplementedAttributeServiceServer
 	accountv1.UnimplementedRelationServiceServer
+	accountv1.UnimplementedPushServiceServer
 	accountv1.UnimplementedMuteServiceServer
 
 	cfg       Config
@@ -125,6 +126,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterTokenServiceServer(r, s)
 	accountv1.RegisterAttributeServiceServer(r, s)
 	accountv1.RegisterRelationServiceServer(r, s)
+	accountv1.RegisterPushServiceServer(r, s)
 	accountv1.RegisterMuteServiceServer(r, s)
 }
 

@@ -15,14 +15,17 @@ import (
 	"github.com/chappe-im/chappe/test/harness"
 )
 
-// sdkRows are the tests of calls that only client SDKs make and that have no
-// rule, by the names under which they are counted.
+// sdkRows are the tests of calls that have no rule, by the names under which
+// they are counted.
 func sdkRows() map[string]func(*testing.T, *fixture) {
-	return map[string]func(*testing.T, *fixture){
+	all := map[string]func(*testing.T, *fixture){
 		"page_contacts": testPageContacts, "set_contact_remark": testSetContactRemark, "request_contacts": testRequestContacts,
 		"accept_contact": testAcceptContact, "decline_contact": testDeclineContact, "remove_user_blocks": testRemoveBlocks,
 		"get_token_expiry": testTokenExpiry, "list_connections": testListConnections,
 	}
+	maps.Copy(all, pushCallRows())
+	maps.Copy(all, bulkContactRows())
+	return all
 }
 
 func TestEveryUnlistedCallHasATest(t *testing.T) {
@@ -253,7 +256,7 @@ func sdkTables() map[string]table {
 	few := []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"50", "50", taken}, {"51", "51", tooMany}, {"1000000", "1000000", tooMany}}
 	noFriends := says("updateRemark they are not friends, please add as a friend first.")
 	cursors := []value{{"nonsense", "x", unfit}, {"empty", "", taken}, {"long", strings.Repeat("x", 2000), unfit}, {"padded", "AAAA%3D%3D", unfit}}
-	return map[string]table{
+	all := map[string]table{
 		"page_contacts": {
 			method: "GET", path: "/users/{owner_username=amelia}/contacts", who: appOrSelf, stranger: gone,
 			query: []param{{"limit", number, taken, few}, {"cursor", text, taken, cursors}},
@@ -296,4 +299,7 @@ func sdkTables() map[string]table {
 		"get_token_expiry": {method: "GET", path: "/sdk/users/{username=amelia}/token/expires", who: appOrSelf, stranger: gone},
 		"list_connections": {method: "GET", path: "/users/{username=amelia}/resources", who: appOrSelf, stranger: gone},
 	}
+	maps.Copy(all, pushCallTables())
+	maps.Copy(all, bulkContactTables())
+	return all
 }

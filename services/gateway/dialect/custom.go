@@ -37,6 +37,33 @@ func decodeRegisterUsers(raw []byte, m *accountv1.RegisterUsersRequest) error {
 	return decodeMessage(raw, user.ProtoReflect())
 }
 
+// decodeNicknames takes an array of objects.
+func decodeNicknames(raw []byte, m *accountv1.SetPushNicknamesRequest) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	if o, ok := NewObject(raw); ok {
+		if _, _, more := o.Next(); !more {
+			return nil // nobody, as without a body
+		}
+	}
+	a, ok := NewArray(raw)
+	if !ok {
+		return invalid()
+	}
+	for {
+		element, ok := a.Next()
+		if !ok {
+			return nil
+		}
+		n := &accountv1.PushNickname{}
+		if err := decodeMessage(element, n.ProtoReflect()); err != nil {
+			return err
+		}
+		m.Nicknames = append(m.Nicknames, n)
+	}
+}
+
 // ignorePrefix begins the names of fields that mute push for one group each.
 const ignorePrefix = "notification_ignore_"
 
@@ -53,6 +80,19 @@ func decodePushSettings(raw []byte, m *accountv1.UpdatePushSettingsRequest) erro
 		name, value, ok := o.Next()
 		if !ok {
 			return nil
+		}
+		if list, isList := NewArray(value); isList && string(name) == "entities" {
+			// Old client SDKs send the settings as the entities of an answer.
+			for {
+				element, more := list.Next()
+				if !more {
+					break
+				}
+				if err := decodePushSettings(element, m); err != nil {
+					return err
+				}
+			}
+			continue
 		}
 		group, isIgnore := strings.CutPrefix(string(name), ignorePrefix)
 		if isIgnore && group != "" {

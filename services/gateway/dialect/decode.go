@@ -61,6 +61,8 @@ func Decode(body []byte, form bool, m proto.Message) error {
 		return decodePushSettings(raw, m)
 	case *presencev1.UnsubscribePresenceRequest:
 		return decodeUnsubscribe(raw, m)
+	case *accountv1.SetPushNicknamesRequest:
+		return decodeNicknames(raw, m)
 	}
 	if len(raw) == 0 {
 		return nil

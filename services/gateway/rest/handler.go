@@ -178,6 +178,7 @@ func (h *Handler) serveRouted(e *endpoint, next runtime.HandlerFunc, w http.Resp
 		c.fail(c.charge(ctx, errs.Invalid(errs.MessageInvalidRequest)))
 		return
 	}
+	c.access.Query = r.URL.RawQuery
 	c.env.App = app
 	c.env.Action = lowerMethod(r.Method)
 	c.env.Scheme, c.env.Host = h.origin(c.req)

@@ -39,6 +39,9 @@ func registrations(h *Handler, conns Conns) []registration {
 			return accountv1.RegisterMuteServiceHandlerClient(ctx, mux, accountv1.NewMuteServiceClient(account))
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return accountv1.RegisterPushServiceHandlerClient(ctx, mux, accountv1.NewPushServiceClient(account))
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return accountv1.RegisterRelationServiceHandlerClient(ctx, mux, accountv1.NewRelationServiceClient(account))
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {

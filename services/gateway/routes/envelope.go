@@ -262,6 +262,18 @@ func (e *Envelope) user(u *accountv1.User) {
 			e.Buf = strconv.AppendBool(e.Buf, groups[g])
 		}
 	}
+	if len(u.GetPushInfo()) > 0 {
+		e.begin("pushInfo", '[')
+		for i, b := range u.GetPushInfo() {
+			e.comma(i)
+			e.Open()
+			e.str("device_Id", b.GetDeviceId())
+			e.str("device_token", b.GetDeviceToken())
+			e.str("notifier_name", b.GetNotifierName())
+			e.Close()
+		}
+		e.end(']')
+	}
 	if u.NotifierName != nil {
 		e.str("notifier_name", u.GetNotifierName())
 	}

@@ -1,8 +1,12 @@
 package routes
 
 import (
+	"net/url"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
@@ -11,6 +15,7 @@ const ownerParam = "owner_username"
 func relations() Table {
 	t := make(Table)
 	contacts(t)
+	contactsInBulk(t)
 	contactRequests(t)
 	blocks(t)
 	return t
@@ -70,6 +75,87 @@ func contacts(t Table) {
 		e.raw("status", `"ok"`)
 		e.ok()
 	})
+}
+
+// contactsInBulk are the calls of back ends about many contacts, and the one by
+// which client SDKs see whether theirs are up to date.
+func contactsInBulk(t Table) {
+	add(t, Route{
+		Method: accountv1.RelationService_ImportContacts_FullMethodName, Unlisted: "import_contacts", Policy: AppOnly, Authorize: tellFriends,
+	}, func(e *Envelope, _ *accountv1.ImportContactsRequest, resp *accountv1.ImportContactsResponse) {
+		e.raw("status", `"ok"`)
+		e.action()
+		e.app()
+		e.selfURI()
+		e.noEntities()
+		e.begin("data", '{')
+		e.strings("success", resp.GetSuccess())
+		e.strings("NotExistFailed", resp.GetNotExist())
+		e.strings("maxLimitFailed", resp.GetOverLimit())
+		e.strings("UnKnowFailed", resp.GetFailed())
+		e.end('}')
+		e.times()
+	})
+	add(t, Route{
+		Method: accountv1.RelationService_CheckContacts_FullMethodName, Unlisted: "check_contacts", Policy: AppOnly,
+	}, func(e *Envelope, _ *accountv1.CheckContactsRequest, resp *accountv1.CheckContactsResponse) {
+		e.checked("/contacts/check", resp.GetRelations())
+	})
+	add(t, Route{
+		Method: accountv1.RelationService_CheckBlocks_FullMethodName, Unlisted: "check_blocks", Policy: AppOnly,
+	}, func(e *Envelope, _ *accountv1.CheckBlocksRequest, resp *accountv1.CheckBlocksResponse) {
+		e.checked("/blocks/check", resp.GetRelations())
+	})
+	add(t, Route{
+		Method: accountv1.RelationService_RemoveAllContacts_FullMethodName, Unlisted: "remove_all_contacts", Policy: AppOnly,
+	}, func(e *Envelope, req *accountv1.RemoveAllContactsRequest, _ *accountv1.RemoveAllContactsResponse) {
+		e.action()
+		e.app()
+		e.at("/contacts/users/" + req.GetUsername())
+		e.noEntities()
+		e.times()
+	})
+	add(t, Route{
+		Method: accountv1.RelationService_GetRosterVersion_FullMethodName, Unlisted: "get_roster_version",
+		Policy: AppOrSelf, Self: "username",
+	}, func(e *Envelope, _ *accountv1.GetRosterVersionRequest, resp *accountv1.GetRosterVersionResponse) {
+		e.action()
+		e.selfURI()
+		e.begin("data", '{')
+		e.str("version", resp.GetVersion())
+		e.int("timestamp", resp.GetTimestamp())
+		e.end('}')
+		e.times()
+	})
+}
+
+// tellFriends passes on what only the query says.
+func tellFriends(a *Access, req proto.Message) error {
+	if r, ok := req.(*accountv1.ImportContactsRequest); ok {
+		values, err := url.ParseQuery(a.Query)
+		if err != nil {
+			return errs.Invalid(errs.MessageInvalidRequest)
+		}
+		r.IsSendNotice = strings.EqualFold(values.Get("isSendNotice"), "true")
+	}
+	return nil
+}
+
+// checked writes how users stand to another.
+func (e *Envelope) checked(path string, list []*accountv1.Relation) {
+	e.action()
+	e.app()
+	e.at(path)
+	e.begin("entities", '[')
+	for i, r := range list {
+		e.comma(i)
+		e.Open()
+		e.str("username", r.GetUsername())
+		e.str("relation", r.GetRelation())
+		e.Close()
+	}
+	e.end(']')
+	e.times()
 }
 
 // contactRequests are the calls of client SDKs by which users become friends.

@@ -36,6 +36,9 @@ type Access struct {
 	Principal auth.Principal
 	// TokenError says why there is no principal.
 	TokenError error
+	// Query is the call's, without "?". Of a call with a body the query sets no
+	// fields by itself.
+	Query string
 }
 
 // Route is one RPC's part of the table.
@@ -101,7 +104,7 @@ type Table map[string]*Route
 // All makes the table of all REST calls.
 func All() Table {
 	t := make(Table)
-	for _, area := range []Table{accounts(), attributes(), relations(), mutes(), presence(), messages()} {
+	for _, area := range []Table{accounts(), attributes(), relations(), pushes(), mutes(), presence(), messages()} {
 		for method := range area {
 			if _, twice := t[method]; twice {
 				panic(fmt.Sprintf("routes: %s has two entries", method))

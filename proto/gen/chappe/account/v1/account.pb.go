@@ -44,8 +44,10 @@ type User struct {
 	DeviceToken                   *string `protobuf:"bytes,12,opt,name=device_token,json=deviceToken,proto3,oneof" json:"device_token,omitempty"`
 	// Group IDs whose push is muted.
 	NotificationIgnore map[string]bool `protobuf:"bytes,13,rep,name=notification_ignore,json=notificationIgnore,proto3" json:"notification_ignore,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Push tokens of the user's devices, the newest first.
+	PushInfo      []*PushBinding `protobuf:"bytes,14,rep,name=push_info,json=pushInfo,proto3" json:"push_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -169,6 +171,75 @@ func (x *User) GetNotificationIgnore() map[string]bool {
 	return nil
 }
 
+func (x *User) GetPushInfo() []*PushBinding {
+	if x != nil {
+		return x.PushInfo
+	}
+	return nil
+}
+
+// PushBinding is the push token of a device.
+type PushBinding struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// Name of the push service at the app's.
+	NotifierName  string `protobuf:"bytes,2,opt,name=notifier_name,json=notifierName,proto3" json:"notifier_name,omitempty"`
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushBinding) Reset() {
+	*x = PushBinding{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushBinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushBinding) ProtoMessage() {}
+
+func (x *PushBinding) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushBinding.ProtoReflect.Descriptor instead.
+func (*PushBinding) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PushBinding) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *PushBinding) GetNotifierName() string {
+	if x != nil {
+		return x.NotifierName
+	}
+	return ""
+}
+
+func (x *PushBinding) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type NewUser struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Username      *string                `protobuf:"bytes,1,opt,name=username,proto3,oneof" json:"username,omitempty"`
@@ -180,7 +251,7 @@ type NewUser struct {
 
 func (x *NewUser) Reset() {
 	*x = NewUser{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +263,7 @@ func (x *NewUser) String() string {
 func (*NewUser) ProtoMessage() {}
 
 func (x *NewUser) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +276,7 @@ func (x *NewUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewUser.ProtoReflect.Descriptor instead.
 func (*NewUser) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *NewUser) GetUsername() string {
@@ -245,7 +316,7 @@ type RegisterUsersRequest struct {
 
 func (x *RegisterUsersRequest) Reset() {
 	*x = RegisterUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +328,7 @@ func (x *RegisterUsersRequest) String() string {
 func (*RegisterUsersRequest) ProtoMessage() {}
 
 func (x *RegisterUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +341,7 @@ func (x *RegisterUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterUsersRequest.ProtoReflect.Descriptor instead.
 func (*RegisterUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RegisterUsersRequest) GetOrg() string {
@@ -319,7 +390,7 @@ type RegisterUsersResponse struct {
 
 func (x *RegisterUsersResponse) Reset() {
 	*x = RegisterUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +402,7 @@ func (x *RegisterUsersResponse) String() string {
 func (*RegisterUsersResponse) ProtoMessage() {}
 
 func (x *RegisterUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +415,7 @@ func (x *RegisterUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterUsersResponse.ProtoReflect.Descriptor instead.
 func (*RegisterUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{3}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegisterUsersResponse) GetUsers() []*User {
@@ -378,7 +449,7 @@ type RegisterFailure struct {
 
 func (x *RegisterFailure) Reset() {
 	*x = RegisterFailure{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +461,7 @@ func (x *RegisterFailure) String() string {
 func (*RegisterFailure) ProtoMessage() {}
 
 func (x *RegisterFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +474,7 @@ func (x *RegisterFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFailure.ProtoReflect.Descriptor instead.
 func (*RegisterFailure) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{4}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegisterFailure) GetUsername() string {
@@ -431,7 +502,7 @@ type GetUserRequest struct {
 
 func (x *GetUserRequest) Reset() {
 	*x = GetUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +514,7 @@ func (x *GetUserRequest) String() string {
 func (*GetUserRequest) ProtoMessage() {}
 
 func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +527,7 @@ func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
 func (*GetUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{5}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetUserRequest) GetOrg() string {
@@ -489,7 +560,7 @@ type GetUserResponse struct {
 
 func (x *GetUserResponse) Reset() {
 	*x = GetUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +572,7 @@ func (x *GetUserResponse) String() string {
 func (*GetUserResponse) ProtoMessage() {}
 
 func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +585,7 @@ func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
 func (*GetUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{6}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetUserResponse) GetUser() *User {
@@ -540,7 +611,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +623,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +636,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{7}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListUsersRequest) GetOrg() string {
@@ -614,7 +685,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +697,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +710,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{8}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -667,7 +738,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +750,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +763,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{9}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteUserRequest) GetOrg() string {
@@ -726,7 +797,7 @@ type DeleteUserResponse struct {
 
 func (x *DeleteUserResponse) Reset() {
 	*x = DeleteUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +809,7 @@ func (x *DeleteUserResponse) String() string {
 func (*DeleteUserResponse) ProtoMessage() {}
 
 func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +822,7 @@ func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{10}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteUserResponse) GetUser() *User {
@@ -775,7 +846,7 @@ type DeleteUsersRequest struct {
 
 func (x *DeleteUsersRequest) Reset() {
 	*x = DeleteUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +858,7 @@ func (x *DeleteUsersRequest) String() string {
 func (*DeleteUsersRequest) ProtoMessage() {}
 
 func (x *DeleteUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +871,7 @@ func (x *DeleteUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUsersRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{11}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteUsersRequest) GetOrg() string {
@@ -848,7 +919,7 @@ type DeleteUsersResponse struct {
 
 func (x *DeleteUsersResponse) Reset() {
 	*x = DeleteUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +931,7 @@ func (x *DeleteUsersResponse) String() string {
 func (*DeleteUsersResponse) ProtoMessage() {}
 
 func (x *DeleteUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +944,7 @@ func (x *DeleteUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUsersResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{12}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteUsersResponse) GetUsers() []*User {
@@ -906,7 +977,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +989,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1002,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{13}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChangePasswordRequest) GetOrg() string {
@@ -984,7 +1055,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1067,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1080,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{14}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{15}
 }
 
 type DeactivateUserRequest struct {
@@ -1023,7 +1094,7 @@ type DeactivateUserRequest struct {
 
 func (x *DeactivateUserRequest) Reset() {
 	*x = DeactivateUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1106,7 @@ func (x *DeactivateUserRequest) String() string {
 func (*DeactivateUserRequest) ProtoMessage() {}
 
 func (x *DeactivateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1119,7 @@ func (x *DeactivateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateUserRequest.ProtoReflect.Descriptor instead.
 func (*DeactivateUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{15}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeactivateUserRequest) GetOrg() string {
@@ -1081,7 +1152,7 @@ type DeactivateUserResponse struct {
 
 func (x *DeactivateUserResponse) Reset() {
 	*x = DeactivateUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1164,7 @@ func (x *DeactivateUserResponse) String() string {
 func (*DeactivateUserResponse) ProtoMessage() {}
 
 func (x *DeactivateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1177,7 @@ func (x *DeactivateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateUserResponse.ProtoReflect.Descriptor instead.
 func (*DeactivateUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{16}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeactivateUserResponse) GetUser() *User {
@@ -1127,7 +1198,7 @@ type ActivateUserRequest struct {
 
 func (x *ActivateUserRequest) Reset() {
 	*x = ActivateUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1210,7 @@ func (x *ActivateUserRequest) String() string {
 func (*ActivateUserRequest) ProtoMessage() {}
 
 func (x *ActivateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1223,7 @@ func (x *ActivateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateUserRequest.ProtoReflect.Descriptor instead.
 func (*ActivateUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{17}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ActivateUserRequest) GetOrg() string {
@@ -1184,7 +1255,7 @@ type ActivateUserResponse struct {
 
 func (x *ActivateUserResponse) Reset() {
 	*x = ActivateUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1267,7 @@ func (x *ActivateUserResponse) String() string {
 func (*ActivateUserResponse) ProtoMessage() {}
 
 func (x *ActivateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1280,7 @@ func (x *ActivateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateUserResponse.ProtoReflect.Descriptor instead.
 func (*ActivateUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{18}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{19}
 }
 
 type UpdatePushSettingsRequest struct {
@@ -1233,7 +1304,7 @@ type UpdatePushSettingsRequest struct {
 
 func (x *UpdatePushSettingsRequest) Reset() {
 	*x = UpdatePushSettingsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1316,7 @@ func (x *UpdatePushSettingsRequest) String() string {
 func (*UpdatePushSettingsRequest) ProtoMessage() {}
 
 func (x *UpdatePushSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1329,7 @@ func (x *UpdatePushSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePushSettingsRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePushSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{19}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdatePushSettingsRequest) GetOrg() string {
@@ -1354,7 +1425,7 @@ type UpdatePushSettingsResponse struct {
 
 func (x *UpdatePushSettingsResponse) Reset() {
 	*x = UpdatePushSettingsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1437,7 @@ func (x *UpdatePushSettingsResponse) String() string {
 func (*UpdatePushSettingsResponse) ProtoMessage() {}
 
 func (x *UpdatePushSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1450,7 @@ func (x *UpdatePushSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePushSettingsResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePushSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{20}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdatePushSettingsResponse) GetUser() *User {
@@ -1401,7 +1472,7 @@ type LookupRecipientsRequest struct {
 
 func (x *LookupRecipientsRequest) Reset() {
 	*x = LookupRecipientsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1484,7 @@ func (x *LookupRecipientsRequest) String() string {
 func (*LookupRecipientsRequest) ProtoMessage() {}
 
 func (x *LookupRecipientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1497,7 @@ func (x *LookupRecipientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRecipientsRequest.ProtoReflect.Descriptor instead.
 func (*LookupRecipientsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{21}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LookupRecipientsRequest) GetOrg() string {
@@ -1460,7 +1531,7 @@ type LookupRecipientsResponse struct {
 
 func (x *LookupRecipientsResponse) Reset() {
 	*x = LookupRecipientsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1543,7 @@ func (x *LookupRecipientsResponse) String() string {
 func (*LookupRecipientsResponse) ProtoMessage() {}
 
 func (x *LookupRecipientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1556,7 @@ func (x *LookupRecipientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRecipientsResponse.ProtoReflect.Descriptor instead.
 func (*LookupRecipientsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{22}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LookupRecipientsResponse) GetRecipients() []*Recipient {
@@ -1514,7 +1585,7 @@ type Recipient struct {
 
 func (x *Recipient) Reset() {
 	*x = Recipient{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1597,7 @@ func (x *Recipient) String() string {
 func (*Recipient) ProtoMessage() {}
 
 func (x *Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1610,7 @@ func (x *Recipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recipient.ProtoReflect.Descriptor instead.
 func (*Recipient) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{23}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Recipient) GetExists() bool {
@@ -1603,7 +1674,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1686,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1699,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{24}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IssueTokenRequest) GetOrg() string {
@@ -1709,7 +1780,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1792,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1805,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{25}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IssueTokenResponse) GetAccessToken() string {
@@ -1778,7 +1849,7 @@ type GetTokenExpiryRequest struct {
 
 func (x *GetTokenExpiryRequest) Reset() {
 	*x = GetTokenExpiryRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1861,7 @@ func (x *GetTokenExpiryRequest) String() string {
 func (*GetTokenExpiryRequest) ProtoMessage() {}
 
 func (x *GetTokenExpiryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1874,7 @@ func (x *GetTokenExpiryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenExpiryRequest.ProtoReflect.Descriptor instead.
 func (*GetTokenExpiryRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTokenExpiryRequest) GetOrg() string {
@@ -1845,7 +1916,7 @@ type GetTokenExpiryResponse struct {
 
 func (x *GetTokenExpiryResponse) Reset() {
 	*x = GetTokenExpiryResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1928,7 @@ func (x *GetTokenExpiryResponse) String() string {
 func (*GetTokenExpiryResponse) ProtoMessage() {}
 
 func (x *GetTokenExpiryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1941,7 @@ func (x *GetTokenExpiryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenExpiryResponse.ProtoReflect.Descriptor instead.
 func (*GetTokenExpiryResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetTokenExpiryResponse) GetExpireTimestamp() int64 {
@@ -1892,7 +1963,7 @@ type SetUserAttributesRequest struct {
 
 func (x *SetUserAttributesRequest) Reset() {
 	*x = SetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1975,7 @@ func (x *SetUserAttributesRequest) String() string {
 func (*SetUserAttributesRequest) ProtoMessage() {}
 
 func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1988,7 @@ func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetUserAttributesRequest) GetOrg() string {
@@ -1958,7 +2029,7 @@ type SetUserAttributesResponse struct {
 
 func (x *SetUserAttributesResponse) Reset() {
 	*x = SetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2041,7 @@ func (x *SetUserAttributesResponse) String() string {
 func (*SetUserAttributesResponse) ProtoMessage() {}
 
 func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2054,7 @@ func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetUserAttributesResponse) GetAttributes() map[string]string {
@@ -2004,7 +2075,7 @@ type GetUserAttributesRequest struct {
 
 func (x *GetUserAttributesRequest) Reset() {
 	*x = GetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2087,7 @@ func (x *GetUserAttributesRequest) String() string {
 func (*GetUserAttributesRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2100,7 @@ func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetUserAttributesRequest) GetOrg() string {
@@ -2062,7 +2133,7 @@ type GetUserAttributesResponse struct {
 
 func (x *GetUserAttributesResponse) Reset() {
 	*x = GetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2145,7 @@ func (x *GetUserAttributesResponse) String() string {
 func (*GetUserAttributesResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2158,7 @@ func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetUserAttributesResponse) GetAttributes() map[string]string {
@@ -2107,7 +2178,7 @@ type GetUserAttributesCapacityRequest struct {
 
 func (x *GetUserAttributesCapacityRequest) Reset() {
 	*x = GetUserAttributesCapacityRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2190,7 @@ func (x *GetUserAttributesCapacityRequest) String() string {
 func (*GetUserAttributesCapacityRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2203,7 @@ func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesCapacityRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetUserAttributesCapacityRequest) GetOrg() string {
@@ -2159,7 +2230,7 @@ type GetUserAttributesCapacityResponse struct {
 
 func (x *GetUserAttributesCapacityResponse) Reset() {
 	*x = GetUserAttributesCapacityResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2242,7 @@ func (x *GetUserAttributesCapacityResponse) String() string {
 func (*GetUserAttributesCapacityResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2255,7 @@ func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetUserAttributesCapacityResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetUserAttributesCapacityResponse) GetBytes() int64 {
@@ -2208,7 +2279,7 @@ type BatchGetUserAttributesRequest struct {
 
 func (x *BatchGetUserAttributesRequest) Reset() {
 	*x = BatchGetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2291,7 @@ func (x *BatchGetUserAttributesRequest) String() string {
 func (*BatchGetUserAttributesRequest) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2304,7 @@ func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchGetUserAttributesRequest) GetOrg() string {
@@ -2274,7 +2345,7 @@ type BatchGetUserAttributesResponse struct {
 
 func (x *BatchGetUserAttributesResponse) Reset() {
 	*x = BatchGetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2357,7 @@ func (x *BatchGetUserAttributesResponse) String() string {
 func (*BatchGetUserAttributesResponse) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2370,7 @@ func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BatchGetUserAttributesResponse) GetUsers() []*UserAttributes {
@@ -2320,7 +2391,7 @@ type UserAttributes struct {
 
 func (x *UserAttributes) Reset() {
 	*x = UserAttributes{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2403,7 @@ func (x *UserAttributes) String() string {
 func (*UserAttributes) ProtoMessage() {}
 
 func (x *UserAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2416,7 @@ func (x *UserAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserAttributes.ProtoReflect.Descriptor instead.
 func (*UserAttributes) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UserAttributes) GetUsername() string {
@@ -2373,7 +2444,7 @@ type DeleteUserAttributesRequest struct {
 
 func (x *DeleteUserAttributesRequest) Reset() {
 	*x = DeleteUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2456,7 @@ func (x *DeleteUserAttributesRequest) String() string {
 func (*DeleteUserAttributesRequest) ProtoMessage() {}
 
 func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2469,7 @@ func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteUserAttributesRequest) GetOrg() string {
@@ -2430,7 +2501,7 @@ type DeleteUserAttributesResponse struct {
 
 func (x *DeleteUserAttributesResponse) Reset() {
 	*x = DeleteUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2513,7 @@ func (x *DeleteUserAttributesResponse) String() string {
 func (*DeleteUserAttributesResponse) ProtoMessage() {}
 
 func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2526,7 @@ func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
 }
 
 type AddContactRequest struct {
@@ -2472,7 +2543,7 @@ type AddContactRequest struct {
 
 func (x *AddContactRequest) Reset() {
 	*x = AddContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2555,7 @@ func (x *AddContactRequest) String() string {
 func (*AddContactRequest) ProtoMessage() {}
 
 func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2568,7 @@ func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactRequest.ProtoReflect.Descriptor instead.
 func (*AddContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddContactRequest) GetOrg() string {
@@ -2545,7 +2616,7 @@ type AddContactResponse struct {
 
 func (x *AddContactResponse) Reset() {
 	*x = AddContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2628,7 @@ func (x *AddContactResponse) String() string {
 func (*AddContactResponse) ProtoMessage() {}
 
 func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2641,7 @@ func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactResponse.ProtoReflect.Descriptor instead.
 func (*AddContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AddContactResponse) GetOwnerUuid() string {
@@ -2601,7 +2672,7 @@ type RemoveContactRequest struct {
 
 func (x *RemoveContactRequest) Reset() {
 	*x = RemoveContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2684,7 @@ func (x *RemoveContactRequest) String() string {
 func (*RemoveContactRequest) ProtoMessage() {}
 
 func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2697,7 @@ func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveContactRequest) GetOrg() string {
@@ -2674,7 +2745,7 @@ type RemoveContactResponse struct {
 
 func (x *RemoveContactResponse) Reset() {
 	*x = RemoveContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +2757,7 @@ func (x *RemoveContactResponse) String() string {
 func (*RemoveContactResponse) ProtoMessage() {}
 
 func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +2770,7 @@ func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveContactResponse) GetOwnerUuid() string {
@@ -2727,7 +2798,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2810,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2823,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListContactsRequest) GetOrg() string {
@@ -2788,7 +2859,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2871,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2884,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListContactsResponse) GetUsernames() []string {
@@ -2840,7 +2911,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2923,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2936,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Contact) GetUsername() string {
@@ -2896,7 +2967,7 @@ type PageContactsRequest struct {
 
 func (x *PageContactsRequest) Reset() {
 	*x = PageContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +2979,7 @@ func (x *PageContactsRequest) String() string {
 func (*PageContactsRequest) ProtoMessage() {}
 
 func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +2992,7 @@ func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsRequest.ProtoReflect.Descriptor instead.
 func (*PageContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PageContactsRequest) GetOrg() string {
@@ -2971,7 +3042,7 @@ type PageContactsResponse struct {
 
 func (x *PageContactsResponse) Reset() {
 	*x = PageContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3054,7 @@ func (x *PageContactsResponse) String() string {
 func (*PageContactsResponse) ProtoMessage() {}
 
 func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3067,7 @@ func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsResponse.ProtoReflect.Descriptor instead.
 func (*PageContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PageContactsResponse) GetContacts() []*Contact {
@@ -3027,7 +3098,7 @@ type SetContactRemarkRequest struct {
 
 func (x *SetContactRemarkRequest) Reset() {
 	*x = SetContactRemarkRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3110,7 @@ func (x *SetContactRemarkRequest) String() string {
 func (*SetContactRemarkRequest) ProtoMessage() {}
 
 func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3123,7 @@ func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetContactRemarkRequest) GetOrg() string {
@@ -3098,7 +3169,7 @@ type SetContactRemarkResponse struct {
 
 func (x *SetContactRemarkResponse) Reset() {
 	*x = SetContactRemarkResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3181,7 @@ func (x *SetContactRemarkResponse) String() string {
 func (*SetContactRemarkResponse) ProtoMessage() {}
 
 func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3194,7 @@ func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkResponse.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
 }
 
 type RequestContactsRequest struct {
@@ -3140,7 +3211,7 @@ type RequestContactsRequest struct {
 
 func (x *RequestContactsRequest) Reset() {
 	*x = RequestContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3223,7 @@ func (x *RequestContactsRequest) String() string {
 func (*RequestContactsRequest) ProtoMessage() {}
 
 func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3236,7 @@ func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsRequest.ProtoReflect.Descriptor instead.
 func (*RequestContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RequestContactsRequest) GetOrg() string {
@@ -3211,7 +3282,7 @@ type RequestContactsResponse struct {
 
 func (x *RequestContactsResponse) Reset() {
 	*x = RequestContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3294,7 @@ func (x *RequestContactsResponse) String() string {
 func (*RequestContactsResponse) ProtoMessage() {}
 
 func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3307,7 @@ func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsResponse.ProtoReflect.Descriptor instead.
 func (*RequestContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
 }
 
 type AcceptContactRequest struct {
@@ -3254,7 +3325,7 @@ type AcceptContactRequest struct {
 
 func (x *AcceptContactRequest) Reset() {
 	*x = AcceptContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3337,7 @@ func (x *AcceptContactRequest) String() string {
 func (*AcceptContactRequest) ProtoMessage() {}
 
 func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3350,7 @@ func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactRequest.ProtoReflect.Descriptor instead.
 func (*AcceptContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AcceptContactRequest) GetOrg() string {
@@ -3325,7 +3396,7 @@ type AcceptContactResponse struct {
 
 func (x *AcceptContactResponse) Reset() {
 	*x = AcceptContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3408,7 @@ func (x *AcceptContactResponse) String() string {
 func (*AcceptContactResponse) ProtoMessage() {}
 
 func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3421,7 @@ func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactResponse.ProtoReflect.Descriptor instead.
 func (*AcceptContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
 }
 
 type DeclineContactRequest struct {
@@ -3366,7 +3437,7 @@ type DeclineContactRequest struct {
 
 func (x *DeclineContactRequest) Reset() {
 	*x = DeclineContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3449,7 @@ func (x *DeclineContactRequest) String() string {
 func (*DeclineContactRequest) ProtoMessage() {}
 
 func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3462,7 @@ func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactRequest.ProtoReflect.Descriptor instead.
 func (*DeclineContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeclineContactRequest) GetOrg() string {
@@ -3430,7 +3501,7 @@ type DeclineContactResponse struct {
 
 func (x *DeclineContactResponse) Reset() {
 	*x = DeclineContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3442,7 +3513,7 @@ func (x *DeclineContactResponse) String() string {
 func (*DeclineContactResponse) ProtoMessage() {}
 
 func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3455,7 +3526,7 @@ func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactResponse.ProtoReflect.Descriptor instead.
 func (*DeclineContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
 }
 
 type ListBlocksRequest struct {
@@ -3472,7 +3543,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3484,7 +3555,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3568,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListBlocksRequest) GetOrg() string {
@@ -3547,7 +3618,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3630,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3643,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListBlocksResponse) GetUsernames() []string {
@@ -3602,7 +3673,7 @@ type AddBlocksRequest struct {
 
 func (x *AddBlocksRequest) Reset() {
 	*x = AddBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3685,7 @@ func (x *AddBlocksRequest) String() string {
 func (*AddBlocksRequest) ProtoMessage() {}
 
 func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3698,7 @@ func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksRequest.ProtoReflect.Descriptor instead.
 func (*AddBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AddBlocksRequest) GetOrg() string {
@@ -3667,7 +3738,7 @@ type AddBlocksResponse struct {
 
 func (x *AddBlocksResponse) Reset() {
 	*x = AddBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3750,7 @@ func (x *AddBlocksResponse) String() string {
 func (*AddBlocksResponse) ProtoMessage() {}
 
 func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3763,7 @@ func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksResponse.ProtoReflect.Descriptor instead.
 func (*AddBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AddBlocksResponse) GetUsernames() []string {
@@ -3714,7 +3785,7 @@ type RemoveBlockRequest struct {
 
 func (x *RemoveBlockRequest) Reset() {
 	*x = RemoveBlockRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3726,7 +3797,7 @@ func (x *RemoveBlockRequest) String() string {
 func (*RemoveBlockRequest) ProtoMessage() {}
 
 func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3739,7 +3810,7 @@ func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlockRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveBlockRequest) GetOrg() string {
@@ -3780,7 +3851,7 @@ type RemoveBlockResponse struct {
 
 func (x *RemoveBlockResponse) Reset() {
 	*x = RemoveBlockResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3863,7 @@ func (x *RemoveBlockResponse) String() string {
 func (*RemoveBlockResponse) ProtoMessage() {}
 
 func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3876,7 @@ func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlockResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RemoveBlockResponse) GetOwnerUuid() string {
@@ -3834,7 +3905,7 @@ type RemoveBlocksRequest struct {
 
 func (x *RemoveBlocksRequest) Reset() {
 	*x = RemoveBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3917,7 @@ func (x *RemoveBlocksRequest) String() string {
 func (*RemoveBlocksRequest) ProtoMessage() {}
 
 func (x *RemoveBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3930,7 @@ func (x *RemoveBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlocksRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RemoveBlocksRequest) GetOrg() string {
@@ -3899,7 +3970,7 @@ type RemoveBlocksResponse struct {
 
 func (x *RemoveBlocksResponse) Reset() {
 	*x = RemoveBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +3982,7 @@ func (x *RemoveBlocksResponse) String() string {
 func (*RemoveBlocksResponse) ProtoMessage() {}
 
 func (x *RemoveBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,12 +3995,2594 @@ func (x *RemoveBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlocksResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RemoveBlocksResponse) GetUsernames() []string {
 	if x != nil {
 		return x.Usernames
+	}
+	return nil
+}
+
+type ImportContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// At most 10.
+	Usernames []string `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// The new friends are told.
+	IsSendNotice  bool `protobuf:"varint,5,opt,name=is_send_notice,json=isSendNotice,proto3" json:"is_send_notice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportContactsRequest) Reset() {
+	*x = ImportContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportContactsRequest) ProtoMessage() {}
+
+func (x *ImportContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportContactsRequest.ProtoReflect.Descriptor instead.
+func (*ImportContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ImportContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetUsernames() []string {
+	if x != nil {
+		return x.Usernames
+	}
+	return nil
+}
+
+func (x *ImportContactsRequest) GetIsSendNotice() bool {
+	if x != nil {
+		return x.IsSendNotice
+	}
+	return false
+}
+
+type ImportContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every name of the request is in one of these, as it was spelled there.
+	Success  []string `protobuf:"bytes,1,rep,name=success,proto3" json:"success,omitempty"`
+	NotExist []string `protobuf:"bytes,2,rep,name=not_exist,json=notExist,proto3" json:"not_exist,omitempty"`
+	// Their contact lists are full, or the user's is.
+	OverLimit []string `protobuf:"bytes,3,rep,name=over_limit,json=overLimit,proto3" json:"over_limit,omitempty"`
+	// Friends of nobody: the user.
+	Failed        []string `protobuf:"bytes,4,rep,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportContactsResponse) Reset() {
+	*x = ImportContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportContactsResponse) ProtoMessage() {}
+
+func (x *ImportContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportContactsResponse.ProtoReflect.Descriptor instead.
+func (*ImportContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ImportContactsResponse) GetSuccess() []string {
+	if x != nil {
+		return x.Success
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetNotExist() []string {
+	if x != nil {
+		return x.NotExist
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetOverLimit() []string {
+	if x != nil {
+		return x.OverLimit
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetFailed() []string {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+type CheckContactsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 100.
+	CheckList     []string `protobuf:"bytes,4,rep,name=check_list,json=checkList,proto3" json:"check_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckContactsRequest) Reset() {
+	*x = CheckContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckContactsRequest) ProtoMessage() {}
+
+func (x *CheckContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckContactsRequest.ProtoReflect.Descriptor instead.
+func (*CheckContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *CheckContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetCheckList() []string {
+	if x != nil {
+		return x.CheckList
+	}
+	return nil
+}
+
+type CheckContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Relations     []*Relation `protobuf:"bytes,1,rep,name=relations,proto3" json:"relations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckContactsResponse) Reset() {
+	*x = CheckContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckContactsResponse) ProtoMessage() {}
+
+func (x *CheckContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckContactsResponse.ProtoReflect.Descriptor instead.
+func (*CheckContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *CheckContactsResponse) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
+type CheckBlocksRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 100.
+	CheckList     []string `protobuf:"bytes,4,rep,name=check_list,json=checkList,proto3" json:"check_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckBlocksRequest) Reset() {
+	*x = CheckBlocksRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckBlocksRequest) ProtoMessage() {}
+
+func (x *CheckBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckBlocksRequest.ProtoReflect.Descriptor instead.
+func (*CheckBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *CheckBlocksRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetCheckList() []string {
+	if x != nil {
+		return x.CheckList
+	}
+	return nil
+}
+
+type CheckBlocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Relations     []*Relation `protobuf:"bytes,1,rep,name=relations,proto3" json:"relations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckBlocksResponse) Reset() {
+	*x = CheckBlocksResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckBlocksResponse) ProtoMessage() {}
+
+func (x *CheckBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckBlocksResponse.ProtoReflect.Descriptor instead.
+func (*CheckBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *CheckBlocksResponse) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
+type Relation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the request spelled it.
+	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	// friend, not_friend, blocked or not_blocked.
+	Relation      string `protobuf:"bytes,2,opt,name=relation,proto3" json:"relation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relation) Reset() {
+	*x = Relation{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relation) ProtoMessage() {}
+
+func (x *Relation) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relation.ProtoReflect.Descriptor instead.
+func (*Relation) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Relation) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Relation) GetRelation() string {
+	if x != nil {
+		return x.Relation
+	}
+	return ""
+}
+
+type RemoveAllContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllContactsRequest) Reset() {
+	*x = RemoveAllContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllContactsRequest) ProtoMessage() {}
+
+func (x *RemoveAllContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllContactsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveAllContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *RemoveAllContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *RemoveAllContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RemoveAllContactsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type RemoveAllContactsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllContactsResponse) Reset() {
+	*x = RemoveAllContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllContactsResponse) ProtoMessage() {}
+
+func (x *RemoveAllContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllContactsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveAllContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{73}
+}
+
+type GetRosterVersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRosterVersionRequest) Reset() {
+	*x = GetRosterVersionRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRosterVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRosterVersionRequest) ProtoMessage() {}
+
+func (x *GetRosterVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRosterVersionRequest.ProtoReflect.Descriptor instead.
+func (*GetRosterVersionRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *GetRosterVersionRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetRosterVersionRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetRosterVersionRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetRosterVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 40 upper-case hexadecimal digits.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Unix milliseconds.
+	Timestamp     int64 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRosterVersionResponse) Reset() {
+	*x = GetRosterVersionResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRosterVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRosterVersionResponse) ProtoMessage() {}
+
+func (x *GetRosterVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRosterVersionResponse.ProtoReflect.Descriptor instead.
+func (*GetRosterVersionResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *GetRosterVersionResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetRosterVersionResponse) GetTimestamp() int64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+type SetPushBindingRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	DeviceId string                 `protobuf:"bytes,4,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// Empty unbinds whatever the device has.
+	NotifierName string `protobuf:"bytes,5,opt,name=notifier_name,json=notifierName,proto3" json:"notifier_name,omitempty"`
+	// Empty unbinds what the device has under the notifier's name.
+	DeviceToken   string `protobuf:"bytes,6,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushBindingRequest) Reset() {
+	*x = SetPushBindingRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushBindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushBindingRequest) ProtoMessage() {}
+
+func (x *SetPushBindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushBindingRequest.ProtoReflect.Descriptor instead.
+func (*SetPushBindingRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *SetPushBindingRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetNotifierName() string {
+	if x != nil {
+		return x.NotifierName
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
+type SetPushBindingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device's binding as the request has it.
+	Bindings      []*PushBinding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushBindingResponse) Reset() {
+	*x = SetPushBindingResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushBindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushBindingResponse) ProtoMessage() {}
+
+func (x *SetPushBindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushBindingResponse.ProtoReflect.Descriptor instead.
+func (*SetPushBindingResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *SetPushBindingResponse) GetBindings() []*PushBinding {
+	if x != nil {
+		return x.Bindings
+	}
+	return nil
+}
+
+type GetPushBindingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPushBindingsRequest) Reset() {
+	*x = GetPushBindingsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPushBindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPushBindingsRequest) ProtoMessage() {}
+
+func (x *GetPushBindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPushBindingsRequest.ProtoReflect.Descriptor instead.
+func (*GetPushBindingsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *GetPushBindingsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetPushBindingsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetPushBindingsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetPushBindingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest first.
+	Bindings      []*PushBinding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPushBindingsResponse) Reset() {
+	*x = GetPushBindingsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPushBindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPushBindingsResponse) ProtoMessage() {}
+
+func (x *GetPushBindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPushBindingsResponse.ProtoReflect.Descriptor instead.
+func (*GetPushBindingsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *GetPushBindingsResponse) GetBindings() []*PushBinding {
+	if x != nil {
+		return x.Bindings
+	}
+	return nil
+}
+
+type PushNickname struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	PushNickname  string                 `protobuf:"bytes,2,opt,name=push_nickname,json=pushNickname,proto3" json:"push_nickname,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushNickname) Reset() {
+	*x = PushNickname{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushNickname) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushNickname) ProtoMessage() {}
+
+func (x *PushNickname) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushNickname.ProtoReflect.Descriptor instead.
+func (*PushNickname) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *PushNickname) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *PushNickname) GetPushNickname() string {
+	if x != nil {
+		return x.PushNickname
+	}
+	return ""
+}
+
+type SetPushNicknamesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// 1 to 50.
+	Nicknames     []*PushNickname `protobuf:"bytes,3,rep,name=nicknames,proto3" json:"nicknames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushNicknamesRequest) Reset() {
+	*x = SetPushNicknamesRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushNicknamesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushNicknamesRequest) ProtoMessage() {}
+
+func (x *SetPushNicknamesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushNicknamesRequest.ProtoReflect.Descriptor instead.
+func (*SetPushNicknamesRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *SetPushNicknamesRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetPushNicknamesRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetPushNicknamesRequest) GetNicknames() []*PushNickname {
+	if x != nil {
+		return x.Nicknames
+	}
+	return nil
+}
+
+type SetPushNicknamesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of the request.
+	Nicknames     []*PushNickname `protobuf:"bytes,1,rep,name=nicknames,proto3" json:"nicknames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushNicknamesResponse) Reset() {
+	*x = SetPushNicknamesResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushNicknamesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushNicknamesResponse) ProtoMessage() {}
+
+func (x *SetPushNicknamesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushNicknamesResponse.ProtoReflect.Descriptor instead.
+func (*SetPushNicknamesResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *SetPushNicknamesResponse) GetNicknames() []*PushNickname {
+	if x != nil {
+		return x.Nicknames
+	}
+	return nil
+}
+
+// Notification says when a user is told of a conversation.
+type Notification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// DEFAULT, ALL, AT or NONE.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// "HH:MM-HH:MM", every day; empty for none.
+	IgnoreInterval string `protobuf:"bytes,2,opt,name=ignore_interval,json=ignoreInterval,proto3" json:"ignore_interval,omitempty"`
+	// Unix milliseconds until which nothing is told; 0 for none.
+	IgnoreUntil   int64 `protobuf:"varint,3,opt,name=ignore_until,json=ignoreUntil,proto3" json:"ignore_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notification) Reset() {
+	*x = Notification{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notification) ProtoMessage() {}
+
+func (x *Notification) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notification.ProtoReflect.Descriptor instead.
+func (*Notification) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *Notification) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Notification) GetIgnoreInterval() string {
+	if x != nil {
+		return x.IgnoreInterval
+	}
+	return ""
+}
+
+func (x *Notification) GetIgnoreUntil() int64 {
+	if x != nil {
+		return x.IgnoreUntil
+	}
+	return 0
+}
+
+type SetNotificationRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// user or chatgroup.
+	ChatType string `protobuf:"bytes,4,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	// User or group ID. The user's own stands for all conversations.
+	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	// What is absent stays as it is.
+	Type           *string `protobuf:"bytes,6,opt,name=type,proto3,oneof" json:"type,omitempty"`
+	IgnoreInterval *string `protobuf:"bytes,7,opt,name=ignore_interval,json=ignoreInterval,proto3,oneof" json:"ignore_interval,omitempty"`
+	// Milliseconds from now, 0 to 604800000; 0 ends it.
+	IgnoreDuration *int64 `protobuf:"varint,8,opt,name=ignore_duration,json=ignoreDuration,proto3,oneof" json:"ignore_duration,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetNotificationRequest) Reset() {
+	*x = SetNotificationRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationRequest) ProtoMessage() {}
+
+func (x *SetNotificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *SetNotificationRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetIgnoreInterval() string {
+	if x != nil && x.IgnoreInterval != nil {
+		return *x.IgnoreInterval
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetIgnoreDuration() int64 {
+	if x != nil && x.IgnoreDuration != nil {
+		return *x.IgnoreDuration
+	}
+	return 0
+}
+
+type SetNotificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notification  *Notification          `protobuf:"bytes,1,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationResponse) Reset() {
+	*x = SetNotificationResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationResponse) ProtoMessage() {}
+
+func (x *SetNotificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *SetNotificationResponse) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type GetNotificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	ChatType      string                 `protobuf:"bytes,4,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationRequest) Reset() {
+	*x = GetNotificationRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationRequest) ProtoMessage() {}
+
+func (x *GetNotificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *GetNotificationRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type GetNotificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notification  *Notification          `protobuf:"bytes,1,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationResponse) Reset() {
+	*x = GetNotificationResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationResponse) ProtoMessage() {}
+
+func (x *GetNotificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *GetNotificationResponse) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type GetNotificationsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// IDs with commas between them; at most 100 together.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Group         string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationsRequest) Reset() {
+	*x = GetNotificationsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationsRequest) ProtoMessage() {}
+
+func (x *GetNotificationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationsRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *GetNotificationsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type GetNotificationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Users         []*TargetNotification  `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	Groups        []*TargetNotification  `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationsResponse) Reset() {
+	*x = GetNotificationsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationsResponse) ProtoMessage() {}
+
+func (x *GetNotificationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationsResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *GetNotificationsResponse) GetUsers() []*TargetNotification {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *GetNotificationsResponse) GetGroups() []*TargetNotification {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type TargetNotification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Notification  *Notification          `protobuf:"bytes,2,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetNotification) Reset() {
+	*x = TargetNotification{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetNotification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetNotification) ProtoMessage() {}
+
+func (x *TargetNotification) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetNotification.ProtoReflect.Descriptor instead.
+func (*TargetNotification) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *TargetNotification) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *TargetNotification) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type ListNotificationTypesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 50; absent means 10.
+	Limit         *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNotificationTypesRequest) Reset() {
+	*x = ListNotificationTypesRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNotificationTypesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNotificationTypesRequest) ProtoMessage() {}
+
+func (x *ListNotificationTypesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNotificationTypesRequest.ProtoReflect.Descriptor instead.
+func (*ListNotificationTypesRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *ListNotificationTypesRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListNotificationTypesRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type ListNotificationTypesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Types []*NotificationType    `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	// Empty on the last page.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNotificationTypesResponse) Reset() {
+	*x = ListNotificationTypesResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNotificationTypesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNotificationTypesResponse) ProtoMessage() {}
+
+func (x *ListNotificationTypesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNotificationTypesResponse.ProtoReflect.Descriptor instead.
+func (*ListNotificationTypesResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ListNotificationTypesResponse) GetTypes() []*NotificationType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *ListNotificationTypesResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type NotificationType struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// user or chatgroup.
+	ChatType string `protobuf:"bytes,1,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	Target   string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// ALL, AT or NONE.
+	Type          string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotificationType) Reset() {
+	*x = NotificationType{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotificationType) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotificationType) ProtoMessage() {}
+
+func (x *NotificationType) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotificationType.ProtoReflect.Descriptor instead.
+func (*NotificationType) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *NotificationType) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *NotificationType) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *NotificationType) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+type SetNotificationLanguageRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Empty is off. It must be given.
+	TranslationLanguage *string `protobuf:"bytes,4,opt,name=translation_language,json=translationLanguage,proto3,oneof" json:"translation_language,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *SetNotificationLanguageRequest) Reset() {
+	*x = SetNotificationLanguageRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationLanguageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationLanguageRequest) ProtoMessage() {}
+
+func (x *SetNotificationLanguageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationLanguageRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationLanguageRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *SetNotificationLanguageRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetTranslationLanguage() string {
+	if x != nil && x.TranslationLanguage != nil {
+		return *x.TranslationLanguage
+	}
+	return ""
+}
+
+type SetNotificationLanguageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Language      string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationLanguageResponse) Reset() {
+	*x = SetNotificationLanguageResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationLanguageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationLanguageResponse) ProtoMessage() {}
+
+func (x *SetNotificationLanguageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationLanguageResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationLanguageResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *SetNotificationLanguageResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+type GetNotificationLanguageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationLanguageRequest) Reset() {
+	*x = GetNotificationLanguageRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationLanguageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationLanguageRequest) ProtoMessage() {}
+
+func (x *GetNotificationLanguageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationLanguageRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationLanguageRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *GetNotificationLanguageRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationLanguageRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationLanguageRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetNotificationLanguageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Language      string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationLanguageResponse) Reset() {
+	*x = GetNotificationLanguageResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationLanguageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationLanguageResponse) ProtoMessage() {}
+
+func (x *GetNotificationLanguageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationLanguageResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationLanguageResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *GetNotificationLanguageResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+type SetUserTemplateRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Empty is none. It must be given.
+	TemplateName  *string `protobuf:"bytes,4,opt,name=template_name,json=templateName,proto3,oneof" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUserTemplateRequest) Reset() {
+	*x = SetUserTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUserTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUserTemplateRequest) ProtoMessage() {}
+
+func (x *SetUserTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUserTemplateRequest.ProtoReflect.Descriptor instead.
+func (*SetUserTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *SetUserTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetTemplateName() string {
+	if x != nil && x.TemplateName != nil {
+		return *x.TemplateName
+	}
+	return ""
+}
+
+type SetUserTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TemplateName  string                 `protobuf:"bytes,1,opt,name=template_name,json=templateName,proto3" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUserTemplateResponse) Reset() {
+	*x = SetUserTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUserTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUserTemplateResponse) ProtoMessage() {}
+
+func (x *SetUserTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUserTemplateResponse.ProtoReflect.Descriptor instead.
+func (*SetUserTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *SetUserTemplateResponse) GetTemplateName() string {
+	if x != nil {
+		return x.TemplateName
+	}
+	return ""
+}
+
+type GetUserTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserTemplateRequest) Reset() {
+	*x = GetUserTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserTemplateRequest) ProtoMessage() {}
+
+func (x *GetUserTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserTemplateRequest.ProtoReflect.Descriptor instead.
+func (*GetUserTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *GetUserTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetUserTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetUserTemplateRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetUserTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TemplateName  string                 `protobuf:"bytes,1,opt,name=template_name,json=templateName,proto3" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserTemplateResponse) Reset() {
+	*x = GetUserTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserTemplateResponse) ProtoMessage() {}
+
+func (x *GetUserTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserTemplateResponse.ProtoReflect.Descriptor instead.
+func (*GetUserTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *GetUserTemplateResponse) GetTemplateName() string {
+	if x != nil {
+		return x.TemplateName
+	}
+	return ""
+}
+
+// Template is how the app words what users are told.
+type Template struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	TitlePattern   string                 `protobuf:"bytes,2,opt,name=title_pattern,json=titlePattern,proto3" json:"title_pattern,omitempty"`
+	ContentPattern string                 `protobuf:"bytes,3,opt,name=content_pattern,json=contentPattern,proto3" json:"content_pattern,omitempty"`
+	// Unix milliseconds.
+	Created       int64 `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	Updated       int64 `protobuf:"varint,5,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Template) Reset() {
+	*x = Template{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Template) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Template) ProtoMessage() {}
+
+func (x *Template) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Template.ProtoReflect.Descriptor instead.
+func (*Template) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *Template) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Template) GetTitlePattern() string {
+	if x != nil {
+		return x.TitlePattern
+	}
+	return ""
+}
+
+func (x *Template) GetContentPattern() string {
+	if x != nil {
+		return x.ContentPattern
+	}
+	return ""
+}
+
+func (x *Template) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Template) GetUpdated() int64 {
+	if x != nil {
+		return x.Updated
+	}
+	return 0
+}
+
+type PutTemplateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// 1 to 64 characters.
+	Name           string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	TitlePattern   string `protobuf:"bytes,4,opt,name=title_pattern,proto3" json:"title_pattern,omitempty"`
+	ContentPattern string `protobuf:"bytes,5,opt,name=content_pattern,proto3" json:"content_pattern,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PutTemplateRequest) Reset() {
+	*x = PutTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTemplateRequest) ProtoMessage() {}
+
+func (x *PutTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTemplateRequest.ProtoReflect.Descriptor instead.
+func (*PutTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *PutTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetTitlePattern() string {
+	if x != nil {
+		return x.TitlePattern
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetContentPattern() string {
+	if x != nil {
+		return x.ContentPattern
+	}
+	return ""
+}
+
+type PutTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Template      *Template              `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutTemplateResponse) Reset() {
+	*x = PutTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTemplateResponse) ProtoMessage() {}
+
+func (x *PutTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTemplateResponse.ProtoReflect.Descriptor instead.
+func (*PutTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *PutTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+type GetTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateRequest) Reset() {
+	*x = GetTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateRequest) ProtoMessage() {}
+
+func (x *GetTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateRequest.ProtoReflect.Descriptor instead.
+func (*GetTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *GetTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Template      *Template              `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateResponse) Reset() {
+	*x = GetTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateResponse) ProtoMessage() {}
+
+func (x *GetTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateResponse.ProtoReflect.Descriptor instead.
+func (*GetTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *GetTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+type DeleteTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateRequest) Reset() {
+	*x = DeleteTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateRequest) ProtoMessage() {}
+
+func (x *DeleteTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *DeleteTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *DeleteTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *DeleteTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteTemplateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was.
+	Template      *Template `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateResponse) Reset() {
+	*x = DeleteTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateResponse) ProtoMessage() {}
+
+func (x *DeleteTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *DeleteTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
 	}
 	return nil
 }
@@ -3949,7 +6602,7 @@ type SetGlobalMuteRequest struct {
 
 func (x *SetGlobalMuteRequest) Reset() {
 	*x = SetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +6614,7 @@ func (x *SetGlobalMuteRequest) String() string {
 func (*SetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +6627,7 @@ func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *SetGlobalMuteRequest) GetOrg() string {
@@ -4027,7 +6680,7 @@ type SetGlobalMuteResponse struct {
 
 func (x *SetGlobalMuteResponse) Reset() {
 	*x = SetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +6692,7 @@ func (x *SetGlobalMuteResponse) String() string {
 func (*SetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +6705,7 @@ func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{110}
 }
 
 type GetGlobalMuteRequest struct {
@@ -4066,7 +6719,7 @@ type GetGlobalMuteRequest struct {
 
 func (x *GetGlobalMuteRequest) Reset() {
 	*x = GetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +6731,7 @@ func (x *GetGlobalMuteRequest) String() string {
 func (*GetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +6744,7 @@ func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *GetGlobalMuteRequest) GetOrg() string {
@@ -4130,7 +6783,7 @@ type GetGlobalMuteResponse struct {
 
 func (x *GetGlobalMuteResponse) Reset() {
 	*x = GetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +6795,7 @@ func (x *GetGlobalMuteResponse) String() string {
 func (*GetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +6808,7 @@ func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *GetGlobalMuteResponse) GetUsername() string {
@@ -4205,7 +6858,7 @@ type ListGlobalMutesRequest struct {
 
 func (x *ListGlobalMutesRequest) Reset() {
 	*x = ListGlobalMutesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4217,7 +6870,7 @@ func (x *ListGlobalMutesRequest) String() string {
 func (*ListGlobalMutesRequest) ProtoMessage() {}
 
 func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +6883,7 @@ func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesRequest.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ListGlobalMutesRequest) GetOrg() string {
@@ -4272,7 +6925,7 @@ type ListGlobalMutesResponse struct {
 
 func (x *ListGlobalMutesResponse) Reset() {
 	*x = ListGlobalMutesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +6937,7 @@ func (x *ListGlobalMutesResponse) String() string {
 func (*ListGlobalMutesResponse) ProtoMessage() {}
 
 func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +6950,7 @@ func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesResponse.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{69}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ListGlobalMutesResponse) GetMutes() []*GlobalMute {
@@ -4327,7 +6980,7 @@ type GlobalMute struct {
 
 func (x *GlobalMute) Reset() {
 	*x = GlobalMute{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +6992,7 @@ func (x *GlobalMute) String() string {
 func (*GlobalMute) ProtoMessage() {}
 
 func (x *GlobalMute) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +7005,7 @@ func (x *GlobalMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalMute.ProtoReflect.Descriptor instead.
 func (*GlobalMute) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{70}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *GlobalMute) GetUsername() string {
@@ -4386,7 +7039,7 @@ type GetQuotaUsageRequest struct {
 
 func (x *GetQuotaUsageRequest) Reset() {
 	*x = GetQuotaUsageRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +7051,7 @@ func (x *GetQuotaUsageRequest) String() string {
 func (*GetQuotaUsageRequest) ProtoMessage() {}
 
 func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +7064,7 @@ func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{71}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *GetQuotaUsageRequest) GetOrg() string {
@@ -4440,7 +7093,7 @@ type GetQuotaUsageResponse struct {
 
 func (x *GetQuotaUsageResponse) Reset() {
 	*x = GetQuotaUsageResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +7105,7 @@ func (x *GetQuotaUsageResponse) String() string {
 func (*GetQuotaUsageResponse) ProtoMessage() {}
 
 func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +7118,7 @@ func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{72}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *GetQuotaUsageResponse) GetUsed() map[string]int64 {
@@ -4486,7 +7139,7 @@ var File_chappe_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchappe/account/v1/account.proto\x12\x11chappe.account.v1\"\xfa\x06\n" +
+	"\x1fchappe/account/v1/account.proto\x12\x11chappe.account.v1\"\xb7\a\n" +
 	"\x04User\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\x03R\acreated\x12\x1a\n" +
@@ -4501,7 +7154,8 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	" \x01(\x05H\x04R\x1bnotificationNoDisturbingEnd\x88\x01\x01\x12(\n" +
 	"\rnotifier_name\x18\v \x01(\tH\x05R\fnotifierName\x88\x01\x01\x12&\n" +
 	"\fdevice_token\x18\f \x01(\tH\x06R\vdeviceToken\x88\x01\x01\x12`\n" +
-	"\x13notification_ignore\x18\r \x03(\v2/.chappe.account.v1.User.NotificationIgnoreEntryR\x12notificationIgnore\x1aE\n" +
+	"\x13notification_ignore\x18\r \x03(\v2/.chappe.account.v1.User.NotificationIgnoreEntryR\x12notificationIgnore\x12;\n" +
+	"\tpush_info\x18\x0e \x03(\v2\x1e.chappe.account.v1.PushBindingR\bpushInfo\x1aE\n" +
 	"\x17NotificationIgnoreEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01B\v\n" +
@@ -4511,7 +7165,11 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"!_notification_no_disturbing_startB!\n" +
 	"\x1f_notification_no_disturbing_endB\x10\n" +
 	"\x0e_notifier_nameB\x0f\n" +
-	"\r_device_token\"\x93\x01\n" +
+	"\r_device_token\"r\n" +
+	"\vPushBinding\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12#\n" +
+	"\rnotifier_name\x18\x02 \x01(\tR\fnotifierName\x12!\n" +
+	"\fdevice_token\x18\x03 \x01(\tR\vdeviceToken\"\x93\x01\n" +
 	"\aNewUser\x12\x1f\n" +
 	"\busername\x18\x01 \x01(\tH\x00R\busername\x88\x01\x01\x12\x1f\n" +
 	"\bpassword\x18\x02 \x01(\tH\x01R\bpassword\x88\x01\x01\x12\x1f\n" +
@@ -4812,7 +7470,180 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
 	"\tusernames\x18\x04 \x03(\tR\tusernames\"4\n" +
 	"\x14RemoveBlocksResponse\x12\x1c\n" +
-	"\tusernames\x18\x01 \x03(\tR\tusernames\"\xd7\x01\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\"\xa6\x01\n" +
+	"\x15ImportContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
+	"\tusernames\x18\x04 \x03(\tR\tusernames\x12$\n" +
+	"\x0eis_send_notice\x18\x05 \x01(\bR\fisSendNotice\"\x86\x01\n" +
+	"\x16ImportContactsResponse\x12\x18\n" +
+	"\asuccess\x18\x01 \x03(\tR\asuccess\x12\x1b\n" +
+	"\tnot_exist\x18\x02 \x03(\tR\bnotExist\x12\x1d\n" +
+	"\n" +
+	"over_limit\x18\x03 \x03(\tR\toverLimit\x12\x16\n" +
+	"\x06failed\x18\x04 \x03(\tR\x06failed\"u\n" +
+	"\x14CheckContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"check_list\x18\x04 \x03(\tR\tcheckList\"R\n" +
+	"\x15CheckContactsResponse\x129\n" +
+	"\trelations\x18\x01 \x03(\v2\x1b.chappe.account.v1.RelationR\trelations\"s\n" +
+	"\x12CheckBlocksRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"check_list\x18\x04 \x03(\tR\tcheckList\"P\n" +
+	"\x13CheckBlocksResponse\x129\n" +
+	"\trelations\x18\x01 \x03(\v2\x1b.chappe.account.v1.RelationR\trelations\"B\n" +
+	"\bRelation\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x1a\n" +
+	"\brelation\x18\x02 \x01(\tR\brelation\"Z\n" +
+	"\x18RemoveAllContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"\x1b\n" +
+	"\x19RemoveAllContactsResponse\"Y\n" +
+	"\x17GetRosterVersionRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"R\n" +
+	"\x18GetRosterVersionResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1c\n" +
+	"\ttimestamp\x18\x02 \x01(\x03R\ttimestamp\"\xbc\x01\n" +
+	"\x15SetPushBindingRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\x12#\n" +
+	"\rnotifier_name\x18\x05 \x01(\tR\fnotifierName\x12!\n" +
+	"\fdevice_token\x18\x06 \x01(\tR\vdeviceToken\"T\n" +
+	"\x16SetPushBindingResponse\x12:\n" +
+	"\bbindings\x18\x01 \x03(\v2\x1e.chappe.account.v1.PushBindingR\bbindings\"X\n" +
+	"\x16GetPushBindingsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"U\n" +
+	"\x17GetPushBindingsResponse\x12:\n" +
+	"\bbindings\x18\x01 \x03(\v2\x1e.chappe.account.v1.PushBindingR\bbindings\"O\n" +
+	"\fPushNickname\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12#\n" +
+	"\rpush_nickname\x18\x02 \x01(\tR\fpushNickname\"|\n" +
+	"\x17SetPushNicknamesRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12=\n" +
+	"\tnicknames\x18\x03 \x03(\v2\x1f.chappe.account.v1.PushNicknameR\tnicknames\"Y\n" +
+	"\x18SetPushNicknamesResponse\x12=\n" +
+	"\tnicknames\x18\x01 \x03(\v2\x1f.chappe.account.v1.PushNicknameR\tnicknames\"n\n" +
+	"\fNotification\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12'\n" +
+	"\x0fignore_interval\x18\x02 \x01(\tR\x0eignoreInterval\x12!\n" +
+	"\fignore_until\x18\x03 \x01(\x03R\vignoreUntil\"\xb3\x02\n" +
+	"\x16SetNotificationRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tchat_type\x18\x04 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12\x17\n" +
+	"\x04type\x18\x06 \x01(\tH\x00R\x04type\x88\x01\x01\x12,\n" +
+	"\x0fignore_interval\x18\a \x01(\tH\x01R\x0eignoreInterval\x88\x01\x01\x12,\n" +
+	"\x0fignore_duration\x18\b \x01(\x03H\x02R\x0eignoreDuration\x88\x01\x01B\a\n" +
+	"\x05_typeB\x12\n" +
+	"\x10_ignore_intervalB\x12\n" +
+	"\x10_ignore_duration\"^\n" +
+	"\x17SetNotificationResponse\x12C\n" +
+	"\fnotification\x18\x01 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x8d\x01\n" +
+	"\x16GetNotificationRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tchat_type\x18\x04 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\"^\n" +
+	"\x17GetNotificationResponse\x12C\n" +
+	"\fnotification\x18\x01 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x83\x01\n" +
+	"\x17GetNotificationsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\"\x96\x01\n" +
+	"\x18GetNotificationsResponse\x12;\n" +
+	"\x05users\x18\x01 \x03(\v2%.chappe.account.v1.TargetNotificationR\x05users\x12=\n" +
+	"\x06groups\x18\x02 \x03(\v2%.chappe.account.v1.TargetNotificationR\x06groups\"q\n" +
+	"\x12TargetNotification\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12C\n" +
+	"\fnotification\x18\x02 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x9b\x01\n" +
+	"\x1cListNotificationTypesRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\b\n" +
+	"\x06_limit\"r\n" +
+	"\x1dListNotificationTypesResponse\x129\n" +
+	"\x05types\x18\x01 \x03(\v2#.chappe.account.v1.NotificationTypeR\x05types\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"[\n" +
+	"\x10NotificationType\x12\x1b\n" +
+	"\tchat_type\x18\x01 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\"\xb1\x01\n" +
+	"\x1eSetNotificationLanguageRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x126\n" +
+	"\x14translation_language\x18\x04 \x01(\tH\x00R\x13translationLanguage\x88\x01\x01B\x17\n" +
+	"\x15_translation_language\"=\n" +
+	"\x1fSetNotificationLanguageResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\"`\n" +
+	"\x1eGetNotificationLanguageRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"=\n" +
+	"\x1fGetNotificationLanguageResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\"\x94\x01\n" +
+	"\x16SetUserTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12(\n" +
+	"\rtemplate_name\x18\x04 \x01(\tH\x00R\ftemplateName\x88\x01\x01B\x10\n" +
+	"\x0e_template_name\">\n" +
+	"\x17SetUserTemplateResponse\x12#\n" +
+	"\rtemplate_name\x18\x01 \x01(\tR\ftemplateName\"X\n" +
+	"\x16GetUserTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\">\n" +
+	"\x17GetUserTemplateResponse\x12#\n" +
+	"\rtemplate_name\x18\x01 \x01(\tR\ftemplateName\"\xa0\x01\n" +
+	"\bTemplate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rtitle_pattern\x18\x02 \x01(\tR\ftitlePattern\x12'\n" +
+	"\x0fcontent_pattern\x18\x03 \x01(\tR\x0econtentPattern\x12\x18\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
+	"\aupdated\x18\x05 \x01(\x03R\aupdated\"\x9c\x01\n" +
+	"\x12PutTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12$\n" +
+	"\rtitle_pattern\x18\x04 \x01(\tR\rtitle_pattern\x12(\n" +
+	"\x0fcontent_pattern\x18\x05 \x01(\tR\x0fcontent_pattern\"N\n" +
+	"\x13PutTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"L\n" +
+	"\x12GetTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"N\n" +
+	"\x13GetTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"O\n" +
+	"\x15DeleteTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"Q\n" +
+	"\x16DeleteTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"\xd7\x01\n" +
 	"\x14SetGlobalMuteRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
@@ -4885,7 +7716,7 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x11GetUserAttributes\x12+.chappe.account.v1.GetUserAttributesRequest\x1a,.chappe.account.v1.GetUserAttributesResponse\x12\x86\x01\n" +
 	"\x19GetUserAttributesCapacity\x123.chappe.account.v1.GetUserAttributesCapacityRequest\x1a4.chappe.account.v1.GetUserAttributesCapacityResponse\x12}\n" +
 	"\x16BatchGetUserAttributes\x120.chappe.account.v1.BatchGetUserAttributesRequest\x1a1.chappe.account.v1.BatchGetUserAttributesResponse\x12w\n" +
-	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xa6\t\n" +
+	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xac\r\n" +
 	"\x0fRelationService\x12Y\n" +
 	"\n" +
 	"AddContact\x12$.chappe.account.v1.AddContactRequest\x1a%.chappe.account.v1.AddContactResponse\x12b\n" +
@@ -4900,7 +7731,27 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"ListBlocks\x12$.chappe.account.v1.ListBlocksRequest\x1a%.chappe.account.v1.ListBlocksResponse\x12V\n" +
 	"\tAddBlocks\x12#.chappe.account.v1.AddBlocksRequest\x1a$.chappe.account.v1.AddBlocksResponse\x12\\\n" +
 	"\vRemoveBlock\x12%.chappe.account.v1.RemoveBlockRequest\x1a&.chappe.account.v1.RemoveBlockResponse\x12_\n" +
-	"\fRemoveBlocks\x12&.chappe.account.v1.RemoveBlocksRequest\x1a'.chappe.account.v1.RemoveBlocksResponse2\xbf\x02\n" +
+	"\fRemoveBlocks\x12&.chappe.account.v1.RemoveBlocksRequest\x1a'.chappe.account.v1.RemoveBlocksResponse\x12e\n" +
+	"\x0eImportContacts\x12(.chappe.account.v1.ImportContactsRequest\x1a).chappe.account.v1.ImportContactsResponse\x12b\n" +
+	"\rCheckContacts\x12'.chappe.account.v1.CheckContactsRequest\x1a(.chappe.account.v1.CheckContactsResponse\x12\\\n" +
+	"\vCheckBlocks\x12%.chappe.account.v1.CheckBlocksRequest\x1a&.chappe.account.v1.CheckBlocksResponse\x12n\n" +
+	"\x11RemoveAllContacts\x12+.chappe.account.v1.RemoveAllContactsRequest\x1a,.chappe.account.v1.RemoveAllContactsResponse\x12k\n" +
+	"\x10GetRosterVersion\x12*.chappe.account.v1.GetRosterVersionRequest\x1a+.chappe.account.v1.GetRosterVersionResponse2\x85\f\n" +
+	"\vPushService\x12e\n" +
+	"\x0eSetPushBinding\x12(.chappe.account.v1.SetPushBindingRequest\x1a).chappe.account.v1.SetPushBindingResponse\x12h\n" +
+	"\x0fGetPushBindings\x12).chappe.account.v1.GetPushBindingsRequest\x1a*.chappe.account.v1.GetPushBindingsResponse\x12k\n" +
+	"\x10SetPushNicknames\x12*.chappe.account.v1.SetPushNicknamesRequest\x1a+.chappe.account.v1.SetPushNicknamesResponse\x12h\n" +
+	"\x0fSetNotification\x12).chappe.account.v1.SetNotificationRequest\x1a*.chappe.account.v1.SetNotificationResponse\x12h\n" +
+	"\x0fGetNotification\x12).chappe.account.v1.GetNotificationRequest\x1a*.chappe.account.v1.GetNotificationResponse\x12k\n" +
+	"\x10GetNotifications\x12*.chappe.account.v1.GetNotificationsRequest\x1a+.chappe.account.v1.GetNotificationsResponse\x12z\n" +
+	"\x15ListNotificationTypes\x12/.chappe.account.v1.ListNotificationTypesRequest\x1a0.chappe.account.v1.ListNotificationTypesResponse\x12\x80\x01\n" +
+	"\x17SetNotificationLanguage\x121.chappe.account.v1.SetNotificationLanguageRequest\x1a2.chappe.account.v1.SetNotificationLanguageResponse\x12\x80\x01\n" +
+	"\x17GetNotificationLanguage\x121.chappe.account.v1.GetNotificationLanguageRequest\x1a2.chappe.account.v1.GetNotificationLanguageResponse\x12h\n" +
+	"\x0fSetUserTemplate\x12).chappe.account.v1.SetUserTemplateRequest\x1a*.chappe.account.v1.SetUserTemplateResponse\x12h\n" +
+	"\x0fGetUserTemplate\x12).chappe.account.v1.GetUserTemplateRequest\x1a*.chappe.account.v1.GetUserTemplateResponse\x12\\\n" +
+	"\vPutTemplate\x12%.chappe.account.v1.PutTemplateRequest\x1a&.chappe.account.v1.PutTemplateResponse\x12\\\n" +
+	"\vGetTemplate\x12%.chappe.account.v1.GetTemplateRequest\x1a&.chappe.account.v1.GetTemplateResponse\x12e\n" +
+	"\x0eDeleteTemplate\x12(.chappe.account.v1.DeleteTemplateRequest\x1a).chappe.account.v1.DeleteTemplateResponse2\xbf\x02\n" +
 	"\vMuteService\x12b\n" +
 	"\rSetGlobalMute\x12'.chappe.account.v1.SetGlobalMuteRequest\x1a(.chappe.account.v1.SetGlobalMuteResponse\x12b\n" +
 	"\rGetGlobalMute\x12'.chappe.account.v1.GetGlobalMuteRequest\x1a(.chappe.account.v1.GetGlobalMuteResponse\x12h\n" +
@@ -4918,188 +7769,287 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
-	(*NewUser)(nil),                           // 1: chappe.account.v1.NewUser
-	(*RegisterUsersRequest)(nil),              // 2: chappe.account.v1.RegisterUsersRequest
-	(*RegisterUsersResponse)(nil),             // 3: chappe.account.v1.RegisterUsersResponse
-	(*RegisterFailure)(nil),                   // 4: chappe.account.v1.RegisterFailure
-	(*GetUserRequest)(nil),                    // 5: chappe.account.v1.GetUserRequest
-	(*GetUserResponse)(nil),                   // 6: chappe.account.v1.GetUserResponse
-	(*ListUsersRequest)(nil),                  // 7: chappe.account.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),                 // 8: chappe.account.v1.ListUsersResponse
-	(*DeleteUserRequest)(nil),                 // 9: chappe.account.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),                // 10: chappe.account.v1.DeleteUserResponse
-	(*DeleteUsersRequest)(nil),                // 11: chappe.account.v1.DeleteUsersRequest
-	(*DeleteUsersResponse)(nil),               // 12: chappe.account.v1.DeleteUsersResponse
-	(*ChangePasswordRequest)(nil),             // 13: chappe.account.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),            // 14: chappe.account.v1.ChangePasswordResponse
-	(*DeactivateUserRequest)(nil),             // 15: chappe.account.v1.DeactivateUserRequest
-	(*DeactivateUserResponse)(nil),            // 16: chappe.account.v1.DeactivateUserResponse
-	(*ActivateUserRequest)(nil),               // 17: chappe.account.v1.ActivateUserRequest
-	(*ActivateUserResponse)(nil),              // 18: chappe.account.v1.ActivateUserResponse
-	(*UpdatePushSettingsRequest)(nil),         // 19: chappe.account.v1.UpdatePushSettingsRequest
-	(*UpdatePushSettingsResponse)(nil),        // 20: chappe.account.v1.UpdatePushSettingsResponse
-	(*LookupRecipientsRequest)(nil),           // 21: chappe.account.v1.LookupRecipientsRequest
-	(*LookupRecipientsResponse)(nil),          // 22: chappe.account.v1.LookupRecipientsResponse
-	(*Recipient)(nil),                         // 23: chappe.account.v1.Recipient
-	(*IssueTokenRequest)(nil),                 // 24: chappe.account.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),                // 25: chappe.account.v1.IssueTokenResponse
-	(*GetTokenExpiryRequest)(nil),             // 26: chappe.account.v1.GetTokenExpiryRequest
-	(*GetTokenExpiryResponse)(nil),            // 27: chappe.account.v1.GetTokenExpiryResponse
-	(*SetUserAttributesRequest)(nil),          // 28: chappe.account.v1.SetUserAttributesRequest
-	(*SetUserAttributesResponse)(nil),         // 29: chappe.account.v1.SetUserAttributesResponse
-	(*GetUserAttributesRequest)(nil),          // 30: chappe.account.v1.GetUserAttributesRequest
-	(*GetUserAttributesResponse)(nil),         // 31: chappe.account.v1.GetUserAttributesResponse
-	(*GetUserAttributesCapacityRequest)(nil),  // 32: chappe.account.v1.GetUserAttributesCapacityRequest
-	(*GetUserAttributesCapacityResponse)(nil), // 33: chappe.account.v1.GetUserAttributesCapacityResponse
-	(*BatchGetUserAttributesRequest)(nil),     // 34: chappe.account.v1.BatchGetUserAttributesRequest
-	(*BatchGetUserAttributesResponse)(nil),    // 35: chappe.account.v1.BatchGetUserAttributesResponse
-	(*UserAttributes)(nil),                    // 36: chappe.account.v1.UserAttributes
-	(*DeleteUserAttributesRequest)(nil),       // 37: chappe.account.v1.DeleteUserAttributesRequest
-	(*DeleteUserAttributesResponse)(nil),      // 38: chappe.account.v1.DeleteUserAttributesResponse
-	(*AddContactRequest)(nil),                 // 39: chappe.account.v1.AddContactRequest
-	(*AddContactResponse)(nil),                // 40: chappe.account.v1.AddContactResponse
-	(*RemoveContactRequest)(nil),              // 41: chappe.account.v1.RemoveContactRequest
-	(*RemoveContactResponse)(nil),             // 42: chappe.account.v1.RemoveContactResponse
-	(*ListContactsRequest)(nil),               // 43: chappe.account.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),              // 44: chappe.account.v1.ListContactsResponse
-	(*Contact)(nil),                           // 45: chappe.account.v1.Contact
-	(*PageContactsRequest)(nil),               // 46: chappe.account.v1.PageContactsRequest
-	(*PageContactsResponse)(nil),              // 47: chappe.account.v1.PageContactsResponse
-	(*SetContactRemarkRequest)(nil),           // 48: chappe.account.v1.SetContactRemarkRequest
-	(*SetContactRemarkResponse)(nil),          // 49: chappe.account.v1.SetContactRemarkResponse
-	(*RequestContactsRequest)(nil),            // 50: chappe.account.v1.RequestContactsRequest
-	(*RequestContactsResponse)(nil),           // 51: chappe.account.v1.RequestContactsResponse
-	(*AcceptContactRequest)(nil),              // 52: chappe.account.v1.AcceptContactRequest
-	(*AcceptContactResponse)(nil),             // 53: chappe.account.v1.AcceptContactResponse
-	(*DeclineContactRequest)(nil),             // 54: chappe.account.v1.DeclineContactRequest
-	(*DeclineContactResponse)(nil),            // 55: chappe.account.v1.DeclineContactResponse
-	(*ListBlocksRequest)(nil),                 // 56: chappe.account.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),                // 57: chappe.account.v1.ListBlocksResponse
-	(*AddBlocksRequest)(nil),                  // 58: chappe.account.v1.AddBlocksRequest
-	(*AddBlocksResponse)(nil),                 // 59: chappe.account.v1.AddBlocksResponse
-	(*RemoveBlockRequest)(nil),                // 60: chappe.account.v1.RemoveBlockRequest
-	(*RemoveBlockResponse)(nil),               // 61: chappe.account.v1.RemoveBlockResponse
-	(*RemoveBlocksRequest)(nil),               // 62: chappe.account.v1.RemoveBlocksRequest
-	(*RemoveBlocksResponse)(nil),              // 63: chappe.account.v1.RemoveBlocksResponse
-	(*SetGlobalMuteRequest)(nil),              // 64: chappe.account.v1.SetGlobalMuteRequest
-	(*SetGlobalMuteResponse)(nil),             // 65: chappe.account.v1.SetGlobalMuteResponse
-	(*GetGlobalMuteRequest)(nil),              // 66: chappe.account.v1.GetGlobalMuteRequest
-	(*GetGlobalMuteResponse)(nil),             // 67: chappe.account.v1.GetGlobalMuteResponse
-	(*ListGlobalMutesRequest)(nil),            // 68: chappe.account.v1.ListGlobalMutesRequest
-	(*ListGlobalMutesResponse)(nil),           // 69: chappe.account.v1.ListGlobalMutesResponse
-	(*GlobalMute)(nil),                        // 70: chappe.account.v1.GlobalMute
-	(*GetQuotaUsageRequest)(nil),              // 71: chappe.account.v1.GetQuotaUsageRequest
-	(*GetQuotaUsageResponse)(nil),             // 72: chappe.account.v1.GetQuotaUsageResponse
-	nil,                                       // 73: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 74: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 75: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 76: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 77: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 78: chappe.account.v1.UserAttributes.AttributesEntry
-	nil,                                       // 79: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	nil,                                       // 80: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	(*PushBinding)(nil),                       // 1: chappe.account.v1.PushBinding
+	(*NewUser)(nil),                           // 2: chappe.account.v1.NewUser
+	(*RegisterUsersRequest)(nil),              // 3: chappe.account.v1.RegisterUsersRequest
+	(*RegisterUsersResponse)(nil),             // 4: chappe.account.v1.RegisterUsersResponse
+	(*RegisterFailure)(nil),                   // 5: chappe.account.v1.RegisterFailure
+	(*GetUserRequest)(nil),                    // 6: chappe.account.v1.GetUserRequest
+	(*GetUserResponse)(nil),                   // 7: chappe.account.v1.GetUserResponse
+	(*ListUsersRequest)(nil),                  // 8: chappe.account.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),                 // 9: chappe.account.v1.ListUsersResponse
+	(*DeleteUserRequest)(nil),                 // 10: chappe.account.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),                // 11: chappe.account.v1.DeleteUserResponse
+	(*DeleteUsersRequest)(nil),                // 12: chappe.account.v1.DeleteUsersRequest
+	(*DeleteUsersResponse)(nil),               // 13: chappe.account.v1.DeleteUsersResponse
+	(*ChangePasswordRequest)(nil),             // 14: chappe.account.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 15: chappe.account.v1.ChangePasswordResponse
+	(*DeactivateUserRequest)(nil),             // 16: chappe.account.v1.DeactivateUserRequest
+	(*DeactivateUserResponse)(nil),            // 17: chappe.account.v1.DeactivateUserResponse
+	(*ActivateUserRequest)(nil),               // 18: chappe.account.v1.ActivateUserRequest
+	(*ActivateUserResponse)(nil),              // 19: chappe.account.v1.ActivateUserResponse
+	(*UpdatePushSettingsRequest)(nil),         // 20: chappe.account.v1.UpdatePushSettingsRequest
+	(*UpdatePushSettingsResponse)(nil),        // 21: chappe.account.v1.UpdatePushSettingsResponse
+	(*LookupRecipientsRequest)(nil),           // 22: chappe.account.v1.LookupRecipientsRequest
+	(*LookupRecipientsResponse)(nil),          // 23: chappe.account.v1.LookupRecipientsResponse
+	(*Recipient)(nil),                         // 24: chappe.account.v1.Recipient
+	(*IssueTokenRequest)(nil),                 // 25: chappe.account.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),                // 26: chappe.account.v1.IssueTokenResponse
+	(*GetTokenExpiryRequest)(nil),             // 27: chappe.account.v1.GetTokenExpiryRequest
+	(*GetTokenExpiryResponse)(nil),            // 28: chappe.account.v1.GetTokenExpiryResponse
+	(*SetUserAttributesRequest)(nil),          // 29: chappe.account.v1.SetUserAttributesRequest
+	(*SetUserAttributesResponse)(nil),         // 30: chappe.account.v1.SetUserAttributesResponse
+	(*GetUserAttributesRequest)(nil),          // 31: chappe.account.v1.GetUserAttributesRequest
+	(*GetUserAttributesResponse)(nil),         // 32: chappe.account.v1.GetUserAttributesResponse
+	(*GetUserAttributesCapacityRequest)(nil),  // 33: chappe.account.v1.GetUserAttributesCapacityRequest
+	(*GetUserAttributesCapacityResponse)(nil), // 34: chappe.account.v1.GetUserAttributesCapacityResponse
+	(*BatchGetUserAttributesRequest)(nil),     // 35: chappe.account.v1.BatchGetUserAttributesRequest
+	(*BatchGetUserAttributesResponse)(nil),    // 36: chappe.account.v1.BatchGetUserAttributesResponse
+	(*UserAttributes)(nil),                    // 37: chappe.account.v1.UserAttributes
+	(*DeleteUserAttributesRequest)(nil),       // 38: chappe.account.v1.DeleteUserAttributesRequest
+	(*DeleteUserAttributesResponse)(nil),      // 39: chappe.account.v1.DeleteUserAttributesResponse
+	(*AddContactRequest)(nil),                 // 40: chappe.account.v1.AddContactRequest
+	(*AddContactResponse)(nil),                // 41: chappe.account.v1.AddContactResponse
+	(*RemoveContactRequest)(nil),              // 42: chappe.account.v1.RemoveContactRequest
+	(*RemoveContactResponse)(nil),             // 43: chappe.account.v1.RemoveContactResponse
+	(*ListContactsRequest)(nil),               // 44: chappe.account.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),              // 45: chappe.account.v1.ListContactsResponse
+	(*Contact)(nil),                           // 46: chappe.account.v1.Contact
+	(*PageContactsRequest)(nil),               // 47: chappe.account.v1.PageContactsRequest
+	(*PageContactsResponse)(nil),              // 48: chappe.account.v1.PageContactsResponse
+	(*SetContactRemarkRequest)(nil),           // 49: chappe.account.v1.SetContactRemarkRequest
+	(*SetContactRemarkResponse)(nil),          // 50: chappe.account.v1.SetContactRemarkResponse
+	(*RequestContactsRequest)(nil),            // 51: chappe.account.v1.RequestContactsRequest
+	(*RequestContactsResponse)(nil),           // 52: chappe.account.v1.RequestContactsResponse
+	(*AcceptContactRequest)(nil),              // 53: chappe.account.v1.AcceptContactRequest
+	(*AcceptContactResponse)(nil),             // 54: chappe.account.v1.AcceptContactResponse
+	(*DeclineContactRequest)(nil),             // 55: chappe.account.v1.DeclineContactRequest
+	(*DeclineContactResponse)(nil),            // 56: chappe.account.v1.DeclineContactResponse
+	(*ListBlocksRequest)(nil),                 // 57: chappe.account.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),                // 58: chappe.account.v1.ListBlocksResponse
+	(*AddBlocksRequest)(nil),                  // 59: chappe.account.v1.AddBlocksRequest
+	(*AddBlocksResponse)(nil),                 // 60: chappe.account.v1.AddBlocksResponse
+	(*RemoveBlockRequest)(nil),                // 61: chappe.account.v1.RemoveBlockRequest
+	(*RemoveBlockResponse)(nil),               // 62: chappe.account.v1.RemoveBlockResponse
+	(*RemoveBlocksRequest)(nil),               // 63: chappe.account.v1.RemoveBlocksRequest
+	(*RemoveBlocksResponse)(nil),              // 64: chappe.account.v1.RemoveBlocksResponse
+	(*ImportContactsRequest)(nil),             // 65: chappe.account.v1.ImportContactsRequest
+	(*ImportContactsResponse)(nil),            // 66: chappe.account.v1.ImportContactsResponse
+	(*CheckContactsRequest)(nil),              // 67: chappe.account.v1.CheckContactsRequest
+	(*CheckContactsResponse)(nil),             // 68: chappe.account.v1.CheckContactsResponse
+	(*CheckBlocksRequest)(nil),                // 69: chappe.account.v1.CheckBlocksRequest
+	(*CheckBlocksResponse)(nil),               // 70: chappe.account.v1.CheckBlocksResponse
+	(*Relation)(nil),                          // 71: chappe.account.v1.Relation
+	(*RemoveAllContactsRequest)(nil),          // 72: chappe.account.v1.RemoveAllContactsRequest
+	(*RemoveAllContactsResponse)(nil),         // 73: chappe.account.v1.RemoveAllContactsResponse
+	(*GetRosterVersionRequest)(nil),           // 74: chappe.account.v1.GetRosterVersionRequest
+	(*GetRosterVersionResponse)(nil),          // 75: chappe.account.v1.GetRosterVersionResponse
+	(*SetPushBindingRequest)(nil),             // 76: chappe.account.v1.SetPushBindingRequest
+	(*SetPushBindingResponse)(nil),            // 77: chappe.account.v1.SetPushBindingResponse
+	(*GetPushBindingsRequest)(nil),            // 78: chappe.account.v1.GetPushBindingsRequest
+	(*GetPushBindingsResponse)(nil),           // 79: chappe.account.v1.GetPushBindingsResponse
+	(*PushNickname)(nil),                      // 80: chappe.account.v1.PushNickname
+	(*SetPushNicknamesRequest)(nil),           // 81: chappe.account.v1.SetPushNicknamesRequest
+	(*SetPushNicknamesResponse)(nil),          // 82: chappe.account.v1.SetPushNicknamesResponse
+	(*Notification)(nil),                      // 83: chappe.account.v1.Notification
+	(*SetNotificationRequest)(nil),            // 84: chappe.account.v1.SetNotificationRequest
+	(*SetNotificationResponse)(nil),           // 85: chappe.account.v1.SetNotificationResponse
+	(*GetNotificationRequest)(nil),            // 86: chappe.account.v1.GetNotificationRequest
+	(*GetNotificationResponse)(nil),           // 87: chappe.account.v1.GetNotificationResponse
+	(*GetNotificationsRequest)(nil),           // 88: chappe.account.v1.GetNotificationsRequest
+	(*GetNotificationsResponse)(nil),          // 89: chappe.account.v1.GetNotificationsResponse
+	(*TargetNotification)(nil),                // 90: chappe.account.v1.TargetNotification
+	(*ListNotificationTypesRequest)(nil),      // 91: chappe.account.v1.ListNotificationTypesRequest
+	(*ListNotificationTypesResponse)(nil),     // 92: chappe.account.v1.ListNotificationTypesResponse
+	(*NotificationType)(nil),                  // 93: chappe.account.v1.NotificationType
+	(*SetNotificationLanguageRequest)(nil),    // 94: chappe.account.v1.SetNotificationLanguageRequest
+	(*SetNotificationLanguageResponse)(nil),   // 95: chappe.account.v1.SetNotificationLanguageResponse
+	(*GetNotificationLanguageRequest)(nil),    // 96: chappe.account.v1.GetNotificationLanguageRequest
+	(*GetNotificationLanguageResponse)(nil),   // 97: chappe.account.v1.GetNotificationLanguageResponse
+	(*SetUserTemplateRequest)(nil),            // 98: chappe.account.v1.SetUserTemplateRequest
+	(*SetUserTemplateResponse)(nil),           // 99: chappe.account.v1.SetUserTemplateResponse
+	(*GetUserTemplateRequest)(nil),            // 100: chappe.account.v1.GetUserTemplateRequest
+	(*GetUserTemplateResponse)(nil),           // 101: chappe.account.v1.GetUserTemplateResponse
+	(*Template)(nil),                          // 102: chappe.account.v1.Template
+	(*PutTemplateRequest)(nil),                // 103: chappe.account.v1.PutTemplateRequest
+	(*PutTemplateResponse)(nil),               // 104: chappe.account.v1.PutTemplateResponse
+	(*GetTemplateRequest)(nil),                // 105: chappe.account.v1.GetTemplateRequest
+	(*GetTemplateResponse)(nil),               // 106: chappe.account.v1.GetTemplateResponse
+	(*DeleteTemplateRequest)(nil),             // 107: chappe.account.v1.DeleteTemplateRequest
+	(*DeleteTemplateResponse)(nil),            // 108: chappe.account.v1.DeleteTemplateResponse
+	(*SetGlobalMuteRequest)(nil),              // 109: chappe.account.v1.SetGlobalMuteRequest
+	(*SetGlobalMuteResponse)(nil),             // 110: chappe.account.v1.SetGlobalMuteResponse
+	(*GetGlobalMuteRequest)(nil),              // 111: chappe.account.v1.GetGlobalMuteRequest
+	(*GetGlobalMuteResponse)(nil),             // 112: chappe.account.v1.GetGlobalMuteResponse
+	(*ListGlobalMutesRequest)(nil),            // 113: chappe.account.v1.ListGlobalMutesRequest
+	(*ListGlobalMutesResponse)(nil),           // 114: chappe.account.v1.ListGlobalMutesResponse
+	(*GlobalMute)(nil),                        // 115: chappe.account.v1.GlobalMute
+	(*GetQuotaUsageRequest)(nil),              // 116: chappe.account.v1.GetQuotaUsageRequest
+	(*GetQuotaUsageResponse)(nil),             // 117: chappe.account.v1.GetQuotaUsageResponse
+	nil,                                       // 118: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 119: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 120: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 121: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 122: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 123: chappe.account.v1.UserAttributes.AttributesEntry
+	nil,                                       // 124: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	nil,                                       // 125: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	73, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
-	1,  // 1: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
-	0,  // 2: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
-	4,  // 3: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
-	0,  // 4: chappe.account.v1.GetUserResponse.user:type_name -> chappe.account.v1.User
-	0,  // 5: chappe.account.v1.ListUsersResponse.users:type_name -> chappe.account.v1.User
-	0,  // 6: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
-	0,  // 7: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
-	0,  // 8: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	74, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	0,  // 10: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
-	23, // 11: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
-	0,  // 12: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	75, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	76, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	77, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	36, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	78, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
-	0,  // 18: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
-	0,  // 19: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
-	45, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
-	45, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
-	0,  // 22: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
-	70, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	79, // 24: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	80, // 25: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
-	2,  // 26: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	5,  // 27: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	7,  // 28: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	9,  // 29: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	11, // 30: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	13, // 31: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	15, // 32: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	17, // 33: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	19, // 34: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	21, // 35: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	71, // 36: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
-	24, // 37: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	26, // 38: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
-	28, // 39: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	30, // 40: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	32, // 41: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	34, // 42: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	37, // 43: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	39, // 44: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	41, // 45: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	43, // 46: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	46, // 47: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
-	48, // 48: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
-	50, // 49: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
-	52, // 50: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
-	54, // 51: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
-	56, // 52: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	58, // 53: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	60, // 54: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	62, // 55: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
-	64, // 56: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	66, // 57: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	68, // 58: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	3,  // 59: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	6,  // 60: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	8,  // 61: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	10, // 62: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	12, // 63: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	14, // 64: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	16, // 65: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	18, // 66: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	20, // 67: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	22, // 68: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	72, // 69: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
-	25, // 70: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	27, // 71: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
-	29, // 72: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	31, // 73: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	33, // 74: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	35, // 75: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	38, // 76: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	40, // 77: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	42, // 78: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	44, // 79: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	47, // 80: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
-	49, // 81: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
-	51, // 82: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
-	53, // 83: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
-	55, // 84: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
-	57, // 85: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	59, // 86: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	61, // 87: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	63, // 88: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
-	65, // 89: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	67, // 90: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	69, // 91: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	59, // [59:92] is the sub-list for method output_type
-	26, // [26:59] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	118, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	1,   // 1: chappe.account.v1.User.push_info:type_name -> chappe.account.v1.PushBinding
+	2,   // 2: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
+	0,   // 3: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
+	5,   // 4: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
+	0,   // 5: chappe.account.v1.GetUserResponse.user:type_name -> chappe.account.v1.User
+	0,   // 6: chappe.account.v1.ListUsersResponse.users:type_name -> chappe.account.v1.User
+	0,   // 7: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
+	0,   // 8: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
+	0,   // 9: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
+	119, // 10: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	0,   // 11: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
+	24,  // 12: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
+	0,   // 13: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
+	120, // 14: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	121, // 15: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	122, // 16: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	37,  // 17: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
+	123, // 18: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	0,   // 19: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
+	0,   // 20: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
+	46,  // 21: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	46,  // 22: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	0,   // 23: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
+	71,  // 24: chappe.account.v1.CheckContactsResponse.relations:type_name -> chappe.account.v1.Relation
+	71,  // 25: chappe.account.v1.CheckBlocksResponse.relations:type_name -> chappe.account.v1.Relation
+	1,   // 26: chappe.account.v1.SetPushBindingResponse.bindings:type_name -> chappe.account.v1.PushBinding
+	1,   // 27: chappe.account.v1.GetPushBindingsResponse.bindings:type_name -> chappe.account.v1.PushBinding
+	80,  // 28: chappe.account.v1.SetPushNicknamesRequest.nicknames:type_name -> chappe.account.v1.PushNickname
+	80,  // 29: chappe.account.v1.SetPushNicknamesResponse.nicknames:type_name -> chappe.account.v1.PushNickname
+	83,  // 30: chappe.account.v1.SetNotificationResponse.notification:type_name -> chappe.account.v1.Notification
+	83,  // 31: chappe.account.v1.GetNotificationResponse.notification:type_name -> chappe.account.v1.Notification
+	90,  // 32: chappe.account.v1.GetNotificationsResponse.users:type_name -> chappe.account.v1.TargetNotification
+	90,  // 33: chappe.account.v1.GetNotificationsResponse.groups:type_name -> chappe.account.v1.TargetNotification
+	83,  // 34: chappe.account.v1.TargetNotification.notification:type_name -> chappe.account.v1.Notification
+	93,  // 35: chappe.account.v1.ListNotificationTypesResponse.types:type_name -> chappe.account.v1.NotificationType
+	102, // 36: chappe.account.v1.PutTemplateResponse.template:type_name -> chappe.account.v1.Template
+	102, // 37: chappe.account.v1.GetTemplateResponse.template:type_name -> chappe.account.v1.Template
+	102, // 38: chappe.account.v1.DeleteTemplateResponse.template:type_name -> chappe.account.v1.Template
+	115, // 39: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
+	124, // 40: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	125, // 41: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	3,   // 42: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	6,   // 43: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	8,   // 44: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	10,  // 45: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	12,  // 46: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	14,  // 47: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	16,  // 48: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	18,  // 49: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	20,  // 50: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	22,  // 51: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	116, // 52: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
+	25,  // 53: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	27,  // 54: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
+	29,  // 55: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	31,  // 56: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	33,  // 57: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	35,  // 58: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	38,  // 59: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	40,  // 60: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	42,  // 61: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	44,  // 62: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	47,  // 63: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	49,  // 64: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	51,  // 65: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	53,  // 66: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	55,  // 67: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	57,  // 68: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	59,  // 69: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	61,  // 70: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	63,  // 71: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
+	65,  // 72: chappe.account.v1.RelationService.ImportContacts:input_type -> chappe.account.v1.ImportContactsRequest
+	67,  // 73: chappe.account.v1.RelationService.CheckContacts:input_type -> chappe.account.v1.CheckContactsRequest
+	69,  // 74: chappe.account.v1.RelationService.CheckBlocks:input_type -> chappe.account.v1.CheckBlocksRequest
+	72,  // 75: chappe.account.v1.RelationService.RemoveAllContacts:input_type -> chappe.account.v1.RemoveAllContactsRequest
+	74,  // 76: chappe.account.v1.RelationService.GetRosterVersion:input_type -> chappe.account.v1.GetRosterVersionRequest
+	76,  // 77: chappe.account.v1.PushService.SetPushBinding:input_type -> chappe.account.v1.SetPushBindingRequest
+	78,  // 78: chappe.account.v1.PushService.GetPushBindings:input_type -> chappe.account.v1.GetPushBindingsRequest
+	81,  // 79: chappe.account.v1.PushService.SetPushNicknames:input_type -> chappe.account.v1.SetPushNicknamesRequest
+	84,  // 80: chappe.account.v1.PushService.SetNotification:input_type -> chappe.account.v1.SetNotificationRequest
+	86,  // 81: chappe.account.v1.PushService.GetNotification:input_type -> chappe.account.v1.GetNotificationRequest
+	88,  // 82: chappe.account.v1.PushService.GetNotifications:input_type -> chappe.account.v1.GetNotificationsRequest
+	91,  // 83: chappe.account.v1.PushService.ListNotificationTypes:input_type -> chappe.account.v1.ListNotificationTypesRequest
+	94,  // 84: chappe.account.v1.PushService.SetNotificationLanguage:input_type -> chappe.account.v1.SetNotificationLanguageRequest
+	96,  // 85: chappe.account.v1.PushService.GetNotificationLanguage:input_type -> chappe.account.v1.GetNotificationLanguageRequest
+	98,  // 86: chappe.account.v1.PushService.SetUserTemplate:input_type -> chappe.account.v1.SetUserTemplateRequest
+	100, // 87: chappe.account.v1.PushService.GetUserTemplate:input_type -> chappe.account.v1.GetUserTemplateRequest
+	103, // 88: chappe.account.v1.PushService.PutTemplate:input_type -> chappe.account.v1.PutTemplateRequest
+	105, // 89: chappe.account.v1.PushService.GetTemplate:input_type -> chappe.account.v1.GetTemplateRequest
+	107, // 90: chappe.account.v1.PushService.DeleteTemplate:input_type -> chappe.account.v1.DeleteTemplateRequest
+	109, // 91: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	111, // 92: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	113, // 93: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	4,   // 94: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	7,   // 95: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	9,   // 96: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	11,  // 97: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	13,  // 98: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	15,  // 99: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	17,  // 100: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	19,  // 101: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	21,  // 102: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	23,  // 103: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	117, // 104: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
+	26,  // 105: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	28,  // 106: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
+	30,  // 107: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	32,  // 108: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	34,  // 109: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	36,  // 110: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	39,  // 111: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	41,  // 112: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	43,  // 113: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	45,  // 114: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	48,  // 115: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	50,  // 116: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	52,  // 117: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	54,  // 118: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	56,  // 119: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	58,  // 120: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	60,  // 121: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	62,  // 122: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	64,  // 123: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
+	66,  // 124: chappe.account.v1.RelationService.ImportContacts:output_type -> chappe.account.v1.ImportContactsResponse
+	68,  // 125: chappe.account.v1.RelationService.CheckContacts:output_type -> chappe.account.v1.CheckContactsResponse
+	70,  // 126: chappe.account.v1.RelationService.CheckBlocks:output_type -> chappe.account.v1.CheckBlocksResponse
+	73,  // 127: chappe.account.v1.RelationService.RemoveAllContacts:output_type -> chappe.account.v1.RemoveAllContactsResponse
+	75,  // 128: chappe.account.v1.RelationService.GetRosterVersion:output_type -> chappe.account.v1.GetRosterVersionResponse
+	77,  // 129: chappe.account.v1.PushService.SetPushBinding:output_type -> chappe.account.v1.SetPushBindingResponse
+	79,  // 130: chappe.account.v1.PushService.GetPushBindings:output_type -> chappe.account.v1.GetPushBindingsResponse
+	82,  // 131: chappe.account.v1.PushService.SetPushNicknames:output_type -> chappe.account.v1.SetPushNicknamesResponse
+	85,  // 132: chappe.account.v1.PushService.SetNotification:output_type -> chappe.account.v1.SetNotificationResponse
+	87,  // 133: chappe.account.v1.PushService.GetNotification:output_type -> chappe.account.v1.GetNotificationResponse
+	89,  // 134: chappe.account.v1.PushService.GetNotifications:output_type -> chappe.account.v1.GetNotificationsResponse
+	92,  // 135: chappe.account.v1.PushService.ListNotificationTypes:output_type -> chappe.account.v1.ListNotificationTypesResponse
+	95,  // 136: chappe.account.v1.PushService.SetNotificationLanguage:output_type -> chappe.account.v1.SetNotificationLanguageResponse
+	97,  // 137: chappe.account.v1.PushService.GetNotificationLanguage:output_type -> chappe.account.v1.GetNotificationLanguageResponse
+	99,  // 138: chappe.account.v1.PushService.SetUserTemplate:output_type -> chappe.account.v1.SetUserTemplateResponse
+	101, // 139: chappe.account.v1.PushService.GetUserTemplate:output_type -> chappe.account.v1.GetUserTemplateResponse
+	104, // 140: chappe.account.v1.PushService.PutTemplate:output_type -> chappe.account.v1.PutTemplateResponse
+	106, // 141: chappe.account.v1.PushService.GetTemplate:output_type -> chappe.account.v1.GetTemplateResponse
+	108, // 142: chappe.account.v1.PushService.DeleteTemplate:output_type -> chappe.account.v1.DeleteTemplateResponse
+	110, // 143: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	112, // 144: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	114, // 145: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	94,  // [94:146] is the sub-list for method output_type
+	42,  // [42:94] is the sub-list for method input_type
+	42,  // [42:42] is the sub-list for extension type_name
+	42,  // [42:42] is the sub-list for extension extendee
+	0,   // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -5108,26 +8058,30 @@ func file_chappe_account_v1_account_proto_init() {
 		return
 	}
 	file_chappe_account_v1_account_proto_msgTypes[0].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[1].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[7].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[11].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[13].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[19].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[24].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[46].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[48].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[56].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[64].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[68].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[2].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[8].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[12].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[14].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[20].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[25].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[47].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[49].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[57].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[84].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[91].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[94].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[98].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[109].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[113].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   81,
+			NumMessages:   126,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_chappe_account_v1_account_proto_goTypes,
 		DependencyIndexes: file_chappe_account_v1_account_proto_depIdxs,

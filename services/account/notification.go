@@ -349,3 +349,47 @@ func (s *Service) ListNotificationTypes(ctx context.Context, req *accountv1.List
 	}
 	return resp, nil
 }
+
+// LookupPush implements accountv1.PushServiceServer. A user who does not exist
+// has settings like one who has set nothing.
+func (s *Service) LookupPush(ctx context.Context, req *accountv1.LookupPushRequest) (*accountv1.LookupPushResponse, error) {
+	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	id, now := names.FoldUser(req.GetUsername()), s.now()
+	resp := &accountv1.LookupPushResponse{Own: unset(true).proto(now)}
+	var language, template, title, text sql.NullString
+	_, err = store.Row(ctx, s.db.Read(), `SELECT u.push_language, t.name, t.title_pattern, t.content_pattern FROM users u
+		LEFT JOIN push_templates t ON t.app = u.app AND t.name = u.push_template WHERE u.app = $1 AND u.username = $2`,
+		[]any{app.Number, id}, &language, &template, &title, &text)
+	if err != nil {
+		return nil, err
+	}
+	resp.Language = language.String
+	if template.Valid {
+		resp.Template = &accountv1.Template{Name: template.String, TitlePattern: title.String, ContentPattern: text.String}
+	}
+	err = store.Each(ctx, s.db.Read(), `SELECT kind, target, type, quiet, until FROM notifications WHERE app = $1 AND username = $2`,
+		[]any{app.Number, id}, func(row store.Scanner) error {
+			var k conversationKey
+			var n setting
+			if err := row.Scan(&k.kind, &k.target, &n.kind, &n.quiet, &n.until); err != nil {
+				return err
+			}
+			p := n.proto(now)
+			switch {
+			case k == conversationKey{kindUser, id}:
+				resp.Own = p
+			case k.kind == kindUser:
+				resp.Users = append(resp.Users, &accountv1.TargetNotification{Target: k.target, Notification: p})
+			default:
+				resp.Groups = append(resp.Groups, &accountv1.TargetNotification{Target: k.target, Notification: p})
+			}
+			return nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}

@@ -345,7 +345,7 @@ func TestAnswers(t *testing.T) {
 			answer: &presencev1.ListConnectionsResponse{Connections: []*presencev1.Connection{
 				{Id: "c1", Gateway: "g1", User: "amelia", Resource: "web_1", Os: "web", Version: "4.21.1", Ip: "192.0.2.1", Since: 1},
 			}},
-			want: `{"action":"get","uri":"` + base + `/users/amelia/resources","entities":[],"data":[{"res":"web_1","platform":"web"}],` + timesJSON + `,"count":1}`,
+			want: `{"action":"get","path":"/users/amelia/resources","uri":"` + base + `/users/amelia/resources","entities":[],"data":[{"res":"web_1","platform":"web"}],` + timesJSON + `,"count":1}`,
 		},
 		{
 			name: "blocks", method: "GET", path: "/users/amelia/blocks/users", rpc: accountv1.RelationService_ListBlocks_FullMethodName, rule: "list_user_blocks",

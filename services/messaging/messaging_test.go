@@ -59,6 +59,22 @@ type users struct {
 	blocked map[string][]string
 	muted   map[string]int64
 	known   map[string]*accountv1.User
+	wants   map[string]*accountv1.LookupPushResponse
+}
+
+// pushes answers what users want to be told of.
+type pushes struct {
+	accountv1.UnimplementedPushServiceServer
+	*users
+}
+
+func (p pushes) LookupPush(_ context.Context, req *accountv1.LookupPushRequest) (*accountv1.LookupPushResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w, ok := p.wants[req.GetUsername()]; ok {
+		return w, nil
+	}
+	return &accountv1.LookupPushResponse{Own: &accountv1.Notification{Type: "ALL"}}, nil
 }
 
 func (u *users) LookupRecipients(_ context.Context, req *accountv1.LookupRecipientsRequest) (*accountv1.LookupRecipientsResponse, error) {
@@ -179,6 +195,7 @@ func (r *rig) start() {
 	logger := testkit.Logger(r.t)
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
 	accountv1.RegisterUserServiceServer(ch, r.users)
+	accountv1.RegisterPushServiceServer(ch, pushes{users: r.users})
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
@@ -186,7 +203,7 @@ func (r *rig) start() {
 	cfg.RetentionEvery = 20 * time.Millisecond
 	s, err := messaging.New(cfg, messaging.Deps{
 		DB: r.db, NATS: testkit.Connect(r.t, r.nats), Etcd: r.etcd, Apps: r.apps,
-		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
+		Users: accountv1.NewUserServiceClient(ch.Conn()), Push: accountv1.NewPushServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
 		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: prometheus.NewRegistry(),
 		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
 	})
@@ -689,6 +706,14 @@ func TestPushEvents(t *testing.T) {
 		"quiet":  {Username: "quiet", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &hour, NotificationNoDisturbingEnd: &hour},
 		"awake":  {Username: "awake", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &other, NotificationNoDisturbingEnd: proto.Int32((other + 1) % 24)},
 		"online": {Username: "online"},
+		"hushed": {Username: "hushed"},
+		"devices": {Username: "devices", PushInfo: []*accountv1.PushBinding{
+			{DeviceId: "d1", NotifierName: "fcm", DeviceToken: "t1"}, {DeviceId: "d2", NotifierName: "apns", DeviceToken: "t2"},
+		}},
+	}
+	r.users.wants = map[string]*accountv1.LookupPushResponse{
+		"hushed":  {Own: &accountv1.Notification{Type: "ALL"}, Users: []*accountv1.TargetNotification{{Target: "lena", Notification: &accountv1.Notification{Type: "NONE"}}}},
+		"devices": {Own: &accountv1.Notification{Type: "ALL"}, Language: "FR", Template: &accountv1.Template{Name: "t", TitlePattern: "x", ContentPattern: "y"}},
 	}
 	r.start()
 	events := make(chan *natsx.Msg, 64)
@@ -716,9 +741,12 @@ func TestPushEvents(t *testing.T) {
 			}
 		}
 	}
-	all := []string{"plain", "full", "quiet", "awake", "online"}
+	all := []string{"plain", "full", "quiet", "awake", "online", "hushed", "devices"}
 	send(txt("lena", "see you", all...), "")
-	collect(3)
+	collect(4)
+	require.Equal(t, []messaging.PushBinding{{DeviceID: "d1", NotifierName: "fcm", DeviceToken: "t1"}, {DeviceID: "d2", NotifierName: "apns", DeviceToken: "t2"}}, got["devices {}"].Bindings)
+	require.Equal(t, "FR", got["devices {}"].Language)
+	require.Equal(t, &messaging.PushTemplate{Name: "t", TitlePattern: "x", ContentPattern: "y"}, got["devices {}"].Template)
 	require.Equal(t, "You have a new message", got["plain {}"].Text)
 	require.Empty(t, got["plain {}"].Title, "the plain style says nothing of the message")
 	full := got["full {}"]

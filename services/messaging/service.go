@@ -97,6 +97,7 @@ type Deps struct {
 	Etcd       *etcdx.Client
 	Apps       Apps
 	Users      accountv1.UserServiceClient
+	Push       accountv1.PushServiceClient
 	Presence   presencev1.PresenceServiceClient
 	Limiter    limiterv1.LimiterServiceClient
 	Logger     *slog.Logger

@@ -209,7 +209,9 @@ func (f *fixture) goods(tb *table, tokens map[string]string) int {
 	}
 	n := 1
 	if tb.body != "" {
-		for _, label := range []string{"application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded"} {
+		for _, label := range []string{
+			"application/json", "application/json; charset=utf-8", "application/json, application/json", "application/x-www-form-urlencoded",
+		} {
 			p.label = label
 			f.try(p)
 			n++

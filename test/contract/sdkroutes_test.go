@@ -222,7 +222,7 @@ func testTokenExpiry(t *testing.T, f *fixture) {
 func testListConnections(t *testing.T, f *fixture) {
 	const path = "/users/amelia/resources"
 	want := func(n int, list string) string {
-		return fmt.Sprintf(`{"action":"get","uri":"BASE%s","entities":[],"data":%s,%s,"count":%d}`, path, list, times, n)
+		return fmt.Sprintf(`{"action":"get","path":"/users/amelia/resources","uri":"BASE%s","entities":[],"data":%s,%s,"count":%d}`, path, list, times, n)
 	}
 	f.answers("GET", path, "", want(0, `[]`))
 	phone := f.Dial(t, "amelia", msyncclient.Options{Resource: "webim_random_1"})

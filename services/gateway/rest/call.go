@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,7 +175,9 @@ func mediaType(h http.Header) (media, bool) {
 	if values[0] == jsonType {
 		return mediaJSON, true
 	}
-	t, _, err := mime.ParseMediaType(values[0])
+	// Browsers join a header that an old client SDK sets twice.
+	label, _, _ := strings.Cut(values[0], ",")
+	t, _, err := mime.ParseMediaType(label)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return 0, false
 	}

@@ -54,8 +54,9 @@ func presence() Table {
 	add(t, Route{
 		Method: presencev1.ConnectionService_ListConnections_FullMethodName, Unlisted: "list_connections",
 		Policy: AppOrSelf, Self: "username",
-	}, func(e *Envelope, _ *presencev1.ListConnectionsRequest, resp *presencev1.ListConnectionsResponse) {
+	}, func(e *Envelope, req *presencev1.ListConnectionsRequest, resp *presencev1.ListConnectionsResponse) {
 		e.action()
+		e.str("path", pathUsers+"/"+req.GetUsername()+"/resources")
 		e.selfURI()
 		e.noEntities()
 		e.begin("data", '[')

@@ -6482,6 +6482,147 @@ func (x *GetTemplateResponse) GetTemplate() *Template {
 	return nil
 }
 
+type LookupPushRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// Lower case.
+	Username      string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupPushRequest) Reset() {
+	*x = LookupPushRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupPushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupPushRequest) ProtoMessage() {}
+
+func (x *LookupPushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupPushRequest.ProtoReflect.Descriptor instead.
+func (*LookupPushRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *LookupPushRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *LookupPushRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *LookupPushRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type LookupPushResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Language string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	// The template that the user has chosen; not set if there is none of its
+	// name.
+	Template *Template `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`
+	// Of all conversations.
+	Own *Notification `protobuf:"bytes,3,opt,name=own,proto3" json:"own,omitempty"`
+	// Of conversations that have a setting.
+	Users         []*TargetNotification `protobuf:"bytes,4,rep,name=users,proto3" json:"users,omitempty"`
+	Groups        []*TargetNotification `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupPushResponse) Reset() {
+	*x = LookupPushResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupPushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupPushResponse) ProtoMessage() {}
+
+func (x *LookupPushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupPushResponse.ProtoReflect.Descriptor instead.
+func (*LookupPushResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *LookupPushResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *LookupPushResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetOwn() *Notification {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetUsers() []*TargetNotification {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetGroups() []*TargetNotification {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type DeleteTemplateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
@@ -6493,7 +6634,7 @@ type DeleteTemplateRequest struct {
 
 func (x *DeleteTemplateRequest) Reset() {
 	*x = DeleteTemplateRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6505,7 +6646,7 @@ func (x *DeleteTemplateRequest) String() string {
 func (*DeleteTemplateRequest) ProtoMessage() {}
 
 func (x *DeleteTemplateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6518,7 +6659,7 @@ func (x *DeleteTemplateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTemplateRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTemplateRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{107}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DeleteTemplateRequest) GetOrg() string {
@@ -6552,7 +6693,7 @@ type DeleteTemplateResponse struct {
 
 func (x *DeleteTemplateResponse) Reset() {
 	*x = DeleteTemplateResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6564,7 +6705,7 @@ func (x *DeleteTemplateResponse) String() string {
 func (*DeleteTemplateResponse) ProtoMessage() {}
 
 func (x *DeleteTemplateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6577,7 +6718,7 @@ func (x *DeleteTemplateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTemplateResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTemplateResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{108}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DeleteTemplateResponse) GetTemplate() *Template {
@@ -6602,7 +6743,7 @@ type SetGlobalMuteRequest struct {
 
 func (x *SetGlobalMuteRequest) Reset() {
 	*x = SetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6614,7 +6755,7 @@ func (x *SetGlobalMuteRequest) String() string {
 func (*SetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6627,7 +6768,7 @@ func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{109}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SetGlobalMuteRequest) GetOrg() string {
@@ -6680,7 +6821,7 @@ type SetGlobalMuteResponse struct {
 
 func (x *SetGlobalMuteResponse) Reset() {
 	*x = SetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6692,7 +6833,7 @@ func (x *SetGlobalMuteResponse) String() string {
 func (*SetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6705,7 +6846,7 @@ func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{110}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{112}
 }
 
 type GetGlobalMuteRequest struct {
@@ -6719,7 +6860,7 @@ type GetGlobalMuteRequest struct {
 
 func (x *GetGlobalMuteRequest) Reset() {
 	*x = GetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6731,7 +6872,7 @@ func (x *GetGlobalMuteRequest) String() string {
 func (*GetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6744,7 +6885,7 @@ func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{111}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *GetGlobalMuteRequest) GetOrg() string {
@@ -6783,7 +6924,7 @@ type GetGlobalMuteResponse struct {
 
 func (x *GetGlobalMuteResponse) Reset() {
 	*x = GetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6795,7 +6936,7 @@ func (x *GetGlobalMuteResponse) String() string {
 func (*GetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6808,7 +6949,7 @@ func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{112}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *GetGlobalMuteResponse) GetUsername() string {
@@ -6858,7 +6999,7 @@ type ListGlobalMutesRequest struct {
 
 func (x *ListGlobalMutesRequest) Reset() {
 	*x = ListGlobalMutesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6870,7 +7011,7 @@ func (x *ListGlobalMutesRequest) String() string {
 func (*ListGlobalMutesRequest) ProtoMessage() {}
 
 func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6883,7 +7024,7 @@ func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesRequest.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{113}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ListGlobalMutesRequest) GetOrg() string {
@@ -6925,7 +7066,7 @@ type ListGlobalMutesResponse struct {
 
 func (x *ListGlobalMutesResponse) Reset() {
 	*x = ListGlobalMutesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6937,7 +7078,7 @@ func (x *ListGlobalMutesResponse) String() string {
 func (*ListGlobalMutesResponse) ProtoMessage() {}
 
 func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6950,7 +7091,7 @@ func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesResponse.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{114}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ListGlobalMutesResponse) GetMutes() []*GlobalMute {
@@ -6980,7 +7121,7 @@ type GlobalMute struct {
 
 func (x *GlobalMute) Reset() {
 	*x = GlobalMute{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6992,7 +7133,7 @@ func (x *GlobalMute) String() string {
 func (*GlobalMute) ProtoMessage() {}
 
 func (x *GlobalMute) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7005,7 +7146,7 @@ func (x *GlobalMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalMute.ProtoReflect.Descriptor instead.
 func (*GlobalMute) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{115}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *GlobalMute) GetUsername() string {
@@ -7039,7 +7180,7 @@ type GetQuotaUsageRequest struct {
 
 func (x *GetQuotaUsageRequest) Reset() {
 	*x = GetQuotaUsageRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7051,7 +7192,7 @@ func (x *GetQuotaUsageRequest) String() string {
 func (*GetQuotaUsageRequest) ProtoMessage() {}
 
 func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7064,7 +7205,7 @@ func (x *GetQuotaUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{116}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *GetQuotaUsageRequest) GetOrg() string {
@@ -7093,7 +7234,7 @@ type GetQuotaUsageResponse struct {
 
 func (x *GetQuotaUsageResponse) Reset() {
 	*x = GetQuotaUsageResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7105,7 +7246,7 @@ func (x *GetQuotaUsageResponse) String() string {
 func (*GetQuotaUsageResponse) ProtoMessage() {}
 
 func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7118,7 +7259,7 @@ func (x *GetQuotaUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{117}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *GetQuotaUsageResponse) GetUsed() map[string]int64 {
@@ -7637,7 +7778,17 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\"N\n" +
 	"\x13GetTemplateResponse\x127\n" +
-	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"O\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"S\n" +
+	"\x11LookupPushRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"\x98\x02\n" +
+	"\x12LookupPushResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\x127\n" +
+	"\btemplate\x18\x02 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\x121\n" +
+	"\x03own\x18\x03 \x01(\v2\x1f.chappe.account.v1.NotificationR\x03own\x12;\n" +
+	"\x05users\x18\x04 \x03(\v2%.chappe.account.v1.TargetNotificationR\x05users\x12=\n" +
+	"\x06groups\x18\x05 \x03(\v2%.chappe.account.v1.TargetNotificationR\x06groups\"O\n" +
 	"\x15DeleteTemplateRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -7736,7 +7887,7 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\rCheckContacts\x12'.chappe.account.v1.CheckContactsRequest\x1a(.chappe.account.v1.CheckContactsResponse\x12\\\n" +
 	"\vCheckBlocks\x12%.chappe.account.v1.CheckBlocksRequest\x1a&.chappe.account.v1.CheckBlocksResponse\x12n\n" +
 	"\x11RemoveAllContacts\x12+.chappe.account.v1.RemoveAllContactsRequest\x1a,.chappe.account.v1.RemoveAllContactsResponse\x12k\n" +
-	"\x10GetRosterVersion\x12*.chappe.account.v1.GetRosterVersionRequest\x1a+.chappe.account.v1.GetRosterVersionResponse2\x85\f\n" +
+	"\x10GetRosterVersion\x12*.chappe.account.v1.GetRosterVersionRequest\x1a+.chappe.account.v1.GetRosterVersionResponse2\xe0\f\n" +
 	"\vPushService\x12e\n" +
 	"\x0eSetPushBinding\x12(.chappe.account.v1.SetPushBindingRequest\x1a).chappe.account.v1.SetPushBindingResponse\x12h\n" +
 	"\x0fGetPushBindings\x12).chappe.account.v1.GetPushBindingsRequest\x1a*.chappe.account.v1.GetPushBindingsResponse\x12k\n" +
@@ -7751,7 +7902,9 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x0fGetUserTemplate\x12).chappe.account.v1.GetUserTemplateRequest\x1a*.chappe.account.v1.GetUserTemplateResponse\x12\\\n" +
 	"\vPutTemplate\x12%.chappe.account.v1.PutTemplateRequest\x1a&.chappe.account.v1.PutTemplateResponse\x12\\\n" +
 	"\vGetTemplate\x12%.chappe.account.v1.GetTemplateRequest\x1a&.chappe.account.v1.GetTemplateResponse\x12e\n" +
-	"\x0eDeleteTemplate\x12(.chappe.account.v1.DeleteTemplateRequest\x1a).chappe.account.v1.DeleteTemplateResponse2\xbf\x02\n" +
+	"\x0eDeleteTemplate\x12(.chappe.account.v1.DeleteTemplateRequest\x1a).chappe.account.v1.DeleteTemplateResponse\x12Y\n" +
+	"\n" +
+	"LookupPush\x12$.chappe.account.v1.LookupPushRequest\x1a%.chappe.account.v1.LookupPushResponse2\xbf\x02\n" +
 	"\vMuteService\x12b\n" +
 	"\rSetGlobalMute\x12'.chappe.account.v1.SetGlobalMuteRequest\x1a(.chappe.account.v1.SetGlobalMuteResponse\x12b\n" +
 	"\rGetGlobalMute\x12'.chappe.account.v1.GetGlobalMuteRequest\x1a(.chappe.account.v1.GetGlobalMuteResponse\x12h\n" +
@@ -7769,7 +7922,7 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
 	(*PushBinding)(nil),                       // 1: chappe.account.v1.PushBinding
@@ -7878,28 +8031,30 @@ var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*PutTemplateResponse)(nil),               // 104: chappe.account.v1.PutTemplateResponse
 	(*GetTemplateRequest)(nil),                // 105: chappe.account.v1.GetTemplateRequest
 	(*GetTemplateResponse)(nil),               // 106: chappe.account.v1.GetTemplateResponse
-	(*DeleteTemplateRequest)(nil),             // 107: chappe.account.v1.DeleteTemplateRequest
-	(*DeleteTemplateResponse)(nil),            // 108: chappe.account.v1.DeleteTemplateResponse
-	(*SetGlobalMuteRequest)(nil),              // 109: chappe.account.v1.SetGlobalMuteRequest
-	(*SetGlobalMuteResponse)(nil),             // 110: chappe.account.v1.SetGlobalMuteResponse
-	(*GetGlobalMuteRequest)(nil),              // 111: chappe.account.v1.GetGlobalMuteRequest
-	(*GetGlobalMuteResponse)(nil),             // 112: chappe.account.v1.GetGlobalMuteResponse
-	(*ListGlobalMutesRequest)(nil),            // 113: chappe.account.v1.ListGlobalMutesRequest
-	(*ListGlobalMutesResponse)(nil),           // 114: chappe.account.v1.ListGlobalMutesResponse
-	(*GlobalMute)(nil),                        // 115: chappe.account.v1.GlobalMute
-	(*GetQuotaUsageRequest)(nil),              // 116: chappe.account.v1.GetQuotaUsageRequest
-	(*GetQuotaUsageResponse)(nil),             // 117: chappe.account.v1.GetQuotaUsageResponse
-	nil,                                       // 118: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 119: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 120: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 121: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 122: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 123: chappe.account.v1.UserAttributes.AttributesEntry
-	nil,                                       // 124: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	nil,                                       // 125: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	(*LookupPushRequest)(nil),                 // 107: chappe.account.v1.LookupPushRequest
+	(*LookupPushResponse)(nil),                // 108: chappe.account.v1.LookupPushResponse
+	(*DeleteTemplateRequest)(nil),             // 109: chappe.account.v1.DeleteTemplateRequest
+	(*DeleteTemplateResponse)(nil),            // 110: chappe.account.v1.DeleteTemplateResponse
+	(*SetGlobalMuteRequest)(nil),              // 111: chappe.account.v1.SetGlobalMuteRequest
+	(*SetGlobalMuteResponse)(nil),             // 112: chappe.account.v1.SetGlobalMuteResponse
+	(*GetGlobalMuteRequest)(nil),              // 113: chappe.account.v1.GetGlobalMuteRequest
+	(*GetGlobalMuteResponse)(nil),             // 114: chappe.account.v1.GetGlobalMuteResponse
+	(*ListGlobalMutesRequest)(nil),            // 115: chappe.account.v1.ListGlobalMutesRequest
+	(*ListGlobalMutesResponse)(nil),           // 116: chappe.account.v1.ListGlobalMutesResponse
+	(*GlobalMute)(nil),                        // 117: chappe.account.v1.GlobalMute
+	(*GetQuotaUsageRequest)(nil),              // 118: chappe.account.v1.GetQuotaUsageRequest
+	(*GetQuotaUsageResponse)(nil),             // 119: chappe.account.v1.GetQuotaUsageResponse
+	nil,                                       // 120: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 121: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 122: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 123: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 124: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 125: chappe.account.v1.UserAttributes.AttributesEntry
+	nil,                                       // 126: chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	nil,                                       // 127: chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	118, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	120, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
 	1,   // 1: chappe.account.v1.User.push_info:type_name -> chappe.account.v1.PushBinding
 	2,   // 2: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
 	0,   // 3: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
@@ -7909,15 +8064,15 @@ var file_chappe_account_v1_account_proto_depIdxs = []int32{
 	0,   // 7: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
 	0,   // 8: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
 	0,   // 9: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	119, // 10: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	121, // 10: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
 	0,   // 11: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
 	24,  // 12: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
 	0,   // 13: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	120, // 14: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	121, // 15: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	122, // 16: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	122, // 14: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	123, // 15: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	124, // 16: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
 	37,  // 17: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	123, // 18: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	125, // 18: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
 	0,   // 19: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
 	0,   // 20: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
 	46,  // 21: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
@@ -7937,119 +8092,125 @@ var file_chappe_account_v1_account_proto_depIdxs = []int32{
 	93,  // 35: chappe.account.v1.ListNotificationTypesResponse.types:type_name -> chappe.account.v1.NotificationType
 	102, // 36: chappe.account.v1.PutTemplateResponse.template:type_name -> chappe.account.v1.Template
 	102, // 37: chappe.account.v1.GetTemplateResponse.template:type_name -> chappe.account.v1.Template
-	102, // 38: chappe.account.v1.DeleteTemplateResponse.template:type_name -> chappe.account.v1.Template
-	115, // 39: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	124, // 40: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
-	125, // 41: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
-	3,   // 42: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	6,   // 43: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	8,   // 44: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	10,  // 45: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	12,  // 46: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	14,  // 47: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	16,  // 48: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	18,  // 49: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	20,  // 50: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	22,  // 51: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	116, // 52: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
-	25,  // 53: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	27,  // 54: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
-	29,  // 55: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	31,  // 56: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	33,  // 57: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	35,  // 58: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	38,  // 59: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	40,  // 60: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	42,  // 61: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	44,  // 62: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	47,  // 63: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
-	49,  // 64: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
-	51,  // 65: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
-	53,  // 66: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
-	55,  // 67: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
-	57,  // 68: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	59,  // 69: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	61,  // 70: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	63,  // 71: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
-	65,  // 72: chappe.account.v1.RelationService.ImportContacts:input_type -> chappe.account.v1.ImportContactsRequest
-	67,  // 73: chappe.account.v1.RelationService.CheckContacts:input_type -> chappe.account.v1.CheckContactsRequest
-	69,  // 74: chappe.account.v1.RelationService.CheckBlocks:input_type -> chappe.account.v1.CheckBlocksRequest
-	72,  // 75: chappe.account.v1.RelationService.RemoveAllContacts:input_type -> chappe.account.v1.RemoveAllContactsRequest
-	74,  // 76: chappe.account.v1.RelationService.GetRosterVersion:input_type -> chappe.account.v1.GetRosterVersionRequest
-	76,  // 77: chappe.account.v1.PushService.SetPushBinding:input_type -> chappe.account.v1.SetPushBindingRequest
-	78,  // 78: chappe.account.v1.PushService.GetPushBindings:input_type -> chappe.account.v1.GetPushBindingsRequest
-	81,  // 79: chappe.account.v1.PushService.SetPushNicknames:input_type -> chappe.account.v1.SetPushNicknamesRequest
-	84,  // 80: chappe.account.v1.PushService.SetNotification:input_type -> chappe.account.v1.SetNotificationRequest
-	86,  // 81: chappe.account.v1.PushService.GetNotification:input_type -> chappe.account.v1.GetNotificationRequest
-	88,  // 82: chappe.account.v1.PushService.GetNotifications:input_type -> chappe.account.v1.GetNotificationsRequest
-	91,  // 83: chappe.account.v1.PushService.ListNotificationTypes:input_type -> chappe.account.v1.ListNotificationTypesRequest
-	94,  // 84: chappe.account.v1.PushService.SetNotificationLanguage:input_type -> chappe.account.v1.SetNotificationLanguageRequest
-	96,  // 85: chappe.account.v1.PushService.GetNotificationLanguage:input_type -> chappe.account.v1.GetNotificationLanguageRequest
-	98,  // 86: chappe.account.v1.PushService.SetUserTemplate:input_type -> chappe.account.v1.SetUserTemplateRequest
-	100, // 87: chappe.account.v1.PushService.GetUserTemplate:input_type -> chappe.account.v1.GetUserTemplateRequest
-	103, // 88: chappe.account.v1.PushService.PutTemplate:input_type -> chappe.account.v1.PutTemplateRequest
-	105, // 89: chappe.account.v1.PushService.GetTemplate:input_type -> chappe.account.v1.GetTemplateRequest
-	107, // 90: chappe.account.v1.PushService.DeleteTemplate:input_type -> chappe.account.v1.DeleteTemplateRequest
-	109, // 91: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	111, // 92: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	113, // 93: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	4,   // 94: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	7,   // 95: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	9,   // 96: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	11,  // 97: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	13,  // 98: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	15,  // 99: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	17,  // 100: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	19,  // 101: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	21,  // 102: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	23,  // 103: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	117, // 104: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
-	26,  // 105: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	28,  // 106: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
-	30,  // 107: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	32,  // 108: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	34,  // 109: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	36,  // 110: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	39,  // 111: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	41,  // 112: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	43,  // 113: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	45,  // 114: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	48,  // 115: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
-	50,  // 116: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
-	52,  // 117: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
-	54,  // 118: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
-	56,  // 119: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
-	58,  // 120: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	60,  // 121: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	62,  // 122: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	64,  // 123: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
-	66,  // 124: chappe.account.v1.RelationService.ImportContacts:output_type -> chappe.account.v1.ImportContactsResponse
-	68,  // 125: chappe.account.v1.RelationService.CheckContacts:output_type -> chappe.account.v1.CheckContactsResponse
-	70,  // 126: chappe.account.v1.RelationService.CheckBlocks:output_type -> chappe.account.v1.CheckBlocksResponse
-	73,  // 127: chappe.account.v1.RelationService.RemoveAllContacts:output_type -> chappe.account.v1.RemoveAllContactsResponse
-	75,  // 128: chappe.account.v1.RelationService.GetRosterVersion:output_type -> chappe.account.v1.GetRosterVersionResponse
-	77,  // 129: chappe.account.v1.PushService.SetPushBinding:output_type -> chappe.account.v1.SetPushBindingResponse
-	79,  // 130: chappe.account.v1.PushService.GetPushBindings:output_type -> chappe.account.v1.GetPushBindingsResponse
-	82,  // 131: chappe.account.v1.PushService.SetPushNicknames:output_type -> chappe.account.v1.SetPushNicknamesResponse
-	85,  // 132: chappe.account.v1.PushService.SetNotification:output_type -> chappe.account.v1.SetNotificationResponse
-	87,  // 133: chappe.account.v1.PushService.GetNotification:output_type -> chappe.account.v1.GetNotificationResponse
-	89,  // 134: chappe.account.v1.PushService.GetNotifications:output_type -> chappe.account.v1.GetNotificationsResponse
-	92,  // 135: chappe.account.v1.PushService.ListNotificationTypes:output_type -> chappe.account.v1.ListNotificationTypesResponse
-	95,  // 136: chappe.account.v1.PushService.SetNotificationLanguage:output_type -> chappe.account.v1.SetNotificationLanguageResponse
-	97,  // 137: chappe.account.v1.PushService.GetNotificationLanguage:output_type -> chappe.account.v1.GetNotificationLanguageResponse
-	99,  // 138: chappe.account.v1.PushService.SetUserTemplate:output_type -> chappe.account.v1.SetUserTemplateResponse
-	101, // 139: chappe.account.v1.PushService.GetUserTemplate:output_type -> chappe.account.v1.GetUserTemplateResponse
-	104, // 140: chappe.account.v1.PushService.PutTemplate:output_type -> chappe.account.v1.PutTemplateResponse
-	106, // 141: chappe.account.v1.PushService.GetTemplate:output_type -> chappe.account.v1.GetTemplateResponse
-	108, // 142: chappe.account.v1.PushService.DeleteTemplate:output_type -> chappe.account.v1.DeleteTemplateResponse
-	110, // 143: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	112, // 144: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	114, // 145: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	94,  // [94:146] is the sub-list for method output_type
-	42,  // [42:94] is the sub-list for method input_type
-	42,  // [42:42] is the sub-list for extension type_name
-	42,  // [42:42] is the sub-list for extension extendee
-	0,   // [0:42] is the sub-list for field type_name
+	102, // 38: chappe.account.v1.LookupPushResponse.template:type_name -> chappe.account.v1.Template
+	83,  // 39: chappe.account.v1.LookupPushResponse.own:type_name -> chappe.account.v1.Notification
+	90,  // 40: chappe.account.v1.LookupPushResponse.users:type_name -> chappe.account.v1.TargetNotification
+	90,  // 41: chappe.account.v1.LookupPushResponse.groups:type_name -> chappe.account.v1.TargetNotification
+	102, // 42: chappe.account.v1.DeleteTemplateResponse.template:type_name -> chappe.account.v1.Template
+	117, // 43: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
+	126, // 44: chappe.account.v1.GetQuotaUsageResponse.used:type_name -> chappe.account.v1.GetQuotaUsageResponse.UsedEntry
+	127, // 45: chappe.account.v1.GetQuotaUsageResponse.owners:type_name -> chappe.account.v1.GetQuotaUsageResponse.OwnersEntry
+	3,   // 46: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	6,   // 47: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	8,   // 48: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	10,  // 49: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	12,  // 50: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	14,  // 51: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	16,  // 52: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	18,  // 53: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	20,  // 54: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	22,  // 55: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	118, // 56: chappe.account.v1.UserService.GetQuotaUsage:input_type -> chappe.account.v1.GetQuotaUsageRequest
+	25,  // 57: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	27,  // 58: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
+	29,  // 59: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	31,  // 60: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	33,  // 61: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	35,  // 62: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	38,  // 63: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	40,  // 64: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	42,  // 65: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	44,  // 66: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	47,  // 67: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	49,  // 68: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	51,  // 69: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	53,  // 70: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	55,  // 71: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	57,  // 72: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	59,  // 73: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	61,  // 74: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	63,  // 75: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
+	65,  // 76: chappe.account.v1.RelationService.ImportContacts:input_type -> chappe.account.v1.ImportContactsRequest
+	67,  // 77: chappe.account.v1.RelationService.CheckContacts:input_type -> chappe.account.v1.CheckContactsRequest
+	69,  // 78: chappe.account.v1.RelationService.CheckBlocks:input_type -> chappe.account.v1.CheckBlocksRequest
+	72,  // 79: chappe.account.v1.RelationService.RemoveAllContacts:input_type -> chappe.account.v1.RemoveAllContactsRequest
+	74,  // 80: chappe.account.v1.RelationService.GetRosterVersion:input_type -> chappe.account.v1.GetRosterVersionRequest
+	76,  // 81: chappe.account.v1.PushService.SetPushBinding:input_type -> chappe.account.v1.SetPushBindingRequest
+	78,  // 82: chappe.account.v1.PushService.GetPushBindings:input_type -> chappe.account.v1.GetPushBindingsRequest
+	81,  // 83: chappe.account.v1.PushService.SetPushNicknames:input_type -> chappe.account.v1.SetPushNicknamesRequest
+	84,  // 84: chappe.account.v1.PushService.SetNotification:input_type -> chappe.account.v1.SetNotificationRequest
+	86,  // 85: chappe.account.v1.PushService.GetNotification:input_type -> chappe.account.v1.GetNotificationRequest
+	88,  // 86: chappe.account.v1.PushService.GetNotifications:input_type -> chappe.account.v1.GetNotificationsRequest
+	91,  // 87: chappe.account.v1.PushService.ListNotificationTypes:input_type -> chappe.account.v1.ListNotificationTypesRequest
+	94,  // 88: chappe.account.v1.PushService.SetNotificationLanguage:input_type -> chappe.account.v1.SetNotificationLanguageRequest
+	96,  // 89: chappe.account.v1.PushService.GetNotificationLanguage:input_type -> chappe.account.v1.GetNotificationLanguageRequest
+	98,  // 90: chappe.account.v1.PushService.SetUserTemplate:input_type -> chappe.account.v1.SetUserTemplateRequest
+	100, // 91: chappe.account.v1.PushService.GetUserTemplate:input_type -> chappe.account.v1.GetUserTemplateRequest
+	103, // 92: chappe.account.v1.PushService.PutTemplate:input_type -> chappe.account.v1.PutTemplateRequest
+	105, // 93: chappe.account.v1.PushService.GetTemplate:input_type -> chappe.account.v1.GetTemplateRequest
+	109, // 94: chappe.account.v1.PushService.DeleteTemplate:input_type -> chappe.account.v1.DeleteTemplateRequest
+	107, // 95: chappe.account.v1.PushService.LookupPush:input_type -> chappe.account.v1.LookupPushRequest
+	111, // 96: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	113, // 97: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	115, // 98: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	4,   // 99: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	7,   // 100: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	9,   // 101: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	11,  // 102: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	13,  // 103: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	15,  // 104: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	17,  // 105: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	19,  // 106: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	21,  // 107: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	23,  // 108: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	119, // 109: chappe.account.v1.UserService.GetQuotaUsage:output_type -> chappe.account.v1.GetQuotaUsageResponse
+	26,  // 110: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	28,  // 111: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
+	30,  // 112: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	32,  // 113: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	34,  // 114: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	36,  // 115: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	39,  // 116: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	41,  // 117: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	43,  // 118: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	45,  // 119: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	48,  // 120: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	50,  // 121: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	52,  // 122: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	54,  // 123: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	56,  // 124: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	58,  // 125: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	60,  // 126: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	62,  // 127: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	64,  // 128: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
+	66,  // 129: chappe.account.v1.RelationService.ImportContacts:output_type -> chappe.account.v1.ImportContactsResponse
+	68,  // 130: chappe.account.v1.RelationService.CheckContacts:output_type -> chappe.account.v1.CheckContactsResponse
+	70,  // 131: chappe.account.v1.RelationService.CheckBlocks:output_type -> chappe.account.v1.CheckBlocksResponse
+	73,  // 132: chappe.account.v1.RelationService.RemoveAllContacts:output_type -> chappe.account.v1.RemoveAllContactsResponse
+	75,  // 133: chappe.account.v1.RelationService.GetRosterVersion:output_type -> chappe.account.v1.GetRosterVersionResponse
+	77,  // 134: chappe.account.v1.PushService.SetPushBinding:output_type -> chappe.account.v1.SetPushBindingResponse
+	79,  // 135: chappe.account.v1.PushService.GetPushBindings:output_type -> chappe.account.v1.GetPushBindingsResponse
+	82,  // 136: chappe.account.v1.PushService.SetPushNicknames:output_type -> chappe.account.v1.SetPushNicknamesResponse
+	85,  // 137: chappe.account.v1.PushService.SetNotification:output_type -> chappe.account.v1.SetNotificationResponse
+	87,  // 138: chappe.account.v1.PushService.GetNotification:output_type -> chappe.account.v1.GetNotificationResponse
+	89,  // 139: chappe.account.v1.PushService.GetNotifications:output_type -> chappe.account.v1.GetNotificationsResponse
+	92,  // 140: chappe.account.v1.PushService.ListNotificationTypes:output_type -> chappe.account.v1.ListNotificationTypesResponse
+	95,  // 141: chappe.account.v1.PushService.SetNotificationLanguage:output_type -> chappe.account.v1.SetNotificationLanguageResponse
+	97,  // 142: chappe.account.v1.PushService.GetNotificationLanguage:output_type -> chappe.account.v1.GetNotificationLanguageResponse
+	99,  // 143: chappe.account.v1.PushService.SetUserTemplate:output_type -> chappe.account.v1.SetUserTemplateResponse
+	101, // 144: chappe.account.v1.PushService.GetUserTemplate:output_type -> chappe.account.v1.GetUserTemplateResponse
+	104, // 145: chappe.account.v1.PushService.PutTemplate:output_type -> chappe.account.v1.PutTemplateResponse
+	106, // 146: chappe.account.v1.PushService.GetTemplate:output_type -> chappe.account.v1.GetTemplateResponse
+	110, // 147: chappe.account.v1.PushService.DeleteTemplate:output_type -> chappe.account.v1.DeleteTemplateResponse
+	108, // 148: chappe.account.v1.PushService.LookupPush:output_type -> chappe.account.v1.LookupPushResponse
+	112, // 149: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	114, // 150: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	116, // 151: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	99,  // [99:152] is the sub-list for method output_type
+	46,  // [46:99] is the sub-list for method input_type
+	46,  // [46:46] is the sub-list for extension type_name
+	46,  // [46:46] is the sub-list for extension extendee
+	0,   // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -8071,15 +8232,15 @@ func file_chappe_account_v1_account_proto_init() {
 	file_chappe_account_v1_account_proto_msgTypes[91].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[94].OneofWrappers = []any{}
 	file_chappe_account_v1_account_proto_msgTypes[98].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[109].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[113].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[111].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[115].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   126,
+			NumMessages:   128,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

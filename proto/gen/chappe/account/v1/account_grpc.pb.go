@@ -1676,6 +1676,7 @@ const (
 	PushService_PutTemplate_FullMethodName             = "/chappe.account.v1.PushService/PutTemplate"
 	PushService_GetTemplate_FullMethodName             = "/chappe.account.v1.PushService/GetTemplate"
 	PushService_DeleteTemplate_FullMethodName          = "/chappe.account.v1.PushService/DeleteTemplate"
+	PushService_LookupPush_FullMethodName              = "/chappe.account.v1.PushService/LookupPush"
 )
 
 // PushServiceClient is the client API for PushService service.
@@ -1708,6 +1709,8 @@ type PushServiceClient interface {
 	PutTemplate(ctx context.Context, in *PutTemplateRequest, opts ...grpc.CallOption) (*PutTemplateResponse, error)
 	GetTemplate(ctx context.Context, in *GetTemplateRequest, opts ...grpc.CallOption) (*GetTemplateResponse, error)
 	DeleteTemplate(ctx context.Context, in *DeleteTemplateRequest, opts ...grpc.CallOption) (*DeleteTemplateResponse, error)
+	// LookupPush tells who pushes what a user wants to be told of, and how.
+	LookupPush(ctx context.Context, in *LookupPushRequest, opts ...grpc.CallOption) (*LookupPushResponse, error)
 }
 
 type pushServiceClient struct {
@@ -1858,6 +1861,16 @@ func (c *pushServiceClient) DeleteTemplate(ctx context.Context, in *DeleteTempla
 	return out, nil
 }
 
+func (c *pushServiceClient) LookupPush(ctx context.Context, in *LookupPushRequest, opts ...grpc.CallOption) (*LookupPushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LookupPushResponse)
+	err := c.cc.Invoke(ctx, PushService_LookupPush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PushServiceServer is the server API for PushService service.
 // All implementations must embed UnimplementedPushServiceServer
 // for forward compatibility.
@@ -1888,6 +1901,8 @@ type PushServiceServer interface {
 	PutTemplate(context.Context, *PutTemplateRequest) (*PutTemplateResponse, error)
 	GetTemplate(context.Context, *GetTemplateRequest) (*GetTemplateResponse, error)
 	DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error)
+	// LookupPush tells who pushes what a user wants to be told of, and how.
+	LookupPush(context.Context, *LookupPushRequest) (*LookupPushResponse, error)
 	mustEmbedUnimplementedPushServiceServer()
 }
 
@@ -1939,6 +1954,9 @@ func (UnimplementedPushServiceServer) GetTemplate(context.Context, *GetTemplateR
 }
 func (UnimplementedPushServiceServer) DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) LookupPush(context.Context, *LookupPushRequest) (*LookupPushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LookupPush not implemented")
 }
 func (UnimplementedPushServiceServer) mustEmbedUnimplementedPushServiceServer() {}
 func (UnimplementedPushServiceServer) testEmbeddedByValue()                     {}
@@ -2213,6 +2231,24 @@ func _PushService_DeleteTemplate_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PushService_LookupPush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LookupPushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).LookupPush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_LookupPush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).LookupPush(ctx, req.(*LookupPushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PushService_ServiceDesc is the grpc.ServiceDesc for PushService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2275,6 +2311,10 @@ var PushService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteTemplate",
 			Handler:    _PushService_DeleteTemplate_Handler,
+		},
+		{
+			MethodName: "LookupPush",
+			Handler:    _PushService_LookupPush_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -255,6 +255,16 @@ func testOfflineStatus(t *testing.T, f *fixture) {
 	id := sent.Body["data"].(map[string]any)["amelia"].(string)
 	f.eventually(func() bool { return f.offline("amelia") == float64(1) })
 	f.answers("GET", "/users/amelia/offline_msg_status/"+id, "", want(id, "undelivered"))
+	f.answers("GET", "/users/"+f.uuid["amelia"]+"/offline_msg_status/"+id, "",
+		strings.Replace(want(id, "undelivered"), "users/amelia", "users/"+f.uuid["amelia"], 1))
+	// A connection alone delivers nothing: what counts is what the device says.
+	f.Dial(t, "amelia", msyncclient.Options{Resource: "web_1", Manual: true})
+	f.eventually(func() bool { return f.status("amelia") == "online" })
+	f.answers("GET", "/users/amelia/offline_msg_status/"+id, "", want(id, "undelivered"))
+	require.InDelta(t, 1, f.offline("amelia"), 0)
+	f.Dial(t, "amelia", msyncclient.Options{Resource: "web_2"})
+	f.eventually(func() bool { return f.offline("amelia") == float64(0) })
+	f.answers("GET", "/users/amelia/offline_msg_status/"+id, "", want(id, "delivered"))
 	f.answers("GET", "/users/amelia/offline_msg_status/17", "", want("17", "delivered"))
 	require.Equal(t, "delivered", f.call("GET", "/users/bruno/offline_msg_status/"+id, "").Body["data"].(map[string]any)[id], "it never waited for its sender")
 	f.refuses(false,

@@ -115,8 +115,10 @@ func testRegisterUsers(t *testing.T, f *fixture) {
 	f.refuses(true,
 		bad{"61", "POST", "/users", list(61, user), 400, illegal, "Request body array size[61] had almost reached or been greater than the upper range value[60]"},
 		bad{"one illegal", "POST", "/users", `[{"username":"batch-0","password":"x"},{"username":"a b","password":"x"}]`, 400, illegal, "username [a b] is not legal"},
-		bad{"two passwords", "POST", "/users", `[{"username":"batch-0","password":"x"},{"username":"BATCH-0","password":"y"}]`, 400, "duplicate_unique_property_exists",
-			"the same user batch-0 has a different password, the passwords are ***"},
+		bad{
+			"two passwords", "POST", "/users", `[{"username":"batch-0","password":"x"},{"username":"BATCH-0","password":"y"}]`, 400, "duplicate_unique_property_exists",
+			"the same user batch-0 has a different password, the passwords are ***",
+		},
 		bad{"none", "POST", "/users", `[]`, 400, illegal, invalid},
 		bad{"one without name", "POST", "/users", `[{"username":"batch-0","password":"x"},{"password":"x"}]`, 400, illegal, "Entity user requires a property named username"},
 		bad{"one without password", "POST", "/users", `[{"username":"batch-0","password":"x"},{"username":"batch-1"}]`, 400, illegal, "password or pin must provided"},

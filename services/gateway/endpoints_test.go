@@ -444,7 +444,7 @@ func TestAnswers(t *testing.T) {
 				{Uid: "carla", Expiry: 1700005600},
 			}},
 			want: `{"result":[{"uid":"bruno","last_time":"1700002000","expiry":"1700005600","ext":"in a meeting","status":{"android_7f01":"1","web_0c22":"0"}},
-				{"uid":"carla","last_time":"0","expiry":"1700005600","ext":"","status":{}}]}`,
+				{"uid":"carla","last_time":"0","expiry":"1700005600","ext":"","status":[]}]}`,
 		},
 		{
 			name: "get presence", method: "POST", path: "/users/amelia/presence", body: `{"usernames":["bruno"]}`,

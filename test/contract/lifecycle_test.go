@@ -143,7 +143,7 @@ func TestDeletion(t *testing.T) {
 	require.Empty(t, f.names("/users/amelia/contacts/users"))
 	require.Empty(t, f.names("/users/amelia/blocks/users"))
 	f.answers("GET", "/mutes/amelia", "", `{`+muteHead+`,"action":"get","data":{"userid":"ORG#APP_amelia","chat":0,"groupchat":0,"chatroom":0,"unixtime":"<int>"}}`)
-	f.answers("POST", "/users/bruno/presence", `{"usernames":["amelia"]}`, `{"result":[{"uid":"amelia","last_time":"0","ext":"","status":{}}]}`)
+	f.answers("POST", "/users/bruno/presence", `{"usernames":["amelia"]}`, `{"result":[{"uid":"amelia","last_time":"0","ext":"","status":[]}]}`)
 	f.answers("GET", "/users/amelia/presence/sublist", "", `{"result":{"totalnum":"0","sublist":[]}}`)
 	f.eventually(func() bool { return f.offline("amelia") == float64(0) })
 

@@ -136,8 +136,12 @@ func (e *Envelope) presences(list []*presencev1.Presence, expiry bool) {
 			e.intString("expiry", p.GetExpiry())
 		}
 		e.str("ext", p.GetExt())
-		e.name("status")
-		e.stringMap(p.GetStatus())
+		if len(p.GetStatus()) == 0 {
+			e.raw("status", "[]") // clients tell nobody from somebody by it
+		} else {
+			e.name("status")
+			e.stringMap(p.GetStatus())
+		}
 		e.Close()
 	}
 	e.end(']')

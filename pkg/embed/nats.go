@@ -30,6 +30,7 @@ type NATS struct {
 
 	// failed gets a signal when files could not be written.
 	failed chan struct{}
+	once   sync.Once
 	quit   chan struct{}
 	done   sync.WaitGroup
 }
@@ -226,12 +227,14 @@ func (n *NATS) URL() string {
 	return n.server.ClientURL()
 }
 
-// Stop shuts the server down and waits for it.
+// Stop shuts the server down and waits for it. It may be called again.
 func (n *NATS) Stop() {
-	close(n.quit)
-	n.done.Wait()
-	n.end()
-	n.unlock()
+	n.once.Do(func() {
+		close(n.quit)
+		n.done.Wait()
+		n.end()
+		n.unlock()
+	})
 }
 
 // natsLogger passes the server's warnings and errors on; its notices are of

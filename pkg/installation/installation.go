@@ -27,6 +27,11 @@ type Part struct {
 	Read func(ctx context.Context) ([]string, error)
 	// Write gives it an ID, in place of any that it has.
 	Write func(ctx context.Context, id string) error
+	// Starts returns how often the part was started, 0 if it does not know;
+	// SetStarts raises that number, for good when it returns. Both are nil in
+	// parts that do not count.
+	Starts    func(ctx context.Context) (int64, error)
+	SetStarts func(ctx context.Context, n int64) error
 }
 
 // etcdKey is where etcd holds the ID.
@@ -81,15 +86,15 @@ func InSQL(service string, db *store.DB) Part {
 			}
 			return []string{id}, nil
 		},
-		Write: db.SetInstallation,
+		Write: db.SetInstallation, Starts: db.Starts, SetStarts: db.SetStarts,
 	}
 }
 
 // Check returns the ID of the installation that etcd and the other parts belong
 // to, after giving it to those that carry none: all of them at the first start
 // and after an upgrade from a version without IDs. It refuses parts of
-// different installations, and an etcd without an ID beside parts that have
-// one, unless accept says to make one of them, which etcd's ID wins.
+// different installations or moments, and an etcd without an ID beside parts
+// that have one, unless accept says to make one of them, which etcd's ID wins.
 func Check(ctx context.Context, etcd *etcdx.Client, others []Part, accept bool, logger *slog.Logger) (string, error) {
 	parts := append([]Part{InEtcd(etcd)}, others...)
 	found := make([][]string, len(parts))
@@ -130,6 +135,14 @@ func Check(ctx context.Context, etcd *etcdx.Client, others []Part, accept bool, 
 		}
 		if len(ids) > 0 {
 			logger.Warn("part of another installation is accepted", "part", p.Name, "was", strings.Join(ids, ", "), "installation", id)
+		}
+	}
+	for _, p := range parts {
+		if p.Starts == nil {
+			continue
+		}
+		if err := countStart(ctx, etcd, p, accept, logger); err != nil {
+			return "", fmt.Errorf("installation: %w", err)
 		}
 	}
 	return id, nil

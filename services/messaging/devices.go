@@ -229,6 +229,17 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 	err = d.db.Write(ctx, func(tx *sql.Tx) error {
 		early = nil
 		// Parsing these costs far more than running them, and there are thousands.
+		// Nearly all positions are of entries that are archived.
+		whole, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
+			SELECT v.app, v.username, v.resource, c.id, CAST($1 AS BIGINT)
+			FROM device v JOIN conversation c ON c.app = v.app AND c.name = $2
+			WHERE v.app = $3 AND v.username = $4 AND v.resource = $5
+			AND EXISTS (SELECT 1 FROM message m WHERE m.app = c.app AND m.conv = c.id AND m.seq >= CAST($6 AS BIGINT))
+			ON CONFLICT (app, username, resource, conv) DO UPDATE SET seq = excluded.seq WHERE device_position.seq < excluded.seq`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = whole.Close() }()
 		move, err := tx.PrepareContext(ctx, `INSERT INTO device_position (app, username, resource, conv, seq)
 			SELECT v.app, v.username, v.resource, c.id, CASE WHEN c.newest < CAST($1 AS BIGINT) THEN c.newest ELSE CAST($2 AS BIGINT) END
 			FROM device v JOIN (`+newestPlaces+`) c ON c.app = v.app AND c.name = $3
@@ -247,6 +258,17 @@ func (d *deviceStore) confirm(ctx context.Context, all []position) (early []int,
 			return at, err
 		}
 		for i, p := range all {
+			r, err := whole.ExecContext(ctx, p.seq, p.conversation, p.app, p.user, p.resource, p.seq)
+			if err != nil {
+				return err
+			}
+			n, err := r.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				continue
+			}
 			at, err := moveTo(p)
 			if err != nil {
 				return err

@@ -180,6 +180,3 @@ func (r *recorder) written() {
 		r.idle = nil
 	}
 }
-
-// userKey joins what names a user.
-func userKey(app, user string) string { return app + "/" + user }

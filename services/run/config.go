@@ -105,7 +105,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.AccessLog, "access-log", true, "log every REST call")
 	fs.BoolVar(&c.Demo, "demo", false, "create the app demo/chat, where anybody may register, and tell how to use it")
 	fs.Int64Var(&c.DiskReserve, "disk-reserve", 256<<20, "bytes that stay free on the disk of the embedded servers and SQLite files: below, sends are refused with 503. 0 for none")
-	fs.BoolVar(&c.AcceptInstallation, "accept-installation", false, "make one installation of an etcd, a NATS and databases that carry the IDs of several; meant for one start")
+	fs.BoolVar(&c.AcceptInstallation, "accept-installation", false, "go on with an etcd, a NATS and databases of several installations or backups, and make them one; meant for one start")
 	fs.StringSliceVar(&c.TrustedProxies, "trusted-proxies", nil, "networks (CIDR) whose X-Forwarded-For is believed")
 	fs.Int64Var(&c.BodyLimit, "body-limit", 1<<20, "largest JSON body in bytes")
 	fs.Int64Var(&c.PageMemory, "page-memory", 256<<20, "memory in bytes for what waits for connected devices; beyond it, it is read from the archive when they ask")

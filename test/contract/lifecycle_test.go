@@ -108,6 +108,10 @@ func TestDeletion(t *testing.T) {
 	}
 	_, err := c.SendText(t.Context(), "bruno", "from amelia")
 	require.NoError(t, err)
+	for range 2 { // what was received is confirmed, and the server has read that
+		_, err = c.Unread(t.Context())
+		require.NoError(t, err)
+	}
 	c.Close()
 	f.eventually(func() bool { return f.status("amelia") == "offline" })
 	ok("POST", "/messages/users", message("bruno", "amelia", "unread 1"))

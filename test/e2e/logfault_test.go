@@ -84,6 +84,46 @@ func readyz(t *testing.T, s *harness.Server) (status int, r readiness) {
 	return resp.StatusCode, r
 }
 
+// TestPartsOfTwoBackups puts one part back as it was at an earlier start.
+func TestPartsOfTwoBackups(t *testing.T) {
+	t.Parallel()
+	same := func(*run.Config) {}
+	accept := func(c *run.Config) { c.AcceptInstallation = true }
+	for name, c := range map[string]struct {
+		part string
+		says string
+	}{
+		"an older etcd":     {"etcd", "etcd is from an older backup"},
+		"older accounts":    {"sql/account.db", "database of account is from an older backup"},
+		"older messages":    {"sql/messaging.db", "database of messaging is from an older backup"},
+		"older presence":    {"sql/presence.db", "database of presence is from an older backup"},
+		"all of one moment": {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+			require.NoError(t, harness.Refused(t, data, same), "a first start")
+			require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
+			require.NoError(t, harness.Refused(t, data, same), "a further one")
+			require.NoError(t, os.RemoveAll(filepath.Join(data, c.part)))
+			if info, err := os.Stat(filepath.Join(backup, c.part)); err == nil && info.IsDir() {
+				require.NoError(t, os.CopyFS(filepath.Join(data, c.part), os.DirFS(filepath.Join(backup, c.part))))
+			} else {
+				raw, err := os.ReadFile(filepath.Join(backup, c.part))
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(filepath.Join(data, c.part), raw, 0o600))
+			}
+			if c.says != "" {
+				require.ErrorContains(t, harness.Refused(t, data, same), c.says)
+				require.ErrorContains(t, harness.Refused(t, data, same), "--accept-installation", "it stays refused")
+				require.NoError(t, harness.Refused(t, data, accept))
+			}
+			require.NoError(t, harness.Refused(t, data, same))
+			require.NoError(t, harness.Refused(t, data, same))
+		})
+	}
+}
+
 // TestPartsOfTwoInstallations puts parts of one installation's data into
 // another's.
 func TestPartsOfTwoInstallations(t *testing.T) {
@@ -115,7 +155,13 @@ func TestPartsOfTwoInstallations(t *testing.T) {
 			part := filepath.Join(data, c.part)
 			require.NoError(t, os.RemoveAll(part))
 			if c.foreign {
-				from := filepath.Join(made(), c.part)
+				other := made()
+				from := filepath.Join(other, c.part)
+				if c.part == "etcd" { // whose keys are sealed
+					raw, err := os.ReadFile(filepath.Join(other, "seal-key"))
+					require.NoError(t, err)
+					require.NoError(t, os.WriteFile(filepath.Join(data, "seal-key"), raw, 0o600))
+				}
 				if info, err := os.Stat(from); err == nil && info.IsDir() {
 					require.NoError(t, os.CopyFS(part, os.DirFS(from)))
 				} else {

@@ -11,7 +11,9 @@ import (
 
 const ownerParam = "owner_username"
 
-func relations() []Route { return slices.Concat(contacts(), contactsInBulk(), contactRequests(), blocks()) }
+func relations() []Route {
+	return slices.Concat(contacts(), contactsInBulk(), contactRequests(), blocks())
+}
 
 func contacts() []Route {
 	return []Route{

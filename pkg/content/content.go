@@ -81,8 +81,9 @@ func FromREST(kind busv1.Kind, typ string, body, ext []byte) (Message, error) {
 	if !ok {
 		return Message{}, illegal("type")
 	}
+	body, ok = Normal(body)
 	b := gjson.ParseBytes(body)
-	if !b.IsObject() {
+	if !ok || !b.IsObject() {
 		return Message{}, illegal("body")
 	}
 	c := &msyncv1.MessageBody_Content{}
@@ -92,8 +93,9 @@ func FromREST(kind busv1.Kind, typ string, body, ext []byte) (Message, error) {
 	}
 	mb := &msyncv1.MessageBody{Type: bodyType(kind).Enum(), Contents: []*msyncv1.MessageBody_Content{c}}
 	if ext != nil {
+		ext, ok := Normal(ext)
 		e := gjson.ParseBytes(ext)
-		if !e.IsObject() {
+		if !ok || !e.IsObject() {
 			return Message{}, illegal("ext")
 		}
 		size += len(ext)

@@ -42,7 +42,8 @@ func (s *Service) sendMessage(ctx context.Context, req *messagingv1.SendMessageR
 	if gjson.ParseBytes(ext).Type == gjson.Null {
 		ext = nil
 	}
-	m, err := content.FromREST(kind, gjson.GetBytes(req.GetMsg(), "type").Str, req.GetMsg(), ext)
+	msg, _ := content.Normal(req.GetMsg()) // what is no JSON has no type
+	m, err := content.FromREST(kind, gjson.GetBytes(msg, "type").Str, msg, ext)
 	switch {
 	case errs.Is(err, errs.ReasonMessageSend):
 		// The old call does not name the field.

@@ -230,7 +230,7 @@ func testOnlineStatuses(t *testing.T, f *fixture) {
 	f.refuses(false,
 		bad{"none", "POST", "/users/batch/status", `{"usernames":[]}`, 400, illegal, invalid},
 		bad{"missing", "POST", "/users/batch/status", `{}`, 400, illegal, invalid},
-		bad{"101", "POST", "/users/batch/status", `{"usernames":` + list(101, quoted) + `}`, 400, illegal, invalid},
+		bad{"101", "POST", "/users/batch/status", `{"usernames":` + list(101, quoted) + `}`, 400, illegal, "request body exceeds maximum limit, maximum limit is 100"},
 		bad{"one name", "POST", "/users/batch/status", `{"usernames":"amelia"}`, 400, illegal, invalid})
 }
 

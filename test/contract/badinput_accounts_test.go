@@ -51,7 +51,7 @@ func notLegal(id string) refusal { return says("username [" + id + "] is not leg
 func tokenTables() map[string]table {
 	long := chars(100_000, "x")
 	return map[string]table{"get_token": {
-		method: "POST", path: "/token", body: `{"grant_type":"inherit","username":"amelia","autoCreateUser":true,"ttl":7200}`, who: anybody, nothing: unfit,
+		method: "POST", path: "/token", guarded: true, body: `{"grant_type":"inherit","username":"amelia","autoCreateUser":true,"ttl":7200}`, who: anybody, nothing: unfit,
 		params: []param{
 			{"grant_type", text, unfit, []value{{"empty", `""`, unfit}, {"unknown", `"magic"`, unfit}, {"in capitals", `"INHERIT"`, unfit}, {"long", long, unfit}}},
 			{"username", text, notLegal(""), []value{
@@ -188,7 +188,7 @@ func accountTables() map[string]table {
 		// A good call leaves nobody.
 		"delete_users_batch": {method: "DELETE", path: "/users", query: page, more: filters},
 		"change_password": {
-			method: "PUT", also: "POST", path: "/users/{username=amelia}/password", body: `{"newpassword":"new"}`,
+			method: "PUT", also: "POST", path: "/users/{username=amelia}/password", guarded: true, body: `{"newpassword":"new"}`,
 			who: appOrSelf, self: says("oldPassword is required"),
 			stranger: noEntity, nothing: says("newpassword is required"),
 			params: []param{
@@ -221,7 +221,7 @@ func stateTables() map[string]table {
 			params: []param{{"usernames", strs, unfit, []value{
 				{"none", `[]`, unfit},
 				{"100", list(100, quoted), taken},
-				{"101", list(101, quoted), unfit},
+				{"101", list(101, quoted), says("request body exceeds maximum limit, maximum limit is 100")},
 				{"one twice", `["amelia","AMELIA","amelia"]`, taken},
 				{"who cannot be", impossible, taken},
 			}}},

@@ -72,7 +72,7 @@ func attributeTables() map[string]table {
 				{name: "a broken escape in a form", body: `k=%zz`, want: unfit},
 				{name: "no UTF-8 in a form", body: `k=%ff`, want: unfit},
 				{name: "no UTF-8, not escaped, in a form", body: "k=\xff", want: unfit},
-				{name: "a semicolon in a form", body: `a=1;b=2`, want: unfit},
+				{name: "a semicolon in a form", body: `k=1;b=2`, want: taken},
 				{name: "2,049 bytes", body: "k=" + strings.Repeat("x", 2048), want: tooLarge},
 				{name: "2,049 bytes of two-byte characters", body: "k=" + strings.Repeat("é", 1024), want: tooLarge},
 				{name: "a long name", body: strings.Repeat("k", 2049) + "=", want: tooLarge},
@@ -177,16 +177,18 @@ func muteTables() map[string]table {
 
 func presenceTables() map[string]table {
 	badStatus, badDevice, tooBig := says("set presence failed"), says("resource not exist"), says("ext is too big")
-	users := func(tooMany refusal, more ...value) []param {
-		return []param{{"usernames", strs, unfit, append([]value{
-			{"none", `[]`, unfit}, {"100", list(100, quoted), taken}, {"101", list(101, quoted), tooMany}, {"unknown", `["nobody"]`, taken}, {"one twice", `["bruno","BRUNO"]`, taken},
+	users := func(none, tooMany refusal, more ...value) []param {
+		return []param{{"usernames", strs, none, append([]value{
+			{"none", `[]`, none}, {"100", list(100, quoted), taken}, {"101", list(101, quoted), tooMany}, {"unknown", `["nobody"]`, taken}, {"one twice", `["bruno","BRUNO"]`, taken},
 		}, more...)}}
 	}
 	self := says("you can't sub yourself")
 	manyUnsubs := says("too many unsub presences")
+	empty, null := says("usernames is empty"), says("usernames cannot be null")
 	return map[string]table{
 		"set_presence": {
 			method: "POST", path: "/users/{username=amelia}/presence/{resource:web_1}/{status:1}", body: `{"ext":"x"}`, who: appOrSelf, stranger: gone, nothing: taken,
+			null: map[string]refusal{"ext": says("ext cannot be null")},
 			params: []param{{"ext", text, taken, []value{
 				{"empty", `""`, taken},
 				{"of 1,024 bytes", chars(1024, "x"), taken},
@@ -220,8 +222,8 @@ func presenceTables() map[string]table {
 			},
 		},
 		"subscribe_presence": {
-			method: "POST", path: "/users/{username=amelia}/presence/{expiry:3600}", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(says("too many sub presence"), value{"self", `["bruno","AMELIA"]`, self}, value{"empty", `[""]`, unfit}, value{"illegal", `["a b"]`, unfit},
+			method: "POST", path: "/users/{username=amelia}/presence/{expiry:3600}", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: empty,
+			params: users(empty, says("too many sub presence"), value{"self", `["bruno","AMELIA"]`, self}, value{"empty", `[""]`, unfit}, value{"illegal", `["a b"]`, unfit},
 				value{"of 65 bytes", `[` + chars(65, "x") + `]`, unfit}),
 			inPath: map[string][]value{"expiry": {
 				{"0", "0", unfit},
@@ -236,12 +238,13 @@ func presenceTables() map[string]table {
 			}},
 		},
 		"get_presence_batch": {
-			method: "POST", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(says("too many get presences"), value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			method: "POST", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: taken, nothing: empty,
+			params: users(empty, says("too many get presences"), value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
 		},
 		"unsubscribe_presence": {
-			method: "DELETE", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(manyUnsubs, value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			method: "DELETE", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: null,
+			params: users(null, manyUnsubs, value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			shapes: map[string]refusal{"[]": null},
 			more: []special{
 				{name: "a list", body: `["bruno"]`, want: taken},
 				{name: "a list of 100", body: list(100, quoted), want: taken},
@@ -249,7 +252,7 @@ func presenceTables() map[string]table {
 				{name: "a list with null", body: `["bruno",null]`, want: unfit},
 				{name: "users", body: `{"users":["bruno"]}`, want: taken},
 				{name: "users, a name", body: `{"users":"bruno"}`, want: unfit},
-				{name: "users, none", body: `{"users":[]}`, want: unfit},
+				{name: "users, none", body: `{"users":[]}`, want: null},
 				{name: "users, 101", body: `{"users":` + list(101, quoted) + `}`, want: manyUnsubs},
 			},
 		},

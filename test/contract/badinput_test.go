@@ -33,7 +33,11 @@ func (f *fixture) try(p probe) {
 	own := strings.NewReplacer("#", number, "CLIENT", f.ClientID, "SECRET", f.ClientSecret)
 	var body io.Reader
 	if p.body != "" {
-		body = strings.NewReader(own.Replace(p.body))
+		sent := own.Replace(p.body)
+		if p.respelled {
+			sent = respell(f.t, sent)
+		}
+		body = strings.NewReader(sent)
 	}
 	req, err := http.NewRequestWithContext(f.t.Context(), p.method, app.Server.HTTP+"/"+app.Org+"/"+app.Name+own.Replace(p.path), body)
 	require.NoError(f.t, err, p.name)
@@ -42,6 +46,9 @@ func (f *fixture) try(p probe) {
 	}
 	if p.label != "" {
 		req.Header.Set("Content-Type", p.label)
+	}
+	if p.coding != "" {
+		req.Header.Set("Content-Encoding", p.coding)
 	}
 	resp, err := harness.API.Do(req)
 	require.NoError(f.t, err, p.name)
@@ -214,7 +221,10 @@ func (f *fixture) goods(tb *table, tokens map[string]string) int {
 			f.try(p)
 			n++
 		}
-		p.label = ""
+		p.label, p.coding = "", "identity"
+		f.try(p)
+		p.coding = ""
+		n++
 	}
 	switch tb.who {
 	case appOrSelf:

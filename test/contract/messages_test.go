@@ -146,6 +146,11 @@ func messageTables() map[string]table {
 				{name: "msg_timestamp", kind: number, missing: taken, values: []value{{"negative", `-1`, amiss("msg_timestamp")}, {"as text", `"1700000000000"`, taken}}},
 			},
 			more: []special{
+				of("text of 5,120 bytes, escaped", "txt", `{"msg":"`+strings.Repeat(`\u4e2d`, 1706)+`xx"}`, taken),
+				of("text of 5,121 bytes, escaped", "txt", `{"msg":"`+strings.Repeat(`\u4e2d`, 1707)+`"}`, large),
+				of("command, param of 5,120 bytes of white space", "cmd", `{"action":"x","param":{`+strings.Repeat(" ", 5120)+`}}`, taken),
+				of("image, a name twice", "img", `{"url":7,"url":"u"}`, taken),
+				of("image, url null after all", "img", `{"url":"u","url":null}`, amiss("body.url")),
 				of("text, null", "txt", `{"msg":null,"x":1}`, amiss("body.msg")),
 				of("text, a number", "txt", `{"msg":7}`, badBody),
 				of("command, no action", "cmd", `{"x":1}`, amiss("body.action")),

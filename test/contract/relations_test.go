@@ -153,7 +153,7 @@ func testSubscribe(t *testing.T, f *fixture) {
 		bad{"no time", "POST", "/users/amelia/presence/0", `{"usernames":["bruno"]}`, 400, illegal, invalid},
 		bad{"too long", "POST", "/users/amelia/presence/2592001", `{"usernames":["bruno"]}`, 400, illegal, invalid},
 		bad{"a word", "POST", "/users/amelia/presence/soon", `{"usernames":["bruno"]}`, 400, illegal, invalid},
-		bad{"nobody", "POST", "/users/amelia/presence/3600", `{}`, 400, illegal, invalid})
+		bad{"nobody", "POST", "/users/amelia/presence/3600", `{}`, 400, illegal, "usernames is empty"})
 }
 
 func testGetPresence(_ *testing.T, f *fixture) {

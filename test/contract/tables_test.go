@@ -61,6 +61,8 @@ type table struct {
 	prepare func(f *fixture)
 	// once says that the good call can be made only once.
 	once bool
+	// guarded says that wrong tries are delayed once they are many.
+	guarded bool
 }
 
 // callers says whose tokens a call takes.
@@ -147,7 +149,7 @@ const (
 // others are values of other types, as they stand in a body.
 var others = map[kind][]string{
 	text:   {`7`, `true`, `["x"]`, `{"x":"y"}`},
-	number: {`"many"`, `""`, `true`, `[1]`, `{}`, `1.5`, `"0x10"`, `"1 "`, `1e999`, `99999999999999999999`, `-99999999999999999999`},
+	number: {`"many"`, `""`, `true`, `[1]`, `{}`, `1.5`, `"0x10"`, `"1 "`, `1e300`, `99999999999999999999`, `-99999999999999999999`},
 	flag:   {`1`, `"yes"`, `""`, `[true]`, `{}`},
 	fields: {`"x"`, `7`, `true`, `[]`, `[{}]`},
 	strs:   {`"x"`, `7`, `true`, `{}`, `[7]`, `[null]`, `[["x"]]`, `[{"x":"y"}]`},
@@ -168,6 +170,8 @@ type probe struct {
 	app                        *harness.App
 	method, path, token, label string
 	body                       string
+	coding                     string // Content-Encoding
+	respelled                  bool   // the body is sent as respell has it
 	want                       refusal
 	changes                    bool // a good call, which may change something
 }
@@ -289,7 +293,7 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 		}
 		all = append(all, p)
 	}
-	return append(all, tb.elsewhere(f, good)...)
+	return append(respelled(all, tb.guarded), tb.elsewhere(f, good)...)
 }
 
 // elsewhere are cases about what is not the call's own: app, method, label.
@@ -305,12 +309,18 @@ func (tb *table) elsewhere(f *fixture, good string) []probe {
 				"Could not find application for %s/%s from URI: %s/%s%s", where[0], where[1], where[0], where[1], bare)},
 		})
 	}
+	if !strings.Contains(good, "?") {
+		all = append(all, tb.slashes(f, good)...)
+	}
 	all = append(all, probe{
 		name: "wrong method", method: "PATCH", path: good, body: tb.sent(tb.body), token: f.Token,
 		want: refusal{405, "unsupported_service_operation", "Service operation not supported"},
 	})
 	if tb.body == "" {
 		return all
+	}
+	for _, coding := range []string{"gzip", "deflate", "br", "identity, gzip"} {
+		all = append(all, probe{name: "body in " + coding, method: tb.method, path: good, body: tb.sent(tb.body), coding: coding, token: f.Token, want: foreign})
 	}
 	for _, label := range []string{"text/xml", "text/plain", "multipart/form-data; boundary=x", "application/octet-stream", ";"} {
 		all = append(all, probe{name: "body labelled " + label, method: tb.method, path: good, body: tb.sent(tb.body), label: label, token: f.Token, want: foreign})
@@ -350,7 +360,7 @@ func (tb *table) bodies(f *fixture, good string, add func(name, path, body strin
 	for name, body := range map[string]string{
 		"half an object": `{"x":`, "a comma too many": `{"x":1,}`, "names without quotes": `{x:1}`, "two objects": `{}{}`, "no JSON": `hello`,
 		"no UTF-8": "{\"x\":\"\xff\"}", "a control character": "{\"x\":\"\x01\"}", "half a pair of surrogates outside a string": `\ud800`,
-		"too deep": strings.Repeat("[", 600) + strings.Repeat("]", 600), "a number out of shape": `{"x":01}`,
+		"too deep": strings.Repeat("[", 600) + strings.Repeat("]", 600), "a number out of shape": `{"x":01}`, "a number out of range": `{"x":[1e999]}`, "a long number out of range": `{"x":` + strings.Repeat("9", 400) + `}`,
 	} {
 		if want, own := tb.shapes[name]; own {
 			add(name, good, body, want)

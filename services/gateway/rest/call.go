@@ -152,7 +152,7 @@ func (c *call) parse(m proto.Message) error {
 		return b.Into(m, nil, false)
 	}
 	kind, ok := mediaType(c.req.Header)
-	if !ok {
+	if !ok || encoded(c.req.Header) {
 		return unsupportedMedia()
 	}
 	return b.Into(m, c.body, kind != mediaJSON)
@@ -165,6 +165,16 @@ const (
 	mediaJSON
 	mediaForm
 )
+
+// encoded reports whether a body is compressed.
+func encoded(h http.Header) bool {
+	for _, coding := range h["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+			return true
+		}
+	}
+	return false
+}
 
 // mediaType reads a body's label. Clients in the field send JSON without a
 // label, or labelled as a form because curl does so.

@@ -189,7 +189,7 @@ func (h *Handler) enter(c *call, r *http.Request, params map[string]string) bool
 	c.env.App = app
 	c.env.Action = lowerMethod(r.Method)
 	c.env.Scheme, c.env.Host = h.origin(c.req)
-	c.env.Path, c.env.Query = c.req.URL.EscapedPath(), c.req.URL.RawQuery
+	c.env.Path, c.env.Query = strings.TrimSuffix(c.req.URL.EscapedPath(), "/"), c.req.URL.RawQuery
 
 	r.Form, r.PostForm = form, form
 	return true
@@ -244,7 +244,7 @@ func (e *endpoint) query(raw string) (url.Values, bool) {
 	if raw == "" || len(e.route.Query) == 0 {
 		return noForm, true
 	}
-	values, err := url.ParseQuery(raw)
+	values, err := routes.ParseForm(raw)
 	if err != nil {
 		return nil, false
 	}

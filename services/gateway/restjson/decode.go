@@ -1,6 +1,7 @@
 package restjson
 
 import (
+	"bytes"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -15,6 +16,9 @@ func Invalid() error { return errs.Invalid(errs.MessageInvalidRequest) }
 // ParseError returns the error of a body that is no JSON.
 func ParseError(err error) error { return errs.InvalidReason(errs.ReasonJSON, err.Error()) }
 
+// byteOrderMark may stand before any body.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // Body says how the body of a call stands for its request where it is not the
 // plain JSON of the message. The zero value is that.
 type Body struct {
@@ -24,6 +28,9 @@ type Body struct {
 	Hidden []string
 	// Array names the field that a bare array stands for.
 	Array string
+	// Null holds the texts of the errors of fields that must not be null, by
+	// their proto names.
+	Null map[string]string
 	// Other takes the fields of the body that the message does not have.
 	Other func(m proto.Message, name string, value []byte) error
 	// Error takes the place of the error of a field that does not fit, or of the
@@ -49,6 +56,7 @@ type Body struct {
 // null: their meaning is the service's business. The app is part of every path
 // and cannot be set.
 func (b *Body) Into(m proto.Message, body []byte, form bool) error {
+	body = bytes.TrimPrefix(body, byteOrderMark)
 	if b.Decode != nil {
 		return b.failed("", b.Decode(body, form, m))
 	}
@@ -96,21 +104,70 @@ func (b *Body) unmarshal(raw []byte, m protoreflect.Message) error {
 	if !ok {
 		return b.failed("", Invalid())
 	}
-	for {
-		name, value, ok := o.Next()
-		if !ok {
-			return nil
-		}
+	for _, g := range b.given(&o, fields) {
 		var err error
-		if f := b.field(fields, string(name)); f != nil {
-			err = b.failed(string(name), setField(m, f, value))
-		} else if b.Other != nil {
-			err = b.Other(m.Interface(), string(name), value)
+		if text := b.null(g); text != "" {
+			err = errs.Invalid(text)
+		} else if g.field != nil {
+			err = b.failed(g.name, setField(m, g.field, g.raw))
+		} else {
+			err = b.Other(m.Interface(), g.name, g.raw)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// given is a field of a body; field is nil if the message has none of its name.
+type given struct {
+	name  string
+	field protoreflect.FieldDescriptor
+	raw   []byte
+}
+
+// given returns the fields of a body that mean something: of several of one
+// name the last, whatever the others are.
+func (b *Body) given(o *Object, fields protoreflect.FieldDescriptors) []given {
+	var all []given
+	var others map[string]int
+	for {
+		name, value, ok := o.Next()
+		if !ok {
+			return all
+		}
+		g := given{name: string(name), field: b.field(fields, string(name)), raw: value}
+		place := -1
+		switch {
+		case g.field != nil:
+			place = slices.IndexFunc(all, func(x given) bool { return x.field == g.field })
+		case b.Other == nil:
+			continue
+		default:
+			if i, seen := others[g.name]; seen {
+				place = i
+			} else if others == nil {
+				others = make(map[string]int)
+			}
+			if place < 0 {
+				others[g.name] = len(all)
+			}
+		}
+		if place < 0 {
+			all = append(all, g)
+		} else {
+			all[place] = g
+		}
+	}
+}
+
+// null returns the text of the error of a field that must not be null.
+func (b *Body) null(g given) string {
+	if g.field == nil || !IsNull(g.raw) {
+		return ""
+	}
+	return b.Null[string(g.field.Name())]
 }
 
 // field finds a field that a body may set.
@@ -163,7 +220,6 @@ func setList(m protoreflect.Message, f protoreflect.FieldDescriptor, raw []byte)
 	if !ok {
 		return Invalid()
 	}
-	m.Clear(f) // the last of several fields of one name counts
 	list := m.Mutable(f).List()
 	for {
 		raw, ok := a.Next()
@@ -186,7 +242,6 @@ func setMap(m protoreflect.Message, f protoreflect.FieldDescriptor, raw []byte) 
 	if !ok || f.MapKey().Kind() != protoreflect.StringKind {
 		return Invalid()
 	}
-	m.Clear(f)
 	entries := m.Mutable(f).Map()
 	for {
 		name, raw, ok := o.Next()

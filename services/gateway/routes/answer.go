@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"net/url"
 	"reflect"
 	"strconv"
 	"time"
@@ -271,7 +270,7 @@ func appendInner(dst []byte, s string) []byte {
 
 // params repeats the query, if there was one: every value as an array.
 func (e *Envelope) params() error {
-	values, err := url.ParseQuery(e.Query)
+	values, err := ParseForm(e.Query)
 	if err != nil || len(values) == 0 {
 		return nil //nolint:nilerr // what cannot be read is not repeated
 	}

@@ -2,7 +2,6 @@ package routes
 
 import (
 	"bytes"
-	"net/url"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -88,23 +87,25 @@ func decodeAttributes(body []byte, form bool, req proto.Message) error {
 }
 
 func decodeAttributesJSON(o restjson.Object, m *accountv1.SetUserAttributesRequest) error {
-	m.Attributes = make(map[string]string)
-	for {
-		name, value, ok := o.Next()
-		if !ok {
-			return nil
-		}
+	// Of several fields of one name the last counts, whatever the others are.
+	given := make(map[string][]byte)
+	for name, value, ok := o.Next(); ok; name, value, ok = o.Next() {
+		given[string(name)] = value
+	}
+	m.Attributes = make(map[string]string, len(given))
+	for name, value := range given {
 		switch value[0] {
 		case '{', '[', 'n':
 			return restjson.Invalid()
 		default:
-			m.Attributes[string(name)] = restjson.Text(value)
+			m.Attributes[name] = restjson.Text(value)
 		}
 	}
+	return nil
 }
 
 func decodeAttributesForm(raw []byte, m *accountv1.SetUserAttributesRequest) error {
-	pairs, err := url.ParseQuery(string(raw))
+	pairs, err := ParseForm(string(raw))
 	if err != nil {
 		return restjson.Invalid()
 	}

@@ -145,51 +145,72 @@ func decodeSendToUsers(body []byte, _ bool, req proto.Message) error {
 	if !ok {
 		return restjson.Invalid()
 	}
+	// Of several fields of one name the last counts, whatever the others are.
+	var in struct{ body, ext, to, from, kind, route, sync, time []byte }
 	for {
 		name, value, more := o.Next()
 		if !more {
-			return nil
+			break
 		}
-		null := restjson.IsNull(value)
-		ok := true
 		switch string(name) {
 		case "body":
-			m.Body = append([]byte{}, value...)
-			ok = null || value[0] == '{'
+			in.body = value
 		case "ext":
-			m.Ext = append([]byte{}, value...)
+			in.ext = value
 		case "to":
-			if !null {
-				m.To, ok = restjson.Strings(value, m.To[:0])
-			}
+			in.to = value
 		case "from":
-			if !null {
-				var from string
-				from, ok = text(value)
-				m.From = &from
-			}
+			in.from = value
 		case "type":
-			if !null {
-				m.Type, ok = text(value)
-			}
+			in.kind = value
 		case "routetype":
-			if !null {
-				m.Routetype, ok = text(value)
-			}
+			in.route = value
 		case "sync_device", "syncDevice":
-			if !null {
-				m.SyncDevice, ok = restjson.Bool(value)
-			}
+			in.sync = value
 		case "msg_timestamp", "msgTimestamp":
-			if !null {
-				m.MsgTimestamp, ok = restjson.Integer(value, 64)
-			}
-		}
-		if !ok {
-			return restjson.Invalid()
+			in.time = value
 		}
 	}
+	if in.body != nil {
+		m.Body = append([]byte{}, in.body...)
+	}
+	if in.ext != nil {
+		m.Ext = append([]byte{}, in.ext...)
+	}
+	fits := !given(in.body) || in.body[0] == '{'
+	if ok := true; given(in.to) {
+		m.To, ok = restjson.Strings(in.to, m.To)
+		fits = fits && ok
+	}
+	if given(in.from) {
+		from, ok := text(in.from)
+		m.From, fits = &from, fits && ok
+	}
+	for _, f := range [...]struct {
+		raw []byte
+		to  *string
+	}{{in.kind, &m.Type}, {in.route, &m.Routetype}} {
+		if ok := true; given(f.raw) {
+			*f.to, ok = text(f.raw)
+			fits = fits && ok
+		}
+	}
+	if ok := true; given(in.sync) {
+		m.SyncDevice, ok = restjson.Bool(in.sync)
+		fits = fits && ok
+	}
+	if ok := true; given(in.time) {
+		m.MsgTimestamp, ok = restjson.Integer(in.time, 64)
+		fits = fits && ok
+	}
+	if !fits {
+		return restjson.Invalid()
+	}
+	return nil
 }
+
+// given reports whether a field is there and not null.
+func given(raw []byte) bool { return raw != nil && !restjson.IsNull(raw) }
 
 // types are the message types, so that decoding one allocates nothing.
 var types = [...]string{"txt", "img", "audio", "video", "file", "loc", "cmd", "custom"}

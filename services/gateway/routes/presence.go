@@ -39,7 +39,7 @@ func presence() []Route {
 				}),
 			},
 		},
-		presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK),
+		notNull(presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK), "ext"),
 		presenceStatus(presencev1.PresenceService_SubscribePresence_FullMethodName, "subscribe_presence",
 			of(func(r *presencev1.SubscribePresenceResponse) result[[]status] {
 				return result[[]status]{each(r.GetResult(), statusWithExpiry)}
@@ -63,6 +63,12 @@ func presenceStatus(method, rule string, answer *Value, query ...string) Route {
 		Method: method, Rules: []string{rule}, Policy: AppOrSelf, Self: "username", Query: query, ErrorResult: true,
 		Answer: Answer{Plain: answer},
 	}
+}
+
+// notNull refuses null for a field.
+func notNull(r Route, field string) Route {
+	r.Body.Null = map[string]string{field: field + " cannot be null"}
+	return r
 }
 
 // unsubscribe takes a bare array of user IDs, or an object that holds it as

@@ -228,7 +228,7 @@ func (c *checker) number(begin int) (int, bool) {
 	if c.data[pos] == '-' {
 		pos++
 	}
-	ok := true
+	var ok bool
 	if pos < len(c.data) && c.data[pos] == '0' {
 		pos++
 	} else if pos, ok = c.digits(pos); !ok {

@@ -178,28 +178,29 @@ func decodeSendToUsers(body []byte, _ bool, req proto.Message) error {
 		m.Ext = append([]byte{}, in.ext...)
 	}
 	fits := !given(in.body) || in.body[0] == '{'
-	if ok := true; given(in.to) {
+	if given(in.to) {
 		m.To, ok = restjson.Strings(in.to, m.To)
 		fits = fits && ok
 	}
 	if given(in.from) {
-		from, ok := text(in.from)
+		from := ""
+		from, ok = text(in.from)
 		m.From, fits = &from, fits && ok
 	}
 	for _, f := range [...]struct {
 		raw []byte
 		to  *string
 	}{{in.kind, &m.Type}, {in.route, &m.Routetype}} {
-		if ok := true; given(f.raw) {
+		if given(f.raw) {
 			*f.to, ok = text(f.raw)
 			fits = fits && ok
 		}
 	}
-	if ok := true; given(in.sync) {
+	if given(in.sync) {
 		m.SyncDevice, ok = restjson.Bool(in.sync)
 		fits = fits && ok
 	}
-	if ok := true; given(in.time) {
+	if given(in.time) {
 		m.MsgTimestamp, ok = restjson.Integer(in.time, 64)
 		fits = fits && ok
 	}

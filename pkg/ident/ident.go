@@ -79,12 +79,16 @@ func ValidUser(id string) bool {
 	return true
 }
 
-// CheckNewUser is ValidUser for registration, with the contract's error.
+// CheckNewUser is ValidUser for registration, with the contract's errors.
 func CheckNewUser(id string) error {
-	if !ValidUser(id) {
-		return errs.Invalid("username is not legal")
+	switch {
+	case len(id) > MaxUserID:
+		return errs.Invalid("USERNAME_TOO_LONG")
+	case !ValidUser(id):
+		return errs.Invalidf("username [%s] is not legal", id)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // GroupID names a group within an app.

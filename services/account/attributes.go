@@ -8,6 +8,8 @@ import (
 	"maps"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
@@ -37,7 +39,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	}
 	perUser := app.Tier.Size(tier.SizeUserAttributesPerUser)
 	if sizeOf(req.GetAttributes()) > perUser {
-		return nil, attributesTooLarge()
+		return nil, attributesTooLarge(perUser)
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {
@@ -59,10 +61,14 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 		maps.Copy(all, req.GetAttributes())
 		after := sizeOf(all)
 		if after > perUser {
-			return attributesTooLarge()
+			return attributesTooLarge(perUser)
 		}
 		limit := sizeLimit(app.Tier, tier.SizeUserAttributesPerApp)
-		if err := quota.Add(ctx, tx, app.Number, tier.SizeUserAttributesPerApp, "", after-before, limit); err != nil {
+		err = quota.Add(ctx, tx, app.Number, tier.SizeUserAttributesPerApp, "", after-before, limit)
+		switch {
+		case errs.Is(err, errs.ReasonQuota):
+			return metadataFull("total size of user metadata for this app exceeds the user defined limit, %dBytes", *limit)
+		case err != nil:
 			return err
 		}
 		encoded, err := json.Marshal(all)
@@ -83,7 +89,13 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	return &accountv1.SetUserAttributesResponse{Attributes: req.GetAttributes()}, nil
 }
 
-func attributesTooLarge() error { return errs.Invalid("user metadata is too large") }
+func attributesTooLarge(limit int64) error {
+	return metadataFull("size of metadata for this single user exceeds the user defined limit, %dBytes", limit)
+}
+
+func metadataFull(format string, limit int64) error {
+	return errs.New(codes.PermissionDenied, errs.ReasonMetadataFull, fmt.Sprintf(format, limit))
+}
 
 // sizeOf gives the bytes of all keys and values.
 func sizeOf(attributes map[string]string) int64 {
@@ -173,15 +185,18 @@ func (s *Service) GetUserAttributesCapacity(ctx context.Context, req *accountv1.
 	return &accountv1.GetUserAttributesCapacityResponse{Bytes: n}, nil
 }
 
-// BatchGetUserAttributes gives chosen attributes of several users, under the
-// names that the request has for them.
+// BatchGetUserAttributes returns attributes of several users, all or chosen
+// ones, under the names that the request has for them.
 func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.BatchGetUserAttributesRequest) (*accountv1.BatchGetUserAttributesResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	if n := len(req.GetTargets()); n == 0 || n > maxTargets || len(req.GetProperties()) == 0 {
+	switch n := len(req.GetTargets()); {
+	case n == 0:
 		return nil, invalid()
+	case n > maxTargets:
+		return nil, errs.InvalidReason(errs.ReasonBadRequest, fmt.Sprintf("exceed allowed batch size %d", maxTargets))
 	}
 	args := []any{app.Number}
 	for _, t := range req.GetTargets() {
@@ -212,7 +227,11 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	return resp, nil
 }
 
+// pick returns the attributes with these keys; without keys, all.
 func pick(all map[string]string, keys []string) map[string]string {
+	if len(keys) == 0 {
+		return all
+	}
 	out := make(map[string]string, len(keys))
 	for _, k := range keys {
 		if v, ok := all[k]; ok {

@@ -18,9 +18,21 @@ import (
 // quotaBlocks counts a user's block list.
 const quotaBlocks = "blocked_users"
 
-// ListBlocks gives whom a user has blocked, newest first.
+const (
+	// maxBlockPage bounds a page of a block list.
+	maxBlockPage = 50
+	// maxBlockList is the longest block list that the configuration allows.
+	maxBlockList = 100_000
+)
+
+// ListBlocks returns whom a user has blocked, newest first: all, or a page if
+// the request asks for one.
 func (s *Service) ListBlocks(ctx context.Context, req *accountv1.ListBlocksRequest) (*accountv1.ListBlocksResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
+	if err != nil {
+		return nil, err
+	}
+	before, limit, err := blockPage(req)
 	if err != nil {
 		return nil, err
 	}
@@ -28,12 +40,44 @@ func (s *Service) ListBlocks(ctx context.Context, req *accountv1.ListBlocksReque
 	if err != nil {
 		return nil, err
 	}
-	blocked, err := store.Column[string](ctx, s.db.Read(), `SELECT blocked FROM blocks WHERE app = $1 AND owner = $2 ORDER BY added DESC, blocked`,
-		app.Number, owner)
+	resp := &accountv1.ListBlocksResponse{}
+	var last relationPosition
+	query := `SELECT blocked, added FROM blocks WHERE app = $1 AND owner = $2 AND (added, blocked) < ($3, $4)
+		ORDER BY added DESC, blocked DESC LIMIT $5`
+	err = store.Each(ctx, s.db.Read(), query, []any{app.Number, owner, before.added, before.user, limit + 1}, func(row store.Scanner) error {
+		next := relationPosition{}
+		if err := row.Scan(&next.user, &next.added); err != nil {
+			return err
+		}
+		if int64(len(resp.GetUsernames())) == limit {
+			resp.Cursor = last.cursor()
+			return nil
+		}
+		last = next
+		resp.Usernames = append(resp.Usernames, next.user)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.ListBlocksResponse{Usernames: blocked}, nil
+	return resp, nil
+}
+
+// blockPage reads which part of a block list is asked for.
+func blockPage(req *accountv1.ListBlocksRequest) (before relationPosition, limit int64, err error) {
+	size := int64(req.GetPageSize())
+	switch {
+	case req.PageSize != nil && (size < 1 || size > maxBlockPage):
+		return before, 0, invalid()
+	case req.PageSize != nil:
+		limit = size
+	case req.GetCursor() != "":
+		limit = defaultPage
+	default:
+		limit = maxBlockList
+	}
+	before, err = parseRelationCursor(req.GetCursor())
+	return before, limit, err
 }
 
 // AddBlocks blocks users: all of them or, if one does not exist or the list

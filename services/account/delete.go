@@ -12,7 +12,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 // maxTold bounds how many friends of a deleted user, and how many who blocked
@@ -50,6 +49,9 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
+	}
+	if req.Ql != nil {
+		return nil, invalid()
 	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
@@ -101,13 +103,8 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	}
 	ev.revoked(id, void).changed(id, busv1.UserEvent_CHANGE_DELETED).disconnected(id, busv1.Disconnect_REASON_REMOVED)
 
-	friends, err := store.Column[string](ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
-		app.Number, id, maxTold)
-	if err != nil {
+	if err := dropContacts(ctx, tx, ev, id); err != nil {
 		return nil, err
-	}
-	for _, f := range friends {
-		ev.roster(f, id, msyncv1.RosterBody_REMOVE, "")
 	}
 	blockers, err := store.Column[string](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {
@@ -121,11 +118,6 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		query string
 		args  []any
 	}{
-		{`UPDATE usage SET used = used - 1 WHERE app = $1 AND quota = $2 AND owner IN
-			(SELECT friend FROM contacts WHERE app = $1 AND owner = $3)`, []any{app.Number, tier.QuotaContactsPerUser, id}},
-		{`DELETE FROM contacts WHERE app = $1 AND friend = $2 AND owner IN
-			(SELECT friend FROM contacts WHERE app = $1 AND owner = $2)`, []any{app.Number, id}},
-		{`DELETE FROM contacts WHERE app = $1 AND owner = $2`, []any{app.Number, id}},
 		{`DELETE FROM contact_requests WHERE app = $1 AND target = $2`, []any{app.Number, id}},
 		{`DELETE FROM contact_requests WHERE app = $1 AND sender = $2`, []any{app.Number, id}},
 		{`UPDATE usage SET used = used - 1 WHERE app = $1 AND quota = $2 AND owner IN
@@ -133,15 +125,15 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		{`DELETE FROM blocks WHERE app = $1 AND blocked = $2`, []any{app.Number, id}},
 		{`DELETE FROM blocks WHERE app = $1 AND owner = $2`, []any{app.Number, id}},
 		{`DELETE FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}},
+		{`DELETE FROM notifications WHERE app = $1 AND username = $2`, []any{app.Number, id}},
+		{`DELETE FROM notifications WHERE app = $1 AND kind = $2 AND target = $3`, []any{app.Number, kindUser, id}},
 	} {
 		if _, err := store.Exec(ctx, tx, step.query, step.args...); err != nil {
 			return nil, fmt.Errorf("delete user: %w", err)
 		}
 	}
-	for _, q := range []string{tier.QuotaContactsPerUser, quotaBlocks} {
-		if err := quota.Clear(ctx, tx, app.Number, q, id); err != nil {
-			return nil, err
-		}
+	if err := quota.Clear(ctx, tx, app.Number, quotaBlocks, id); err != nil {
+		return nil, err
 	}
 	if _, err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
 		return nil, err

@@ -121,6 +121,7 @@ type bench struct {
 	tokens    accountv1.TokenServiceClient
 	attrs     accountv1.AttributeServiceClient
 	relations accountv1.RelationServiceClient
+	push      accountv1.PushServiceClient
 	mutes     accountv1.MuteServiceClient
 }
 
@@ -170,6 +171,7 @@ func (b *bench) restart(options ...option) {
 	b.tokens = accountv1.NewTokenServiceClient(ch.Conn())
 	b.attrs = accountv1.NewAttributeServiceClient(ch.Conn())
 	b.relations = accountv1.NewRelationServiceClient(ch.Conn())
+	b.push = accountv1.NewPushServiceClient(ch.Conn())
 	b.mutes = accountv1.NewMuteServiceClient(ch.Conn())
 }
 
@@ -341,9 +343,17 @@ var (
 	wantNoApp   = want{codes.NotFound, errs.ReasonAppNotFound, "Could not find application for acme/nochat"}
 	wantQuota   = want{
 		codes.ResourceExhausted, errs.ReasonQuota,
-		"You have exceeded the limit of the Free edition. Please upgrade to higher edition.",
+		"You have exceeded the limit of the community edition,Please upgrade to the enterprise edition",
 	}
+	wantNoEntity    = want{codes.NotFound, errs.ReasonEntityNotFound, "User null not found"}
+	wantNoProperty  = want{codes.InvalidArgument, errs.ReasonRequiredProperty, "Entity user requires a property named username"}
+	wantManyFriends = want{codes.PermissionDenied, errs.ReasonExceedLimit, "user contact number exceed limit"}
 )
+
+// wantText expects a 400 with a text.
+func wantText(message string) want {
+	return want{codes.InvalidArgument, errs.ReasonIllegalArgument, message}
+}
 
 func (w want) check(t testing.TB, err error) {
 	t.Helper()

@@ -47,9 +47,6 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	if err != nil {
 		return nil, err
 	}
-	if req.GetUsername() == "" {
-		return nil, invalid()
-	}
 	changes := []struct {
 		kind    muteKind
 		seconds *int64
@@ -61,11 +58,11 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	}
 	id, err := s.findUserID(ctx, app.Number, req.GetUsername())
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, id); err != nil {
-			return err
+			return noProperty(err)
 		}
 		now := s.now().UnixMilli()
 		// Mutes that have ended go when another is set; until then they only
@@ -129,7 +126,7 @@ func (s *Service) GetGlobalMute(ctx context.Context, req *accountv1.GetGlobalMut
 	}
 	id, err := s.findUserID(ctx, app.Number, req.GetUsername())
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	now := s.now()
 	resp := &accountv1.GetGlobalMuteResponse{Username: id, Unixtime: now.Unix()}
@@ -168,9 +165,9 @@ func (s *Service) ListGlobalMutes(ctx context.Context, req *accountv1.ListGlobal
 		page = int64(req.GetPageNum())
 	}
 	if req.PageSize != nil {
-		size = min(int64(req.GetPageSize()), maxMutePage)
+		size = int64(req.GetPageSize())
 	}
-	if page < 1 || size < 1 {
+	if page < 1 || size < 1 || size > maxMutePage {
 		return nil, invalid()
 	}
 	now := s.now()

@@ -37,7 +37,7 @@ func TestSixtyFourAddersFillOneListExactly(t *testing.T) {
 					switch err := f(i); {
 					case err == nil:
 						admitted.Add(1)
-					case errs.Is(err, errs.ReasonQuota):
+					case errs.Is(err, errs.ReasonExceedLimit):
 						refused.Add(1)
 					default:
 						t.Error(err)

@@ -152,7 +152,7 @@ func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 					switch {
 					case err == nil:
 						friendships.Add(1)
-					case errs.Is(err, errs.ReasonQuota):
+					case errs.Is(err, errs.ReasonExceedLimit):
 					default:
 						t.Error(err)
 					}
@@ -194,7 +194,7 @@ func TestFriendQuotaIsTheTiers(t *testing.T) {
 	b.befriend(t, "p002", "p000")
 	for _, pair := range [][2]string{{"p000", "p003"}, {"p003", "p000"}} { // full on one side or the other
 		_, err := b.relations.AddContact(t.Context(), &accountv1.AddContactRequest{Org: org, App: app, OwnerUsername: pair[0], FriendUsername: pair[1]})
-		wantQuota.check(t, err)
+		wantManyFriends.check(t, err)
 		require.Empty(t, b.contacts(t, "p003"))
 	}
 	b.befriend(t, "p000", "p001") // a friend already
@@ -220,7 +220,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			Org: org, App: app, OwnerUsername: "amelia", FriendUsername: "F007", Remark: ptr(strings.Repeat("猫", 100)),
 		})
 		require.NoError(t, err)
-		for _, limit := range []*int32{nil, ptr(int32(1)), ptr(int32(5)), ptr(int32(1000))} {
+		for _, limit := range []*int32{nil, ptr(int32(1)), ptr(int32(5)), ptr(int32(50))} {
 			var got []string
 			cursor := ""
 			for {
@@ -244,7 +244,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 		}{
 			"NUL":            {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr("a\x00b")}, wantInvalid},
 			"101 characters": {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr(strings.Repeat("x", 101))}, wantInvalid},
-			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: ptr("x")}, wantMissing},
+			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: ptr("x")}, wantText("updateRemark they are not friends, please add as a friend first.")},
 			"unknown":        {&accountv1.SetContactRemarkRequest{FriendUsername: "nobody", Remark: ptr("x")}, wantMissing},
 			"none":           {&accountv1.SetContactRemarkRequest{FriendUsername: "f007"}, wantInvalid},
 			"cleared":        {&accountv1.SetContactRemarkRequest{FriendUsername: "f007", Remark: ptr("")}, want{}},
@@ -259,6 +259,8 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			_, err := b.relations.PageContacts(t.Context(), req)
 			wantInvalid.check(t, err)
 		}
+		_, err = b.relations.PageContacts(t.Context(), &accountv1.PageContactsRequest{Org: org, App: app, OwnerUsername: "amelia", Limit: ptr(int32(51))})
+		wantText("getContacts | page size more than max limit : 50").check(t, err)
 	})
 }
 
@@ -371,7 +373,7 @@ func TestBlocks(t *testing.T) {
 		change(t, events, "amelia CHANGE_BLOCKS")
 		b.clock.advance(time.Second)
 		b.block(t, "amelia", "dario", "carla")
-		require.Equal(t, []string{"dario", "bruno", "carla"}, b.blocks(t, "amelia"))
+		require.Equal(t, []string{"dario", "carla", "bruno"}, b.blocks(t, "amelia"))
 		require.Empty(t, b.blocks(t, "bruno"))
 		require.Equal(t, []string{"bruno"}, b.contacts(t, "amelia")) // friends stay friends
 
@@ -391,6 +393,52 @@ func TestBlocks(t *testing.T) {
 			require.Equal(t, "carla", gone.GetUnblocked().GetUsername())
 		}
 		require.Equal(t, []string{"dario", "bruno"}, b.blocks(t, "amelia"))
+	})
+}
+
+func TestBlockPages(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		people := many(120, "p")
+		b.register(t, append(people, "amelia")...)
+		for i := 0; i < len(people); i += 40 { // several at the same instant
+			b.clock.advance(time.Millisecond)
+			b.block(t, "amelia", people[i:i+40]...)
+		}
+		page := func(size *int32, cursor string) *accountv1.ListBlocksResponse {
+			t.Helper()
+			resp, err := b.relations.ListBlocks(t.Context(), &accountv1.ListBlocksRequest{Org: org, App: app, OwnerUsername: "Amelia", PageSize: size, Cursor: cursor})
+			require.NoError(t, err)
+			return resp
+		}
+		all := page(nil, "")
+		require.Len(t, all.GetUsernames(), 120)
+		require.Empty(t, all.GetCursor(), "without a page all is there")
+		require.Equal(t, "p119", all.GetUsernames()[0])
+		for _, size := range []int32{1, 7, 40, 50} {
+			var got []string
+			for cursor := ""; ; {
+				p := page(&size, cursor)
+				require.LessOrEqual(t, len(p.GetUsernames()), int(size))
+				got = append(got, p.GetUsernames()...)
+				if cursor = p.GetCursor(); cursor == "" {
+					break
+				}
+			}
+			require.Equal(t, all.GetUsernames(), got)
+		}
+		first := page(ptr(int32(3)), "")
+		require.Len(t, page(nil, first.GetCursor()).GetUsernames(), 10, "a cursor alone asks for a page")
+		_, err := b.relations.RemoveBlock(t.Context(), &accountv1.RemoveBlockRequest{Org: org, App: app, OwnerUsername: "amelia", BlockedUsername: first.GetUsernames()[2]})
+		require.NoError(t, err)
+		require.Equal(t, all.GetUsernames()[3], page(nil, first.GetCursor()).GetUsernames()[0], "the place may be gone")
+		for _, req := range []*accountv1.ListBlocksRequest{
+			{PageSize: ptr(int32(0))}, {PageSize: ptr(int32(-1))}, {PageSize: ptr(int32(51))}, {Cursor: "x"}, {Cursor: "AAAA"},
+		} {
+			req.Org, req.App, req.OwnerUsername = org, app, "amelia"
+			_, err := b.relations.ListBlocks(t.Context(), req)
+			wantInvalid.check(t, err)
+		}
 	})
 }
 

@@ -72,6 +72,7 @@ type Service struct {
 	accountv1.UnimplementedTokenServiceServer
 	accountv1.UnimplementedAttributeServiceServer
 	accountv1.UnimplementedRelationServiceServer
+	accountv1.UnimplementedPushServiceServer
 	accountv1.UnimplementedMuteServiceServer
 	quotav1.UnimplementedQuotaServiceServer
 
@@ -129,6 +130,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterTokenServiceServer(r, s)
 	accountv1.RegisterAttributeServiceServer(r, s)
 	accountv1.RegisterRelationServiceServer(r, s)
+	accountv1.RegisterPushServiceServer(r, s)
 	accountv1.RegisterMuteServiceServer(r, s)
 	quota.Register(r, "account", s)
 }

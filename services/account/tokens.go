@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
@@ -61,10 +63,14 @@ func (s *Service) GetTokenExpiry(ctx context.Context, req *accountv1.GetTokenExp
 func invalidGrant(message string) error { return errs.InvalidReason(errs.ReasonInvalidGrant, message) }
 
 func (s *Service) grantApp(app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	if req.GetClientId() != app.ClientID {
+	switch {
+	case req.GetClientId() == "":
+		return nil, errs.Invalid("client_id must be provided.")
+	case req.GetClientSecret() == "":
+		return nil, errs.Invalid("client_secret must be provided")
+	case req.GetClientId() != app.ClientID:
 		return nil, invalidGrant("client_id does not match")
-	}
-	if !app.CheckSecret(req.GetClientSecret()) {
+	case !app.CheckSecret(req.GetClientSecret()):
 		return nil, invalidGrant("client_secret does not match")
 	}
 	resp := s.sign(app, req, token.Claims{Kind: token.App, IssuedAt: began})
@@ -73,17 +79,16 @@ func (s *Service) grantApp(app *catalog.App, req *accountv1.IssueTokenRequest, b
 }
 
 func (s *Service) grantPassword(ctx context.Context, app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	// A user who is not there, or has no password, takes the way of a wrong one.
+	// That a user is not there is said: client SDKs ask for it.
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
-	stored := ""
 	switch {
-	case err == nil:
-		stored = u.hash.String
-	case !errs.Is(err, errs.ReasonNotFound):
+	case errs.Is(err, errs.ReasonNotFound):
+		return nil, errs.New(codes.NotFound, errs.ReasonInvalidGrant, "user not found")
+	case err != nil:
 		return nil, err
 	}
 	// Passwords of any length cost the same, but nobody has one this long.
-	password := req.GetPassword()
+	stored, password := u.hash.String, req.GetPassword()
 	if len(password) > maxPassword*4 {
 		stored, password = "", ""
 	}
@@ -92,21 +97,18 @@ func (s *Service) grantPassword(ctx context.Context, app *catalog.App, req *acco
 		return nil, err
 	}
 	if !ok {
-		return nil, invalidGrant("invalid username or password")
+		return nil, invalidGrant("invalid password")
 	}
 	return s.grantUser(app, req, u, began)
 }
 
 func (s *Service) grantInherit(ctx context.Context, app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	if req.GetUsername() == "" && !req.GetAutoCreateUser() {
-		return nil, invalid()
-	}
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
 	if errs.Is(err, errs.ReasonNotFound) && req.GetAutoCreateUser() {
 		u, err = s.autoCreate(ctx, app, req.GetUsername())
 	}
 	if err != nil {
-		return nil, err
+		return nil, noEntity(err)
 	}
 	return s.grantUser(app, req, u, began)
 }

@@ -32,16 +32,18 @@ type user struct {
 	notifierName  sql.NullString
 	deviceToken   sql.NullString
 	ignoredGroups sql.NullString
+	// pushInfo is a JSON array of bindings.
+	pushInfo sql.NullString
 }
 
 const userColumns = `username, uuid, created, modified, password_hash, valid_from, activated, nickname, display_style,
-	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups`
+	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups, push_info`
 
 // columns are where the values of userColumns go.
 func (u *user) columns() []any {
 	return []any{
 		&u.username, &u.uuid, &u.created, &u.modified, &u.hash, &u.validFrom, &u.activated, &u.nickname, &u.displayStyle,
-		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups,
+		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups, &u.pushInfo,
 	}
 }
 
@@ -70,6 +72,9 @@ func (u *user) proto() *accountv1.User {
 	}
 	if u.noDisturbing.Valid {
 		p.NotificationNoDisturbing = &u.noDisturbing.Bool
+	}
+	if u.pushInfo.Valid {
+		p.PushInfo = bindingsProto(decodeBindings(u.pushInfo.String))
 	}
 	if u.ignoredGroups.Valid {
 		p.NotificationIgnore = decodeIgnored(u.ignoredGroups.String)

@@ -39,6 +39,9 @@ func (s *Service) ListUsers(ctx context.Context, req *accountv1.ListUsersRequest
 	if err != nil {
 		return nil, err
 	}
+	if req.Ql != nil {
+		return nil, invalid()
+	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
 		return nil, err

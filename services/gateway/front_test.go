@@ -204,7 +204,7 @@ func TestAdmission(t *testing.T) {
 	calls := r.count()
 	for _, body := range []string{`{"to":["a"]}`, `not JSON`} {
 		got = call(body)
-		got.fails(t, 429, "reach_limit", "This request has reached api limit")
+		got.fails(t, 403, "message_send_error", "message send reach limit")
 		require.Equal(t, "2", got.header.Get("Retry-After"))
 		require.Equal(t, "6000", got.header.Get("X-Ratelimit-Limit"))
 		require.Equal(t, "3", got.header.Get("X-Ratelimit-Remaining"))
@@ -212,7 +212,7 @@ func TestAdmission(t *testing.T) {
 	}
 	decide(&limiterv1.CheckResponse{Reason: "backlog", RetryAfterMs: 1}, nil)
 	got = call(`{"to":["a"]}`)
-	got.fails(t, 429, "reach_limit", "")
+	got.fails(t, 403, "message_send_error", "message send reach limit")
 	require.Equal(t, "1", got.header.Get("Retry-After"))
 	decide(&limiterv1.CheckResponse{Reason: "too_costly"}, nil)
 	call(`{"to":["a"]}`).fails(t, 400, "illegal_argument", "the call costs more than its limit ever allows")

@@ -62,7 +62,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
-	if !fits(app, &m, len(req.GetMeta())) {
+	if !fitsEncoded(app, m, len(req.GetMeta())) {
 		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
 	}
 
@@ -127,23 +127,19 @@ func repeatKey(app, user, resource, to string, meta *msyncv1.Meta) string {
 // take, in bytes.
 const metaOverhead = 2 << 10
 
-// fits holds what a device sent against the tier's limit for its type: its
+// fitsEncoded holds what a device sent against the tier's limit for its type: its
 // texts, and all of it, because devices can put bytes where no text is looked
 // for. Pairs of short texts can take as much again as the texts themselves.
 // Receipts have no texts.
-func fits(app *catalog.App, m *content.Message, encoded int) bool {
-	room := int64(metaOverhead)
-	if isMessage(m.Type) {
-		if checkSize(app, *m) != nil {
-			return false
-		}
-		limit := textLimit(app, m.Type)
-		if limit > content.MaxBytes {
-			return true // no bound but that of frames
-		}
-		room += 2 * limit
+func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
+	if !isMessage(m.Type) {
+		return encoded <= metaOverhead
 	}
-	return int64(encoded) <= room
+	if !fits(app, m) {
+		return false
+	}
+	limit := textLimit(app, m.Type)
+	return limit < 0 || int64(encoded-metaOverhead)/2 <= limit
 }
 
 // isMessage tells messages from receipts and changes.

@@ -18,8 +18,18 @@ const SourceMetadata = "chappe-source"
 
 // SendToUsers implements messagingv1.MessagingServiceServer.
 func (s *Service) SendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest) (*messagingv1.SendToUsersResponse, error) {
-	rest := metadata.ValueFromIncomingContext(ctx, SourceMetadata)
-	return s.sendToUsers(ctx, req, len(rest) > 0 && rest[0] == "rest")
+	return s.sendToUsers(ctx, req, fromREST(ctx))
+}
+
+// SendMessage implements messagingv1.MessagingServiceServer.
+func (s *Service) SendMessage(ctx context.Context, req *messagingv1.SendMessageRequest) (*messagingv1.SendMessageResponse, error) {
+	return s.sendMessage(ctx, req, fromREST(ctx))
+}
+
+// fromREST reports whether a call came in by REST.
+func fromREST(ctx context.Context) bool {
+	source := metadata.ValueFromIncomingContext(ctx, SourceMetadata)
+	return len(source) > 0 && source[0] == "rest"
 }
 
 // SendFromClient implements messagingv1.MessagingServiceServer.

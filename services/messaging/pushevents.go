@@ -39,9 +39,28 @@ type PushEvent struct {
 	Text  string `json:"text"`
 	// Ext is the message's ext, in which apps put what their push layer reads.
 	Ext json.RawMessage `json:"ext"`
-	// NotifierName and DeviceToken are what the recipient's device registered.
-	NotifierName string `json:"notifier_name,omitempty"`
-	DeviceToken  string `json:"device_token,omitempty"`
+	// NotifierName and DeviceToken are what the recipient's device registered
+	// last, Bindings what all devices have, the newest first.
+	NotifierName string        `json:"notifier_name,omitempty"`
+	DeviceToken  string        `json:"device_token,omitempty"`
+	Bindings     []PushBinding `json:"bindings,omitempty"`
+	// Language and Template are the recipient's choices.
+	Language string        `json:"language,omitempty"`
+	Template *PushTemplate `json:"template,omitempty"`
+}
+
+// PushBinding is the push token of a device.
+type PushBinding struct {
+	DeviceID     string `json:"device_id"`
+	NotifierName string `json:"notifier_name"`
+	DeviceToken  string `json:"device_token"`
+}
+
+// PushTemplate is how the app words what a user is told.
+type PushTemplate struct {
+	Name           string `json:"name"`
+	TitlePattern   string `json:"title_pattern"`
+	ContentPattern string `json:"content_pattern"`
 }
 
 const (
@@ -51,6 +70,8 @@ const (
 	pushKept      = 24 * time.Hour
 	pushCacheSize = 50_000
 	pushCacheAge  = 30 * time.Second
+	// maxKeptSettings bounds the conversations of a user whose settings are kept.
+	maxKeptSettings = 50
 	// presenceBatch is how many users presence answers for at once.
 	presenceBatch = 100
 )
@@ -67,6 +88,12 @@ const (
 type pusher struct {
 	svc       *Service
 	partition int
+}
+
+// pushSettings are what is known of a user; user is nil if there is none.
+type pushSettings struct {
+	user  *accountv1.User
+	wants *accountv1.LookupPushResponse
 }
 
 // ensurePush makes the stream of events, and the consumers of the log, which
@@ -151,17 +178,22 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 	}
 	var acks []natsx.PubAckFuture
 	for _, t := range offline {
-		user, err := p.user(ctx, r.GetApp(), t.GetTo())
+		known, err := p.settings(ctx, r.GetApp(), t.GetTo())
 		if err != nil {
 			return nil, err
 		}
-		if user == nil || (quiet(user, p.svc.deps.Now().In(p.svc.cfg.zone())) && !ext.Get(extForce).Bool()) {
+		user, now := known.user, p.svc.deps.Now().In(p.svc.cfg.zone())
+		if user == nil {
+			continue
+		}
+		if (quiet(user, now) || unwanted(known.wants, t.GetTo(), r.GetFrom(), ext, now)) && !ext.Get(extForce).Bool() {
 			continue
 		}
 		event := PushEvent{
 			App: r.GetApp(), User: t.GetTo(), MessageID: strconv.FormatInt(t.GetId(), 10), From: r.GetFrom(), ChatType: "chat",
 			Type: content.TypeName(r.GetType()), Timestamp: r.GetTimestamp(), Ext: json.RawMessage(ext.Raw),
 			NotifierName: user.GetNotifierName(), DeviceToken: user.GetDeviceToken(), Text: genericText,
+			Bindings: bindingsOf(user), Language: known.wants.GetLanguage(), Template: templateOf(known.wants.GetTemplate()),
 		}
 		if user.GetNotificationDisplayStyle() == styleFull {
 			if event.Title, err = p.nickname(ctx, r.GetApp(), r.GetFrom()); err != nil {
@@ -206,8 +238,8 @@ func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogT
 	return out, nil
 }
 
-// user returns a user with the push settings; nil if there is none.
-func (p *pusher) user(ctx context.Context, appKey, name string) (*accountv1.User, error) {
+// settings returns what is known of a user.
+func (p *pusher) settings(ctx context.Context, appKey, name string) (pushSettings, error) {
 	key := ident.User{App: ident.AppKey(appKey), ID: ident.UserID(name)}
 	known, mark, ok := p.svc.pushUsers.Get(key)
 	if ok {
@@ -216,10 +248,34 @@ func (p *pusher) user(ctx context.Context, appKey, name string) (*accountv1.User
 	org, app, _ := names.SplitAppKey(appKey)
 	resp, err := p.svc.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: name})
 	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
-		return nil, err
+		return pushSettings{}, err
 	}
-	p.svc.pushUsers.Put(key, mark, resp.GetUser())
-	return resp.GetUser(), nil
+	s := pushSettings{user: resp.GetUser()}
+	if s.user != nil {
+		s.wants, err = p.svc.deps.Push.LookupPush(ctx, &accountv1.LookupPushRequest{Org: org, App: app, Username: name})
+		if err != nil {
+			return pushSettings{}, err
+		}
+	}
+	if len(s.wants.GetUsers())+len(s.wants.GetGroups()) <= maxKeptSettings {
+		p.svc.pushUsers.Put(key, mark, s)
+	}
+	return s, nil
+}
+
+func bindingsOf(u *accountv1.User) []PushBinding {
+	var out []PushBinding
+	for _, b := range u.GetPushInfo() {
+		out = append(out, PushBinding{DeviceID: b.GetDeviceId(), NotifierName: b.GetNotifierName(), DeviceToken: b.GetDeviceToken()})
+	}
+	return out
+}
+
+func templateOf(t *accountv1.Template) *PushTemplate {
+	if t == nil {
+		return nil
+	}
+	return &PushTemplate{Name: t.GetName(), TitlePattern: t.GetTitlePattern(), ContentPattern: t.GetContentPattern()}
 }
 
 // nickname is what a recipient is shown of a sender.
@@ -227,12 +283,12 @@ func (p *pusher) nickname(ctx context.Context, app, name string) (string, error)
 	if name == names.AdminUser {
 		return name, nil
 	}
-	u, err := p.user(ctx, app, name)
+	s, err := p.settings(ctx, app, name)
 	if err != nil {
 		return "", err
 	}
-	if u.GetNickname() != "" {
-		return u.GetNickname(), nil
+	if s.user.GetNickname() != "" {
+		return s.user.GetNickname(), nil
 	}
 	return name, nil
 }

@@ -55,12 +55,12 @@ type recipientCache struct {
 	users accountv1.UserServiceClient
 	cache *usercache.Cache[recipient]
 	// settings are the push settings, which the same events change.
-	settings *usercache.Cache[*accountv1.User]
+	settings *usercache.Cache[pushSettings]
 	// restUntil is until when accounts are left alone, Unix nanoseconds.
 	restUntil atomic.Int64
 }
 
-func newRecipientCache(users accountv1.UserServiceClient, settings *usercache.Cache[*accountv1.User], now func() time.Time) (*recipientCache, error) {
+func newRecipientCache(users accountv1.UserServiceClient, settings *usercache.Cache[pushSettings], now func() time.Time) (*recipientCache, error) {
 	c, err := usercache.New[recipient](recipientCacheSize, recipientStale, now)
 	if err != nil {
 		return nil, err
@@ -137,6 +137,20 @@ type lookup struct {
 
 // fetch asks accounts for users and puts what they are into their places.
 func (c *recipientCache) fetch(ctx context.Context, app string, q lookup, out []recipient, now time.Time) error {
+	for begin := 0; begin < len(q.users); begin += maxLookup {
+		end := min(begin+maxLookup, len(q.users))
+		part := lookup{users: q.users[begin:end], places: q.places[begin:end], marks: q.marks[begin:end]}
+		if err := c.fetchSome(ctx, app, part, out, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLookup bounds the users that accounts is asked for at once.
+const maxLookup = 600
+
+func (c *recipientCache) fetchSome(ctx context.Context, app string, q lookup, out []recipient, now time.Time) error {
 	org, name, _ := names.SplitAppKey(app)
 	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: q.users})
 	if err != nil {

@@ -2,7 +2,9 @@ package messaging
 
 import (
 	"context"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -21,6 +23,20 @@ const maxUserTargets = 600
 // routeOnline is the routetype of messages that nobody gets later.
 const routeOnline = "ROUTE_ONLINE"
 
+// userSend is a checked send to users on its way to the log.
+type userSend struct {
+	app        *catalog.App
+	from       string
+	targets    []string // folded, each once
+	content    content.Message
+	onlineOnly bool
+	syncSender bool
+	// timestamp is in Unix milliseconds; 0 means now.
+	timestamp int64
+	// paced says that the deliveries count against the app's downstream budget.
+	paced bool
+}
+
 // sendToUsers checks a send and commits it. paced says that its deliveries
 // count against the app's downstream budget.
 func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest, paced bool) (*messagingv1.SendToUsersResponse, error) {
@@ -28,106 +44,142 @@ func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
 	}
-	from, err := sender(req.From)
-	if err != nil {
+	if err := checkSend(req); err != nil {
 		return nil, err
 	}
-	targets, err := distinctTargets(req.GetTo())
-	if err != nil {
-		return nil, err
-	}
-	if r := req.GetRoutetype(); r != "" && r != routeOnline {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
-	if req.GetMsgTimestamp() < 0 {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
-	if req.Ext != nil && !gjson.ParseBytes(req.GetExt()).IsObject() {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
+	from, ok := sender(req.From)
+	if !ok {
+		return nil, errs.MessageRefused("param from is illegal")
 	}
 	m, err := content.FromREST(busv1.Kind_KIND_USER, req.GetType(), req.GetBody(), req.GetExt())
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSize(app, m); err != nil {
-		return nil, err
-	}
-
-	now := s.deps.Now()
-	if from != names.AdminUser {
-		who, err := s.recipients.get(ctx, app.Key, []string{from}, now)
-		if err != nil {
-			return nil, err
-		}
-		if who[0].mutedAt(now) {
-			return nil, errs.Forbidden("user " + from + " is muted")
-		}
-	}
-	to, err := s.recipients.get(ctx, app.Key, targets, now)
+	results, err := s.commitUserSend(ctx, userSend{
+		app: app, from: from, targets: distinctTargets(req.GetTo()), content: m, onlineOnly: req.GetRoutetype() == routeOnline,
+		syncSender: req.GetSyncDevice(), timestamp: req.GetMsgTimestamp(), paced: paced,
+	})
 	if err != nil {
 		return nil, err
 	}
-	timestamp := req.GetMsgTimestamp()
-	if timestamp == 0 {
-		timestamp = now.UnixMilli()
+	return &messagingv1.SendToUsersResponse{Results: results}, nil
+}
+
+// commitUserSend checks the size and, if the app wants it, the sender, and
+// commits the message to every target. Targets that do not exist get an ID and
+// no message.
+func (s *Service) commitUserSend(ctx context.Context, u userSend) ([]*messagingv1.SendResult, error) {
+	now := s.deps.Now()
+	if err := s.allowSend(ctx, u.app, u.from, u.content, now); err != nil {
+		return nil, err
+	}
+	to, err := s.recipients.get(ctx, u.app.Key, u.targets, now)
+	if err != nil {
+		return nil, err
+	}
+	if u.timestamp == 0 {
+		u.timestamp = now.UnixMilli()
 	}
 	d := draft{
-		app: app.Key,
+		app: u.app.Key,
 		record: &busv1.LogRecord{
-			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, Timestamp: timestamp, Body: m.Body,
-			OnlineOnly: req.GetRoutetype() == routeOnline, SyncSender: req.GetSyncDevice(), Paced: paced,
+			App: u.app.Key, Kind: busv1.Kind_KIND_USER, Type: u.content.Type, From: u.from, Timestamp: u.timestamp,
+			Body: u.content.Body, OnlineOnly: u.onlineOnly, SyncSender: u.syncSender, Paced: u.paced,
 		},
-		targets: make([]draftTarget, len(targets)),
+		targets: make([]draftTarget, len(u.targets)),
 	}
-	for i, user := range targets {
-		d.targets[i] = draftTarget{to: user, drop: !to[i].exists || to[i].blocks(from)}
+	for i, user := range u.targets {
+		d.targets[i] = draftTarget{to: user, drop: !to[i].exists}
 	}
 	if err := s.commit(ctx, &d); err != nil {
 		return nil, err
 	}
-	s.metrics.accepted.WithLabelValues("server").Add(float64(len(targets)))
+	s.metrics.accepted.WithLabelValues("server").Add(float64(len(u.targets)))
 
-	resp := &messagingv1.SendToUsersResponse{Results: make([]*messagingv1.SendResult, len(targets))}
-	results := make([]messagingv1.SendResult, len(targets))
+	out := make([]*messagingv1.SendResult, len(u.targets))
+	results := make([]messagingv1.SendResult, len(u.targets))
 	for i := range d.targets {
 		r := &results[i]
 		r.Target, r.MessageId = d.targets[i].to, strconv.FormatInt(d.targets[i].id, 10)
-		resp.Results[i] = r
+		out[i] = r
 	}
-	return resp, nil
+	return out, nil
 }
 
-// sender gives the folded sender: "admin" when none is named.
-func sender(from *string) (string, error) {
+// allowSend refuses a message that is too large and, in apps whose settings
+// say so, one whose sender is globally muted.
+func (s *Service) allowSend(ctx context.Context, app *catalog.App, from string, m content.Message, now time.Time) error {
+	if !fits(app, m) {
+		return errs.MessageRefused("message is too large").WithCode(errs.CodeMessageTooLong)
+	}
+	if !app.Settings.RESTSendChecks || from == names.AdminUser {
+		return nil
+	}
+	who, err := s.recipients.get(ctx, app.Key, []string{from}, now)
+	if err != nil {
+		return err
+	}
+	if who[0].mutedAt(now) {
+		return errs.Forbidden("user " + from + " is muted")
+	}
+	return nil
+}
+
+// checkSend checks what the wire contract has texts for, in its order.
+func checkSend(req *messagingv1.SendToUsersRequest) error {
+	body := gjson.ParseBytes(req.GetBody())
+	switch {
+	case req.From != nil && req.GetFrom() == "":
+		return errs.MessageRefused("param from can't be empty").WithCode(errs.CodeFromEmpty)
+	case len(req.GetTo()) == 0, anyEmpty(req.GetTo()):
+		return errs.MessageRefused("param to can't be empty").WithCode(errs.CodeToEmpty)
+	case req.GetType() == "":
+		return errs.MessageRefused("param type can't be empty")
+	case body.Type == gjson.Null, body.IsObject() && empty(body):
+		return errs.MessageRefused("param body can't be empty").WithCode(errs.CodeBodyEmpty)
+	case req.Ext != nil && !gjson.ParseBytes(req.GetExt()).IsObject():
+		return errs.MessageRefused("param ext must be JSONObject")
+	case len(req.GetTo()) > maxUserTargets:
+		return errs.MessageRefused("params to's size can't exceed limit " + strconv.Itoa(maxUserTargets))
+	case req.GetRoutetype() != "" && req.GetRoutetype() != routeOnline:
+		return errs.MessageRefused("param routetype is illegal")
+	case req.GetMsgTimestamp() < 0:
+		return errs.MessageRefused("param msg_timestamp is illegal")
+	default:
+		return nil
+	}
+}
+
+// anyEmpty reports whether a target has no name.
+func anyEmpty(targets []string) bool { return slices.Contains(targets, "") }
+
+// empty reports whether an object has no fields.
+func empty(object gjson.Result) bool {
+	none := true
+	object.ForEach(func(_, _ gjson.Result) bool {
+		none = false
+		return false
+	})
+	return none
+}
+
+// sender returns the folded sender, "admin" when none is named; ok is false if
+// no user can have the name.
+func sender(from *string) (folded string, ok bool) {
 	if from == nil {
-		return names.AdminUser, nil
+		return names.AdminUser, true
 	}
-	if *from == "" {
-		return "", errs.Invalid("from can't be empty")
-	}
-	if !names.ValidUser(*from) {
-		return "", errs.Invalid(errs.MessageInvalidRequest)
-	}
-	return names.FoldUser(*from), nil
+	return names.FoldUser(*from), names.ValidUser(*from)
 }
 
 // distinctTargets folds the targets and drops repetitions, keeping the order.
-func distinctTargets(to []string) ([]string, error) {
-	if len(to) == 0 || len(to) > maxUserTargets {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
+func distinctTargets(to []string) []string {
 	if len(to) == 1 {
-		if to[0] == "" || len(to[0]) > names.MaxUserIDBytes {
-			return nil, errs.Invalid(errs.MessageInvalidRequest)
-		}
-		return []string{names.FoldUser(to[0])}, nil
+		return []string{names.FoldUser(to[0])}
 	}
 	out := make([]string, 0, len(to))
 	seen := make(map[string]struct{}, len(to))
 	for _, t := range to {
-		if t == "" || len(t) > names.MaxUserIDBytes {
-			return nil, errs.Invalid(errs.MessageInvalidRequest)
-		}
 		t = names.FoldUser(t)
 		if _, ok := seen[t]; ok {
 			continue
@@ -135,18 +187,11 @@ func distinctTargets(to []string) ([]string, error) {
 		seen[t] = struct{}{}
 		out = append(out, t)
 	}
-	return out, nil
+	return out
 }
 
-// checkSize holds a message against the tier's limit for its type. Media
-// messages carry the address of a file, whose own size the upload limits; what
-// surrounds it may be as long as a text.
-func checkSize(app *catalog.App, m content.Message) error {
-	if m.Size > content.MaxBytes {
-		return errs.Invalid("message is too large")
-	}
-	if limit := textLimit(app, m.Type); limit >= 0 && int64(m.Size) > limit {
-		return errs.TooLarge()
-	}
-	return nil
+// fits reports whether a message is within the tier's limit for its type.
+func fits(app *catalog.App, m content.Message) bool {
+	limit := textLimit(app, m.Type)
+	return limit < 0 || int64(m.Size) <= limit
 }

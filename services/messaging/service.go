@@ -99,6 +99,7 @@ type Deps struct {
 	Etcd       *etcdx.Client
 	Apps       Apps
 	Users      accountv1.UserServiceClient
+	Push       accountv1.PushServiceClient
 	Presence   presencev1.PresenceServiceClient
 	Limiter    limiterv1.LimiterServiceClient
 	Logger     *slog.Logger
@@ -116,7 +117,7 @@ type Service struct {
 	metrics    *metrics
 	recipients *recipientCache
 	// pushUsers are users with their push settings, forgotten like recipients.
-	pushUsers *usercache.Cache[*accountv1.User]
+	pushUsers *usercache.Cache[pushSettings]
 	archive   *archive
 	settling  *settling
 	gates     *gates
@@ -142,7 +143,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	pushUsers, err := usercache.New[*accountv1.User](pushCacheSize, pushCacheAge, deps.Now)
+	pushUsers, err := usercache.New[pushSettings](pushCacheSize, pushCacheAge, deps.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -60,8 +60,8 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 	}
 	reads := map[string]func(ctx context.Context, s *Service) (int32, error){
 		"push settings": func(ctx context.Context, s *Service) (int32, error) {
-			u, err := (&pusher{svc: s}).user(ctx, app, name)
-			return u.GetNotificationDisplayStyle(), err
+			u, err := (&pusher{svc: s}).settings(ctx, app, name)
+			return u.user.GetNotificationDisplayStyle(), err
 		},
 		"recipients and mutes": func(ctx context.Context, s *Service) (int32, error) {
 			r, err := s.recipients.get(ctx, app, []string{name}, time.Now())
@@ -76,11 +76,11 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			t.Run(what+", "+how, func(t *testing.T) {
 				t.Parallel()
 				users := &slowUsers{style: 1, block: true, asked: make(chan struct{}), answer: make(chan struct{})}
-				settings, err := usercache.New[*accountv1.User](pushCacheSize, pushCacheAge, time.Now)
+				settings, err := usercache.New[pushSettings](pushCacheSize, pushCacheAge, time.Now)
 				require.NoError(t, err)
 				recipients, err := newRecipientCache(users, settings, time.Now)
 				require.NoError(t, err)
-				s := &Service{deps: Deps{Users: users}, recipients: recipients, pushUsers: settings}
+				s := &Service{deps: Deps{Users: users, Push: noWants{}}, recipients: recipients, pushUsers: settings}
 
 				first := make(chan int32, 1)
 				go func() {
@@ -106,4 +106,11 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			})
 		}
 	}
+}
+
+// noWants answers for users who have no wishes.
+type noWants struct{ accountv1.PushServiceClient }
+
+func (noWants) LookupPush(context.Context, *accountv1.LookupPushRequest, ...grpc.CallOption) (*accountv1.LookupPushResponse, error) {
+	return &accountv1.LookupPushResponse{}, nil
 }

@@ -48,7 +48,7 @@ func TestOddPaths(t *testing.T) {
 		{"GET", "/users/amelia;x=1", gone},
 		{"GET", "/users/amelia:status", gone},
 		{"POST", "/users/amelia/presence/", unfit},
-		{"GET", "/mutes/", gone},
+		{"GET", "/mutes/", noProperty},
 		{"GET", "/metadata/user/", gone},
 		{"DELETE", "/metadata/user/", gone},
 		{"PUT", "/metadata/user/", unfit},
@@ -81,7 +81,7 @@ func TestEncodedSlashes(t *testing.T) {
 	}{
 		{"POST", "/users/amelia%2Fdeactivate", "", gone},
 		{"POST", "/users/amelia%2Fpassword", `{"newpassword":"x"}`, gone},
-		{"PUT", "/users/amelia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, gone},
+		{"PUT", "/users/amelia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, noProperty},
 		{"GET", "/users/amelia%2Fdisconnect", "", gone},
 		{"GET", "/users/amelia%2Fstatus", "", gone},
 		{"GET", "/users%2Famelia", "", gone},
@@ -96,7 +96,7 @@ func TestEncodedSlashes(t *testing.T) {
 		{"DELETE", "/metadata/user/..%2Fuser%2Famelia", "", taken}, // nobody has the attributes of that user
 		{"POST", "/mutes%2F", `{"username":"amelia","chat":1}`, gone},
 		{"POST", "/messages%2Fusers", message("amelia", "bruno", "x"), gone},
-		{"PUT", "/users/%61melia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, gone},
+		{"PUT", "/users/%61melia%2Fpassword", `{"newpassword":"x","nickname":"x"}`, noProperty},
 		// Escaped twice it is no slash.
 		{"GET", "/users/amelia%252Fstatus", "", gone},
 		{"GET", "/users/%61melia%252Fstatus", "", gone},

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,10 +36,19 @@ type table struct {
 	// stranger is the answer about a user in the path who is unknown, impossible
 	// that about one who cannot exist, if it is another.
 	stranger, impossible refusal
+	// foreign is the answer to the token of another user, if it is not mayNot.
+	foreign refusal
 	// nothing is the answer to a body without any field, and to none at all.
 	nothing refusal
+	// broken is the answer to a body that is no JSON, mistyped that to a field of
+	// another type, in bodies that are no object as well; without them, the
+	// usual ones.
+	broken   refusal
+	mistyped func(name string) refusal
 	// params are the fields of the body, query those of the query.
 	params, query []param
+	// null are answers to null for a field, where it is not as if absent.
+	null map[string]refusal
 	// shapes are answers to bodies that are no object, where they are not
 	// unfit.
 	shapes map[string]refusal
@@ -84,6 +94,29 @@ var (
 
 func says(text string) refusal { return refusal{400, illegal, text} }
 
+// code returns the number that goes with an answer, 0 if there is none.
+func (r refusal) code() int {
+	switch {
+	case r == notOpen:
+		return 0
+	case r.status == 401:
+		return 40001
+	}
+	return map[string]int{
+		"param from can't be empty": 14001, "param to can't be empty": 14002, "param body can't be empty": 14005, "message is too large": 14007,
+	}[r.text]
+}
+
+// hasCode makes sure that an answer has its number, or none.
+func (r refusal) hasCode(t *testing.T, got map[string]any, name string) {
+	t.Helper()
+	if n := r.code(); n != 0 {
+		require.InDelta(t, n, got["error_code"], 0, name)
+		return
+	}
+	require.NotContains(t, got, "error_code", name)
+}
+
 // param is a field of a body or query.
 type param struct {
 	name string
@@ -107,6 +140,8 @@ const (
 	number
 	flag
 	strs
+	fields   // an object
+	whatever // no type is wrong by itself
 )
 
 // others are values of other types, as they stand in a body.
@@ -114,6 +149,7 @@ var others = map[kind][]string{
 	text:   {`7`, `true`, `["x"]`, `{"x":"y"}`},
 	number: {`"many"`, `""`, `true`, `[1]`, `{}`, `1.5`, `"0x10"`, `"1 "`, `1e999`, `99999999999999999999`, `-99999999999999999999`},
 	flag:   {`1`, `"yes"`, `""`, `[true]`, `{}`},
+	fields: {`"x"`, `7`, `true`, `[]`, `[{}]`},
 	strs:   {`"x"`, `7`, `true`, `{}`, `[7]`, `[null]`, `[["x"]]`, `[{"x":"y"}]`},
 }
 
@@ -166,6 +202,23 @@ var strangers = []value{
 	{"with NUL", "a%00b", gone},
 }
 
+// misfit is the answer to a field of another type; without a name, to a body
+// that is no object.
+func (tb *table) misfit(name string) refusal {
+	if tb.mistyped == nil {
+		return unfit
+	}
+	return tb.mistyped(name)
+}
+
+// orElse returns the first refusal that is none of taken.
+func orElse(r, otherwise refusal) refusal {
+	if r == taken {
+		return otherwise
+	}
+	return r
+}
+
 // sent gives a body as it is sent.
 func (tb *table) sent(body string) string {
 	if body == "" {
@@ -187,8 +240,9 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 	if tb.who != anybody {
 		as("no token", "", noToken)
 		as("corrupt token", "nonsense", corrupt)
-		as("token of another app", tokens["foreign"], unknown)
-		as("token of another app's user", tokens["foreign user"], unknown)
+		as("token of another app", tokens["foreign"], corrupt)
+		as("token of another app's user", tokens["foreign user"], corrupt)
+		as("forged token", tokens["forged"], unknown)
 		as("expired token", tokens["expired"], noToken)
 		as("expired token of a user", tokens["expired user"], noToken)
 	}
@@ -196,7 +250,7 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 	case appOnly:
 		as("the user's own token", tokens["amelia"], mayNot)
 	case appOrSelf:
-		as("another user's token", tokens["bruno"], mayNot)
+		as("another user's token", tokens["bruno"], orElse(tb.foreign, mayNot))
 		if tb.self != taken {
 			as("the user's own token", tokens["amelia"], tb.self)
 		}
@@ -301,14 +355,14 @@ func (tb *table) bodies(f *fixture, good string, add func(name, path, body strin
 		if want, own := tb.shapes[name]; own {
 			add(name, good, body, want)
 		} else {
-			add(name, good, body, broken)
+			add(name, good, body, orElse(tb.broken, broken))
 		}
 	}
 	for _, shape := range []string{`7`, `"x"`, `true`, `null`, `[]`, `[7]`} {
 		if want, own := tb.shapes[shape]; own {
 			add("body "+shape, good, shape, want)
 		} else {
-			add("body "+shape, good, shape, unfit)
+			add("body "+shape, good, shape, tb.misfit(""))
 		}
 	}
 	add("body too large", good, `{"x":"`+strings.Repeat("x", 1<<20)+`"}`, large)
@@ -329,9 +383,9 @@ func (tb *table) bodies(f *fixture, good string, add func(name, path, body strin
 	add("an empty object", good, `{}`, tb.nothing)
 	for _, p := range tb.params {
 		add("no "+p.name, good, with(p.name, ""), p.missing)
-		add(p.name+" null", good, with(p.name, "null"), p.missing)
+		add(p.name+" null", good, with(p.name, "null"), orElse(tb.null[p.name], p.missing))
 		for _, v := range others[p.kind] {
-			add(p.name+" "+v, good, with(p.name, v), unfit)
+			add(p.name+" "+v, good, with(p.name, v), tb.misfit(p.name))
 		}
 		for _, v := range p.values {
 			add(p.name+" "+v.name, good, with(p.name, v.text), v.want)

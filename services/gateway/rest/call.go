@@ -6,7 +6,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,8 @@ type call struct {
 	// called.
 	message  proto.Message
 	admitted bool
+	// form is what the query of a call with a body sets.
+	form url.Values
 	// failure is why the body could not be read; the generated handlers pass
 	// on only its text.
 	failure error
@@ -172,7 +176,9 @@ func mediaType(h http.Header) (media, bool) {
 	if values[0] == jsonType {
 		return mediaJSON, true
 	}
-	t, _, err := mime.ParseMediaType(values[0])
+	// Browsers join a header that an old client SDK sets twice.
+	label, _, _ := strings.Cut(values[0], ",")
+	t, _, err := mime.ParseMediaType(label)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return 0, false
 	}

@@ -45,8 +45,12 @@ func statusOf(e *errs.Error) int {
 		return http.StatusRequestEntityTooLarge
 	case errs.ReasonForbidden:
 		return http.StatusForbidden
-	case errs.ReasonDuplicate, errs.ReasonRequiredProperty, errs.ReasonJSON, errs.ReasonInvalidGrant, errs.ReasonIllegalArgument:
+	case errs.ReasonDuplicate, errs.ReasonRequiredProperty, errs.ReasonJSON, errs.ReasonIllegalArgument:
 		return http.StatusBadRequest
+	case errs.ReasonMessageSend:
+		if e.Code == codes.ResourceExhausted {
+			return http.StatusForbidden
+		}
 	case errs.ReasonRateLimit, errs.ReasonQuota:
 		return http.StatusTooManyRequests
 	case errs.ReasonMediaType:
@@ -90,6 +94,8 @@ func exceptionOf(e *errs.Error, status int) string {
 		return "org.apache.usergrid.persistence.exceptions.DuplicateUniquePropertyExistsException"
 	case errs.ReasonRequiredProperty:
 		return "org.apache.usergrid.persistence.exceptions.RequiredPropertyNotFoundException"
+	case errs.ReasonMessageSend:
+		return "MessageSendException"
 	case errs.ReasonAppNotFound:
 		return "org.apache.usergrid.rest.exceptions.OrganizationApplicationNotFoundException"
 	case errs.ReasonInvalidGrant:
@@ -141,8 +147,8 @@ func (c *call) fail(e *errs.Error) {
 	env.Buf = restjson.AppendString(env.Buf, orElse(e.Reason, errs.ReasonInternal))
 	env.Buf = append(env.Buf, `,"exception":`...)
 	exception := exceptionOf(e, status)
-	if e.Reason == errs.ReasonNotFound && c.message != nil && c.endpoint.route.Self != "" {
-		// What is missing in a call about users is a user. Client SDKs tell it
+	if e.Reason == errs.ReasonNotFound && c.message != nil {
+		// What a service misses under this word is a user. Client SDKs tell it
 		// from other failures by this name, and only by this.
 		exception = "UserNotFoundException"
 	}
@@ -154,6 +160,10 @@ func (c *call) fail(e *errs.Error) {
 	env.Buf = strconv.AppendInt(env.Buf, now.Sub(c.began).Milliseconds(), 10)
 	env.Buf = append(env.Buf, `,"error_description":`...)
 	env.Buf = restjson.AppendString(env.Buf, description)
+	if n := e.ErrorCode(); n != 0 {
+		env.Buf = append(env.Buf, `,"error_code":`...)
+		env.Buf = strconv.AppendInt(env.Buf, int64(n), 10)
+	}
 	if c.endpoint != nil && c.endpoint.route.ErrorResult {
 		env.Buf = append(env.Buf, `,"result":`...)
 		env.Buf = restjson.AppendString(env.Buf, description)

@@ -182,6 +182,10 @@ func (h *Handler) enter(c *call, r *http.Request, params map[string]string) bool
 		c.fail(c.charge(r.Context(), errs.Invalid(errs.MessageInvalidRequest)))
 		return false
 	}
+	c.access.Pattern = c.endpoint.Path
+	if c.endpoint.Body {
+		c.form = form // generated handlers of calls with a body leave the query alone
+	}
 	c.env.App = app
 	c.env.Action = lowerMethod(r.Method)
 	c.env.Scheme, c.env.Host = h.origin(c.req)
@@ -214,6 +218,8 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 		return nil
 	case route.Policy == routes.AppOrSelf && names.FoldUser(params[route.Self]) == p.User:
 		return nil
+	case route.NotSelf != nil:
+		return route.NotSelf()
 	default:
 		return auth.NotAllowed()
 	}

@@ -45,6 +45,7 @@ func generated[C any](
 func services(account, presence, messaging grpc.ClientConnInterface) []service {
 	return []service{
 		generated(accountv1.MuteService_ServiceDesc.ServiceName, accountv1.RegisterMuteServiceHandlerClient, accountv1.NewMuteServiceClient, account),
+		generated(accountv1.PushService_ServiceDesc.ServiceName, accountv1.RegisterPushServiceHandlerClient, accountv1.NewPushServiceClient, account),
 		generated(accountv1.RelationService_ServiceDesc.ServiceName, accountv1.RegisterRelationServiceHandlerClient, accountv1.NewRelationServiceClient, account),
 		generated(accountv1.AttributeService_ServiceDesc.ServiceName, accountv1.RegisterAttributeServiceHandlerClient, accountv1.NewAttributeServiceClient, account),
 		generated(presencev1.ConnectionService_ServiceDesc.ServiceName, presencev1.RegisterConnectionServiceHandlerClient, presencev1.NewConnectionServiceClient, presence),

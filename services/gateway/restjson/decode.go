@@ -26,6 +26,9 @@ type Body struct {
 	Array string
 	// Other takes the fields of the body that the message does not have.
 	Other func(m proto.Message, name string, value []byte) error
+	// Error takes the place of the error of a field that does not fit, or of the
+	// whole body: field is empty.
+	Error func(field string, err error) error
 	// Decode takes the place of all that. body has not been looked at; form
 	// reports that it is labelled as a form. Nothing that it puts into m may
 	// share memory with body.
@@ -47,13 +50,21 @@ type Body struct {
 // and cannot be set.
 func (b *Body) Into(m proto.Message, body []byte, form bool) error {
 	if b.Decode != nil {
-		return b.Decode(body, form, m)
+		return b.failed("", b.Decode(body, form, m))
 	}
 	raw, err := Parse(body)
 	if err != nil || len(raw) == 0 {
-		return err
+		return b.failed("", err)
 	}
 	return b.unmarshal(raw, m.ProtoReflect())
+}
+
+// failed returns the error of a field or of the whole body.
+func (b *Body) failed(field string, err error) error {
+	if err == nil || b.Error == nil {
+		return err
+	}
+	return b.Error(field, err)
 }
 
 // Parse checks that body is JSON, or empty, and cuts the white space around it.
@@ -69,18 +80,21 @@ func Parse(body []byte) ([]byte, error) {
 }
 
 // Unmarshal fills a message from the raw text of an object.
-func Unmarshal(raw []byte, m proto.Message) error {
-	return new(Body).unmarshal(raw, m.ProtoReflect())
+func Unmarshal(raw []byte, m proto.Message) error { return new(Body).Unmarshal(raw, m) }
+
+// Unmarshal fills a message from the raw text of an object, within a body.
+func (b *Body) Unmarshal(raw []byte, m proto.Message) error {
+	return b.unmarshal(raw, m.ProtoReflect())
 }
 
 func (b *Body) unmarshal(raw []byte, m protoreflect.Message) error {
 	fields := m.Descriptor().Fields()
 	if b.Array != "" && len(raw) > 0 && raw[0] == '[' {
-		return setField(m, fields.ByName(protoreflect.Name(b.Array)), raw)
+		return b.failed("", setField(m, fields.ByName(protoreflect.Name(b.Array)), raw))
 	}
 	o, ok := NewObject(raw)
 	if !ok {
-		return Invalid()
+		return b.failed("", Invalid())
 	}
 	for {
 		name, value, ok := o.Next()
@@ -89,7 +103,7 @@ func (b *Body) unmarshal(raw []byte, m protoreflect.Message) error {
 		}
 		var err error
 		if f := b.field(fields, string(name)); f != nil {
-			err = setField(m, f, value)
+			err = b.failed(string(name), setField(m, f, value))
 		} else if b.Other != nil {
 			err = b.Other(m.Interface(), string(name), value)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
@@ -15,7 +16,7 @@ func attributes() []Route {
 	return []Route{
 		{
 			Method: accountv1.AttributeService_SetUserAttributes_FullMethodName, Rules: []string{"set_user_attributes"},
-			Policy: AppOrSelf, Self: "username",
+			Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 			Body:   restjson.Body{Decode: decodeAttributes, Form: true, Schema: attributesSchema},
 			Answer: Answer{Data: of((*accountv1.SetUserAttributesResponse).GetAttributes)},
 		},
@@ -35,11 +36,14 @@ func attributes() []Route {
 		},
 		{
 			Method: accountv1.AttributeService_DeleteUserAttributes_FullMethodName, Rules: []string{"delete_user_attributes"},
-			Policy: AppOrSelf, Self: "username",
+			Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 			Answer: Answer{Data: always(true)},
 		},
 	}
 }
+
+// notYours is the error of a user who changes the attributes of another.
+func notYours() error { return errs.Unauthenticated(errs.ReasonMetadata, "auth error") }
 
 func attributesByUser(r *accountv1.BatchGetUserAttributesResponse) map[string]map[string]string {
 	all := make(map[string]map[string]string, len(r.GetUsers()))

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/names"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
@@ -15,11 +16,17 @@ func messages() []Route {
 		{
 			Method: messagingv1.MessagingService_SendToUsers_FullMethodName, Rules: []string{"send_message_users"},
 			Cost: sendToUsersCost, Policy: AppOnly, Send: true,
-			Body: restjson.Body{Decode: decodeSendToUsers},
+			Body: restjson.Body{Decode: decodeSendToUsers, Error: badSend},
 			Answer: Answer{
 				Action: Verb, App: true, Path: always("/messages/users"), URI: OfPath,
 				Data: of(func(r *messagingv1.SendToUsersResponse) sent { return sent(r.GetResults()) }),
 			},
+		},
+		{
+			Method: messagingv1.MessagingService_SendMessage_FullMethodName, Rules: []string{"send_message"},
+			Cost: sendMessageCost, Policy: AppOnly, Send: true, Query: []string{"useMsgId"},
+			Body:   restjson.Body{Hidden: []string{"use_msg_id"}, Error: badSend},
+			Answer: Answer{Action: Verb, App: true, Path: always("/messages"), URI: OfPath, Data: value(sentOrIDs), Entities: none},
 		},
 		{
 			Method: messagingv1.MessagingService_GetOfflineMessageCount_FullMethodName,
@@ -56,6 +63,21 @@ func (sent) Schema() string {
 	return `{"type":"object","additionalProperties":{"type":"string"}}`
 }
 
+// sentOrIDs has a word for each target, or the ID of its message.
+func sentOrIDs(req *messagingv1.SendMessageRequest, r *messagingv1.SendMessageResponse) map[string]string {
+	all := make(map[string]string, len(r.GetResults()))
+	for _, x := range r.GetResults() {
+		all[x.GetTarget()] = "success"
+		if req.GetUseMsgId() {
+			all[x.GetTarget()] = x.GetMessageId()
+		}
+	}
+	return all
+}
+
+// badSend is the error of a send that cannot be read.
+func badSend(string, error) error { return errs.InvalidBody() }
+
 func offlineCount(req *messagingv1.GetOfflineMessageCountRequest, r *messagingv1.GetOfflineMessageCountResponse) map[string]int64 {
 	return map[string]int64{req.GetUsername(): r.GetCount()}
 }
@@ -74,6 +96,14 @@ func sendToUsersCost(req proto.Message) int64 {
 		return 1
 	}
 	return distinctUsers(r.GetTo())
+}
+
+func sendMessageCost(req proto.Message) int64 {
+	r, ok := req.(*messagingv1.SendMessageRequest)
+	if !ok {
+		return 1
+	}
+	return distinctUsers(r.GetTarget())
 }
 
 // distinctUsers counts users, each once however it is spelled.
@@ -125,6 +155,7 @@ func decodeSendToUsers(body []byte, _ bool, req proto.Message) error {
 		switch string(name) {
 		case "body":
 			m.Body = append([]byte{}, value...)
+			ok = null || value[0] == '{'
 		case "ext":
 			m.Ext = append([]byte{}, value...)
 		case "to":

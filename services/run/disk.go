@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // diskWatch looks at the free space of the disks that this process stores
@@ -60,7 +62,9 @@ func (s *Server) startDiskWatch(ctx context.Context) (stopper, error) {
 		}),
 		done: make(chan struct{}),
 	}
-	s.registry.MustRegister(w.gauge)
+	if err := obs.Register(s.registry, "the disk watch", w.gauge); err != nil {
+		return nil, err
+	}
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	w.look()
 	s.disk.Store(w)

@@ -56,7 +56,7 @@ func within(dir, parent string) bool {
 
 func (s *Server) startDiskWatch(ctx context.Context) (stopper, error) {
 	w := &diskWatch{
-		server: s, dirs: s.cfg.storedDirs(), reserve: uint64(s.cfg.DiskReserve), free: s.diskFree, //nolint:gosec // validated
+		server: s, dirs: s.cfg.storedDirs(), reserve: uint64(s.cfg.DiskReserve), free: s.diskFree, // validated
 		gauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chappe_disk_free_bytes", Help: "Free space of the fullest disk that this process stores something on.",
 		}),

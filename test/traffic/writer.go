@@ -191,7 +191,7 @@ func (w *writer) meta(text string) (*msyncv1.Meta, error) {
 		return nil, err
 	}
 	return &msyncv1.Meta{
-		Id:        proto.Uint64(uint64(time.Now().UnixMicro())), //nolint:gosec // after 1970
+		Id:        proto.Uint64(uint64(time.Now().UnixMicro())), // after 1970
 		To:        &msyncv1.JID{AppKey: proto.String(w.load.app.Key()), Name: proto.String(w.to), Domain: proto.String(msyncclient.DomainUser)},
 		Ns:        msyncv1.Meta_CHAT.Enum(),
 		Payload:   payload,

@@ -56,6 +56,15 @@ func FoldUsers(ids []string) []UserID {
 	return out
 }
 
+// UserNames returns IDs as the strings that messages on the wire hold.
+func UserNames(ids []UserID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return out
+}
+
 // Valid reports whether a user may have the ID: 1 to 64 bytes of letters,
 // digits, "_", "-" and ".".
 func (u UserID) Valid() bool { return ValidUser(string(u)) }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -29,7 +28,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	if err != nil {
 		return nil, err
 	}
-	if len(req.GetAttributes()) == 0 || !names.ValidUser(req.GetUsername()) {
+	if len(req.GetAttributes()) == 0 || !ident.ValidUser(req.GetUsername()) {
 		return nil, invalid()
 	}
 	for k, v := range req.GetAttributes() {
@@ -125,12 +124,12 @@ func decodeAttributes(doc string) (map[string]string, error) {
 
 // attributeOwner gives the ID under which attributes are kept: the user's, or
 // the name itself where no such user exists.
-func (s *Service) attributeOwner(ctx context.Context, app int64, name string) (string, error) {
-	folded := names.FoldUser(name)
+func (s *Service) attributeOwner(ctx context.Context, app int64, name string) (ident.UserID, error) {
+	folded := ident.FoldUser(name)
 	if !looksLikeUUID(folded) {
 		return folded, nil
 	}
-	id, err := s.findUserID(ctx, app, folded)
+	id, err := s.findUserID(ctx, app, name)
 	if errs.Is(err, errs.ReasonNotFound) {
 		return folded, nil
 	}
@@ -147,14 +146,14 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	switch {
 	case req.GetUsername() == "":
 		return nil, errs.NotFound()
-	case !names.ValidUser(req.GetUsername()):
+	case !ident.ValidUser(req.GetUsername()):
 		return &accountv1.GetUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {
 		return nil, err
 	}
-	key := ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(id)}
+	key := ident.User{App: app.AppKey(), ID: id}
 	known, mark, _ := s.cache.Get(key)
 	if known.attributes != nil {
 		return &accountv1.GetUserAttributesResponse{Attributes: maps.Clone(known.attributes)}, nil
@@ -200,15 +199,16 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	}
 	args := []any{app.Number}
 	for _, t := range req.GetTargets() {
-		if names.ValidUser(t) {
-			args = append(args, names.FoldUser(t))
+		if ident.ValidUser(t) {
+			args = append(args, ident.FoldUser(t))
 		}
 	}
-	found := make(map[string]map[string]string, len(req.GetTargets()))
+	found := make(map[ident.UserID]map[string]string, len(req.GetTargets()))
 	if len(args) > 1 {
 		query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
 		err = store.Each(ctx, s.db.Read(), query, args, func(row store.Scanner) error {
-			var id, doc string
+			var id ident.UserID
+			var doc string
 			if err := row.Scan(&id, &doc); err != nil {
 				return err
 			}
@@ -222,7 +222,7 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	}
 	resp := &accountv1.BatchGetUserAttributesResponse{Users: make([]*accountv1.UserAttributes, len(req.GetTargets()))}
 	for i, t := range req.GetTargets() {
-		resp.Users[i] = &accountv1.UserAttributes{Username: t, Attributes: found[names.FoldUser(t)]}
+		resp.Users[i] = &accountv1.UserAttributes{Username: t, Attributes: found[ident.FoldUser(t)]}
 	}
 	return resp, nil
 }
@@ -251,7 +251,7 @@ func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.Delet
 	switch {
 	case req.GetUsername() == "":
 		return nil, errs.NotFound()
-	case !names.ValidUser(req.GetUsername()):
+	case !ident.ValidUser(req.GetUsername()):
 		return &accountv1.DeleteUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())

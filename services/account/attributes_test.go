@@ -12,6 +12,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
@@ -168,7 +169,7 @@ func TestParallelAttributesStayWithinTheAppsSize(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		b.apps.edit(func(a *catalog.App) {
-			a.Tier = compile(t, "advanced", `{"sizes":{"user_attributes_bytes_per_app":1050}}`)
+			a.Tier = fixture.Tier(t, "advanced", `{"sizes":{"user_attributes_bytes_per_app":1050}}`)
 		})
 		var admitted atomic.Int32
 		var wg sync.WaitGroup

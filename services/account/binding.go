@@ -1,15 +1,16 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -84,7 +85,7 @@ func bind(ctx context.Context, tx *sql.Tx, app int64, u *user, b binding) error 
 
 // touch moves the time of a user's last change and returns the user, whose row
 // stays held until the transaction ends.
-func (s *Service) touch(ctx context.Context, tx *sql.Tx, app int64, id string) (*user, error) {
+func (s *Service) touch(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID) (*user, error) {
 	return readUser(ctx, tx, `UPDATE users SET modified = $1 WHERE app = $2 AND username = $3 RETURNING `+userColumns,
 		s.now().UnixMilli(), app, id)
 }
@@ -145,7 +146,10 @@ func (s *Service) SetPushNicknames(ctx context.Context, req *accountv1.SetPushNi
 	case n > maxNicknames:
 		return nil, errs.Invalid("put user push nicknames exceeds the limit")
 	}
-	type change struct{ id, nickname string }
+	type change struct {
+		id       ident.UserID
+		nickname string
+	}
 	changes := make([]change, len(req.GetNicknames()))
 	for i, n := range req.GetNicknames() {
 		switch {
@@ -161,7 +165,7 @@ func (s *Service) SetPushNicknames(ctx context.Context, req *accountv1.SetPushNi
 		changes[i] = change{id, n.GetPushNickname()}
 	}
 	// Rows are taken in one order by all; of one user twice, the last counts.
-	slices.SortStableFunc(changes, func(a, b change) int { return strings.Compare(a.id, b.id) })
+	slices.SortStableFunc(changes, func(a, b change) int { return cmp.Compare(a.id, b.id) })
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		for _, c := range changes {
 			n, err := store.Exec(ctx, tx, `UPDATE users SET nickname = $1, modified = $2 WHERE app = $3 AND username = $4`,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -41,12 +42,12 @@ func (s *Service) pair(ctx context.Context, org, appName, owner, friend string) 
 
 // sides gives the two directions of a friendship, in the order in which every
 // transaction takes them.
-func (p pair) sides() [2][2]string {
+func (p pair) sides() [2][2]ident.UserID {
 	a, b := p.owner.username, p.friend.username
 	if a > b {
 		a, b = b, a
 	}
-	return [2][2]string{{a, b}, {b, a}}
+	return [2][2]ident.UserID{{a, b}, {b, a}}
 }
 
 // AddContact makes two users friends at once, both ways.
@@ -95,7 +96,7 @@ func (s *Service) befriend(ctx context.Context, tx *sql.Tx, p pair) (added bool,
 			continue
 		}
 		added = true
-		err = quota.Add(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], 1, limit)
+		err = quota.Add(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, string(side[0]), 1, limit)
 		switch {
 		case errs.Is(err, errs.ReasonQuota):
 			return false, contactsFull()
@@ -135,7 +136,7 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 				return fmt.Errorf("remove contact: %w", err)
 			}
 			removed += n
-			if err := quota.Release(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], n); err != nil {
+			if err := quota.Release(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, string(side[0]), n); err != nil {
 				return err
 			}
 		}

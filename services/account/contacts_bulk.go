@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -109,7 +109,7 @@ func (s *Service) contactsAreFull(ctx context.Context, p pair) (bool, error) {
 	if limit == nil {
 		return false, nil
 	}
-	used, err := quota.Used(ctx, s.db.Read(), p.app.Number, tier.QuotaContactsPerUser, p.owner.username)
+	used, err := quota.Used(ctx, s.db.Read(), p.app.Number, tier.QuotaContactsPerUser, string(p.owner.username))
 	return used >= *limit, store.Translate(err)
 }
 
@@ -151,20 +151,20 @@ func (s *Service) check(ctx context.Context, req checkRequest, query, yes, no st
 	}
 	args := []any{app.Number, owner}
 	for _, name := range req.GetCheckList() {
-		if names.ValidUser(name) {
-			args = append(args, names.FoldUser(name))
+		if ident.ValidUser(name) {
+			args = append(args, ident.FoldUser(name))
 		}
 	}
-	var found []string
+	var found []ident.UserID
 	if len(args) > 2 {
-		if found, err = store.Column[string](ctx, s.db.Read(), query+`(`+store.In(3, len(args)-2)+`)`, args...); err != nil {
+		if found, err = store.Column[ident.UserID](ctx, s.db.Read(), query+`(`+store.In(3, len(args)-2)+`)`, args...); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]*accountv1.Relation, len(req.GetCheckList()))
 	for i, name := range req.GetCheckList() {
 		out[i] = &accountv1.Relation{Username: name, Relation: no}
-		if slices.Contains(found, names.FoldUser(name)) {
+		if slices.Contains(found, ident.FoldUser(name)) {
 			out[i].Relation = yes
 		}
 	}
@@ -198,9 +198,9 @@ func (s *Service) RemoveAllContacts(ctx context.Context, req *accountv1.RemoveAl
 }
 
 // dropContacts ends all friendships of a user and tells the friends.
-func dropContacts(ctx context.Context, tx *sql.Tx, ev *events, id string) error {
+func dropContacts(ctx context.Context, tx *sql.Tx, ev *events, id ident.UserID) error {
 	app := ev.app.Number
-	friends, err := store.Column[string](ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
+	friends, err := store.Column[ident.UserID](ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
 		app, id, maxTold)
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ func dropContacts(ctx context.Context, tx *sql.Tx, ev *events, id string) error 
 			return fmt.Errorf("end friendships: %w", err)
 		}
 	}
-	return quota.Clear(ctx, tx, app, tier.QuotaContactsPerUser, id)
+	return quota.Clear(ctx, tx, app, tier.QuotaContactsPerUser, string(id))
 }
 
 // GetRosterVersion implements accountv1.RelationServiceServer. The version is a

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
 // position is a place in the list of an app's users: after the user created
@@ -71,7 +71,7 @@ func parseRelationCursor(cursor string) (relationPosition, error) {
 		return relationPosition{added: math.MaxInt64}, nil
 	}
 	b, err := decodeCursor(cursor)
-	if err != nil || len(b) <= 8 || !names.ValidUser(string(b[8:])) {
+	if err != nil || len(b) <= 8 || !ident.ValidUser(string(b[8:])) {
 		return relationPosition{}, invalid()
 	}
 	return relationPosition{

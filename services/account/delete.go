@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -91,7 +92,7 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 
 // deleteUser deletes a user's rows and those of others about the user, and
 // gives the user as it was.
-func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, id string, ev *events) (*user, error) {
+func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, id ident.UserID, ev *events) (*user, error) {
 	u, err := readUser(ctx, tx, `DELETE FROM users WHERE app = $1 AND username = $2 RETURNING `+userColumns, app.Number, id)
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	if err := dropContacts(ctx, tx, ev, id); err != nil {
 		return nil, err
 	}
-	blockers, err := store.Column[string](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
+	blockers, err := store.Column[ident.UserID](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 			return nil, fmt.Errorf("delete user: %w", err)
 		}
 	}
-	if err := quota.Clear(ctx, tx, app.Number, quotaBlocks, id); err != nil {
+	if err := quota.Clear(ctx, tx, app.Number, quotaBlocks, string(id)); err != nil {
 		return nil, err
 	}
 	if _, err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
@@ -147,7 +148,7 @@ func releaseUsers(ctx context.Context, tx *sql.Tx, app *catalog.App, n int) erro
 	return quota.Release(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", int64(n))
 }
 
-func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) (deleted bool, err error) {
+func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID) (deleted bool, err error) {
 	var bytes int64
 	deleted, err = store.Row(ctx, tx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, []any{app, id}, &bytes)
 	if err != nil || !deleted {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -88,7 +89,7 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	return &accountv1.SetGlobalMuteResponse{}, nil
 }
 
-func setMute(ctx context.Context, tx *sql.Tx, app int64, id string, kind muteKind, seconds, now int64) error {
+func setMute(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID, kind muteKind, seconds, now int64) error {
 	var err error
 	if seconds == 0 {
 		_, err = store.Exec(ctx, tx, `DELETE FROM mutes WHERE app = $1 AND username = $2 AND kind = $3`, app, id, int(kind))
@@ -129,7 +130,7 @@ func (s *Service) GetGlobalMute(ctx context.Context, req *accountv1.GetGlobalMut
 		return nil, noProperty(err)
 	}
 	now := s.now()
-	resp := &accountv1.GetGlobalMuteResponse{Username: id, Unixtime: now.Unix()}
+	resp := &accountv1.GetGlobalMuteResponse{Username: string(id), Unixtime: now.Unix()}
 	err = store.Each(ctx, s.db.Read(), `SELECT kind, until FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}, func(row store.Scanner) error {
 		var kind muteKind
 		var until int64

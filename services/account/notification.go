@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -51,13 +51,13 @@ type conversationKey struct {
 	target string
 }
 
-// parseConversation reads it; self is the user whose setting it is.
+// parseConversation returns the key of a conversation that a call names.
 func parseConversation(chatType, target string) (conversationKey, error) {
 	k := conversationKey{kind: kindsByName[chatType], target: target}
 	switch k.kind {
 	case kindUser:
-		k.target = names.FoldUser(target)
-		if !names.ValidUser(target) {
+		k.target = string(ident.FoldUser(target))
+		if !ident.ValidUser(target) {
 			return k, invalid()
 		}
 	case kindGroup:
@@ -170,8 +170,8 @@ func validPart(text string, highest int) bool {
 
 // storeNotification merges what a request has into a stored setting, of a user
 // whom the transaction holds.
-func (s *Service) storeNotification(ctx context.Context, tx *sql.Tx, app int64, id string, key conversationKey, req *accountv1.SetNotificationRequest) (setting, error) {
-	after := unset(key == conversationKey{kindUser, id})
+func (s *Service) storeNotification(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID, key conversationKey, req *accountv1.SetNotificationRequest) (setting, error) {
+	after := unset(key == conversationKey{kindUser, string(id)})
 	found, err := store.Row(ctx, tx, `SELECT type, quiet, until FROM notifications WHERE app = $1 AND username = $2 AND kind = $3 AND target = $4`,
 		[]any{app, id, key.kind, key.target}, &after.kind, &after.quiet, &after.until)
 	if err != nil {
@@ -228,7 +228,7 @@ func (s *Service) GetNotification(ctx context.Context, req *accountv1.GetNotific
 }
 
 // notifications reads the settings of conversations, in their order.
-func (s *Service) notifications(ctx context.Context, app int64, id string, keys []conversationKey) ([]setting, error) {
+func (s *Service) notifications(ctx context.Context, app int64, id ident.UserID, keys []conversationKey) ([]setting, error) {
 	args := []any{app, id}
 	for _, k := range keys {
 		args = append(args, k.target)
@@ -251,7 +251,7 @@ func (s *Service) notifications(ctx context.Context, app int64, id string, keys 
 	for i, k := range keys {
 		n, ok := found[k]
 		if !ok {
-			n = unset(k == conversationKey{kindUser, id})
+			n = unset(k == conversationKey{kindUser, string(id)})
 		}
 		out[i] = n
 	}
@@ -357,7 +357,7 @@ func (s *Service) LookupPush(ctx context.Context, req *accountv1.LookupPushReque
 	if err != nil {
 		return nil, err
 	}
-	id, now := names.FoldUser(req.GetUsername()), s.now()
+	id, now := ident.FoldUser(req.GetUsername()), s.now()
 	resp := &accountv1.LookupPushResponse{Own: unset(true).proto(now)}
 	var language, template, title, text sql.NullString
 	_, err = store.Row(ctx, s.db.Read(), `SELECT u.push_language, t.name, t.title_pattern, t.content_pattern FROM users u
@@ -379,7 +379,7 @@ func (s *Service) LookupPush(ctx context.Context, req *accountv1.LookupPushReque
 			}
 			p := n.proto(now)
 			switch {
-			case k == conversationKey{kindUser, id}:
+			case k == conversationKey{kindUser, string(id)}:
 				resp.Own = p
 			case k.kind == kindUser:
 				resp.Users = append(resp.Users, &accountv1.TargetNotification{Target: k.target, Notification: p})

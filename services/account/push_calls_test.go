@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
@@ -86,7 +87,7 @@ func TestNotificationSettings(t *testing.T) {
 		}
 		n := set("user", "p001", func(r *accountv1.SetNotificationRequest) { r.IgnoreDuration = ptr(int64(60_000)) })
 		require.Equal(t, b.clock.Now().Add(time.Minute).UnixMilli(), n.GetIgnoreUntil())
-		b.clock.advance(time.Minute)
+		b.clock.Advance(time.Minute)
 		get := func() *accountv1.Notification {
 			resp, err := b.push.GetNotification(t.Context(), &accountv1.GetNotificationRequest{Org: org, App: app, Username: "amelia", ChatType: "user", Target: "P001"})
 			require.NoError(t, err)
@@ -165,7 +166,7 @@ func TestNotificationSettingsAreBounded(t *testing.T) {
 func TestParallelImportsStayWithinTheQuota(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
 		people := many(30, "p")
 		b.register(t, append(people, "amelia")...)
 		var success, over atomic.Int64

@@ -11,7 +11,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -36,7 +36,7 @@ const (
 
 // newUser is a user to create.
 type newUser struct {
-	id       string
+	id       ident.UserID
 	password *string
 	nickname string
 	hash     sql.NullString
@@ -78,7 +78,7 @@ func (s *Service) RegisterUsers(ctx context.Context, req *accountv1.RegisterUser
 	}
 	failures := make([]*accountv1.RegisterFailure, len(existing))
 	for i, id := range existing {
-		failures[i] = &accountv1.RegisterFailure{Username: id, Reason: "the " + id + textExistsSuffix}
+		failures[i] = &accountv1.RegisterFailure{Username: string(id), Reason: "the " + string(id) + textExistsSuffix}
 	}
 	return &accountv1.RegisterUsersResponse{Users: usersProto(created), Failures: failures, Batch: batch}, nil
 }
@@ -92,16 +92,16 @@ func checkNewUsers(req *accountv1.RegisterUsersRequest) ([]newUser, error) {
 		}
 	}
 	users := make([]newUser, 0, len(req.GetUsers()))
-	seen := make(map[string]string, len(req.GetUsers()))
+	seen := make(map[ident.UserID]string, len(req.GetUsers()))
 	for _, u := range req.GetUsers() {
-		id := names.FoldUser(u.GetUsername())
+		id := ident.FoldUser(u.GetUsername())
 		switch password, again := seen[id]; {
 		case !again:
 			seen[id] = u.GetPassword()
 			users = append(users, newUser{id: id, password: u.Password, nickname: u.GetNickname()})
 		case password != u.GetPassword():
 			return nil, errs.InvalidReason(errs.ReasonDuplicate,
-				"the same user "+id+" has a different password, the passwords are ***")
+				"the same user "+string(id)+" has a different password, the passwords are ***")
 		}
 	}
 	return users, nil
@@ -111,7 +111,7 @@ func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
 	if u == nil || u.Username == nil {
 		return errs.Invalid(textNoUsername)
 	}
-	if err := names.CheckNewUser(u.GetUsername()); err != nil {
+	if err := ident.CheckNewUser(u.GetUsername()); err != nil {
 		return err
 	}
 	switch {
@@ -127,7 +127,7 @@ func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
 
 // createUsers creates all users that do not exist yet, or none when that would
 // pass the app's quota, and tells which existed, in the order given.
-func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []newUser) (created []*user, existing []string, err error) {
+func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []newUser) (created []*user, existing []ident.UserID, err error) {
 	if len(users) == 0 {
 		return nil, nil, nil
 	}
@@ -166,7 +166,7 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 	if err != nil {
 		return nil, nil, err
 	}
-	made := make(map[string]bool, len(created))
+	made := make(map[ident.UserID]bool, len(created))
 	for _, u := range created {
 		made[u.username] = true
 	}
@@ -189,7 +189,7 @@ func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser)
 			uuids = append(uuids, u.id)
 		}
 	}
-	known := make(map[string]bool)
+	known := make(map[ident.UserID]bool)
 	for _, look := range []struct {
 		column string
 		args   []any
@@ -197,7 +197,7 @@ func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser)
 		if len(look.args) == 1 {
 			continue
 		}
-		present, err := store.Column[string](ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
+		present, err := store.Column[ident.UserID](ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
 			` IN (`+store.In(2, len(look.args)-1)+`)`, look.args...)
 		if err != nil {
 			return nil, err

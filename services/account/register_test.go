@@ -12,6 +12,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -265,7 +266,7 @@ func TestRegisterManyRefusals(t *testing.T) {
 func TestParallelRegistrationsAdmitExactlyTheQuota(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "free", "") }) // 100 users
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "free", "") }) // 100 users
 		b.register(t, many(90, "old")...)
 		var admitted atomic.Int32
 		var wg sync.WaitGroup
@@ -308,7 +309,7 @@ func TestParallelRegistrationsAdmitExactlyTheQuota(t *testing.T) {
 		b.register(t, "late")
 
 		// A lowered quota removes nobody and admits nobody.
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "free", `{"quotas":{"registered_users":50}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "free", `{"quotas":{"registered_users":50}}`) })
 		_, err = b.users.DeleteUser(t.Context(), &accountv1.DeleteUserRequest{Org: org, App: app, Username: "late"})
 		require.NoError(t, err)
 		_, err = b.users.RegisterUsers(t.Context(), &accountv1.RegisterUsersRequest{

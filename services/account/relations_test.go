@@ -14,6 +14,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	"github.com/chappe-im/chappe/services/account"
@@ -64,7 +65,7 @@ func TestFriendshipIsMutual(t *testing.T) {
 		change(t, events, "amelia CHANGE_CONTACTS")
 		change(t, events, "bruno CHANGE_CONTACTS")
 
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		b.befriend(t, "carla", "amelia")
 		b.befriend(t, "amelia", "carla") // a friend already: no error, nothing new
 		require.Equal(t, []string{"carla", "bruno"}, b.contacts(t, "amelia"))
@@ -132,7 +133,7 @@ func TestRelationRefusals(t *testing.T) {
 func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
 		people := many(30, "p")
 		b.register(t, append(people, "amelia")...)
 		// Everybody with everybody, and all with Amelia, from both ends.
@@ -185,7 +186,7 @@ func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 func TestFriendQuotaIsTheTiers(t *testing.T) {
 	t.Parallel()
 	b := lite(t)
-	b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":2}}`) })
+	b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":2}}`) })
 	b.register(t, many(5, "p")...)
 	b.befriend(t, "p000", "p001")
 	b.befriend(t, "p002", "p000")
@@ -207,7 +208,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 		var expected []string
 		for i, f := range many(25, "f") {
 			if i%3 == 0 {
-				b.clock.advance(time.Millisecond) // some at the same instant
+				b.clock.Advance(time.Millisecond) // some at the same instant
 			}
 			b.befriend(t, "amelia", f)
 		}
@@ -337,7 +338,7 @@ func TestContactRequestsAreBounded(t *testing.T) {
 	b := lite(t, func(c *account.Config, _ *account.Deps) { c.ContactRequests = 3 })
 	b.register(t, append(many(5, "p"), "amelia")...)
 	for _, p := range many(5, "p") {
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		_, err := b.relations.RequestContacts(t.Context(), &accountv1.RequestContactsRequest{Org: org, App: app, OwnerUsername: p, Usernames: []string{"amelia"}})
 		require.NoError(t, err)
 	}
@@ -363,7 +364,7 @@ func TestBlocks(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"bruno", "carla"}, resp.GetUsernames())
 		change(t, events, "amelia CHANGE_BLOCKS")
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		b.block(t, "amelia", "dario", "carla")
 		require.Equal(t, []string{"dario", "carla", "bruno"}, b.blocks(t, "amelia"))
 		require.Empty(t, b.blocks(t, "bruno"))
@@ -394,7 +395,7 @@ func TestBlockPages(t *testing.T) {
 		people := many(120, "p")
 		b.register(t, append(people, "amelia")...)
 		for i := 0; i < len(people); i += 40 { // several at the same instant
-			b.clock.advance(time.Millisecond)
+			b.clock.Advance(time.Millisecond)
 			b.block(t, "amelia", people[i:i+40]...)
 		}
 		page := func(size *int32, cursor string) *accountv1.ListBlocksResponse {

@@ -115,12 +115,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user cache: %w", err)
 	}
+	relay, err := outbox.NewRelay(outbox.Config{
+		Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
 		cfg: cfg, told: deps.Changed, db: deps.DB, nats: deps.NATS, apps: deps.Apps, logger: deps.Logger, now: deps.Now,
-		passwords: pw, cache: known, ids: ids,
-		outbox: outbox.NewRelay(outbox.Config{
-			Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,
-		}),
+		passwords: pw, cache: known, ids: ids, outbox: relay,
 	}, nil
 }
 

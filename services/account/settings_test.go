@@ -26,7 +26,7 @@ func TestPushSettingsMerge(t *testing.T) {
 		events := b.events(t)
 		update := func(req *accountv1.UpdatePushSettingsRequest) *accountv1.User {
 			t.Helper()
-			b.clock.advance(time.Second)
+			b.clock.Advance(time.Second)
 			req.Org, req.App, req.Username = org, app, "Amelia"
 			resp, err := b.users.UpdatePushSettings(t.Context(), req)
 			require.NoError(t, err)
@@ -66,7 +66,7 @@ func TestPushSettingRefusals(t *testing.T) {
 	for i := range 2001 {
 		crowd[fmt.Sprint(i)] = true
 	}
-	b.clock.advance(time.Minute)
+	b.clock.Advance(time.Minute)
 	for _, c := range []struct {
 		name string
 		req  *accountv1.UpdatePushSettingsRequest
@@ -141,7 +141,7 @@ func TestGlobalMutesEndByThemselves(t *testing.T) {
 		set("dario", ptr(int64(600)), ptr(int64(-1)), nil)
 		change(t, events, "dario CHANGE_MUTES")
 		require.Equal(t, "dario 600 -1 0", get("dario"))
-		b.clock.advance(9999 * time.Millisecond)
+		b.clock.Advance(9999 * time.Millisecond)
 		require.Equal(t, "dario 591 -1 0", get("dario")) // rounded up: still muted in the last second
 		set("edda", nil, nil, ptr(int64(math.MaxInt32)))
 		set("dario", nil, nil, nil) // nothing named, nothing changed
@@ -151,7 +151,7 @@ func TestGlobalMutesEndByThemselves(t *testing.T) {
 		require.Empty(t, list(ptr(int32(math.MaxInt32)), ptr(int32(50))))
 		require.Len(t, list(nil, ptr(int32(50))), 3)
 
-		b.clock.advance(590*time.Second + time.Millisecond)
+		b.clock.Advance(590*time.Second + time.Millisecond)
 		require.Equal(t, "dario 0 -1 0", get("dario"))
 		require.Equal(t, []string{"dario groupchat -1", "edda chatroom 2147482057"}[:1], list(nil, nil)[:1])
 		set("dario", ptr(int64(5)), ptr(int64(0)), nil) // a new length replaces the old, 0 lifts

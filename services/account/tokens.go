@@ -9,7 +9,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
@@ -115,10 +115,10 @@ func (s *Service) grantInherit(ctx context.Context, app *catalog.App, req *accou
 
 // autoCreate registers a user without a password.
 func (s *Service) autoCreate(ctx context.Context, app *catalog.App, username string) (*user, error) {
-	if err := names.CheckNewUser(username); err != nil {
+	if err := ident.CheckNewUser(username); err != nil {
 		return nil, err
 	}
-	created, _, err := s.createUsers(ctx, app, []newUser{{id: names.FoldUser(username)}})
+	created, _, err := s.createUsers(ctx, app, []newUser{{id: ident.FoldUser(username)}})
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (s *Service) grantUser(app *catalog.App, req *accountv1.IssueTokenRequest, 
 		// instant voids, even where it lies ahead of this node's clock.
 		issued = from
 	}
-	resp := s.sign(app, req, token.Claims{Kind: token.User, User: u.username, IssuedAt: issued})
+	resp := s.sign(app, req, token.Claims{Kind: token.User, User: string(u.username), IssuedAt: issued})
 	resp.User = u.proto()
 	return resp, nil
 }

@@ -193,7 +193,7 @@ func TestChangePasswordVoidsTokens(t *testing.T) {
 		require.False(t, is("amelia", fresh.GetAccessToken()))
 		require.False(t, is("bruno", other.GetAccessToken()))
 
-		b.clock.advance(time.Minute)
+		b.clock.Advance(time.Minute)
 		_, err = b.users.ChangePassword(t.Context(), &accountv1.ChangePasswordRequest{Org: org, App: app, Username: b.get(t, "amelia").GetUuid(), Newpassword: "n3wer"})
 		require.NoError(t, err)
 		require.Equal(t, b.clock.Now().UnixMilli(), b.get(t, "amelia").GetModified())

@@ -47,7 +47,7 @@ func TestListUsersPagesOldestFirst(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		first, second := many(65, "z"), many(60, "a")
 		b.register(t, first...)
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		b.register(t, second...)
 		all := append(append([]string{}, first...), second...)
 		for name, c := range map[string]struct {
@@ -212,7 +212,7 @@ func TestDeactivateAndActivate(t *testing.T) {
 		require.NoError(t, err)
 		revoked := b.revocations(t)
 		pushes, events := b.pushes(t, "amelia"), b.events(t)
-		b.clock.advance(time.Minute)
+		b.clock.Advance(time.Minute)
 
 		resp, err := b.users.DeactivateUser(t.Context(), &accountv1.DeactivateUserRequest{Org: org, App: app, Username: "AMELIA"})
 		require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 	"github.com/chappe-im/chappe/services/limiter"
 	"github.com/chappe-im/chappe/services/run"
@@ -78,15 +78,7 @@ func requests() map[string]request {
 func TestEveryRuleOverREST(t *testing.T) {
 	rec := &record{at: map[string][]int64{}}
 	s := harness.Start(t, run.WithLimiterOptions(limiter.WithRecorder(rec.note)))
-	seeds, err := tier.Seeds()
-	require.NoError(t, err)
-	var seeded *tier.Compiled
-	for _, d := range seeds {
-		if d.Name == "enterprise" {
-			seeded, err = tier.Compile(d)
-			require.NoError(t, err)
-		}
-	}
+	seeded := fixture.Tier(t, "enterprise", "")
 	all := requests()
 	served := map[string]bool{}
 	for _, r := range routes.All() {

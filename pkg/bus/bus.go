@@ -101,11 +101,11 @@ const placeBits = 40
 // the epoch that the offset counts in. Places of one partition compare as they
 // came: those of a later epoch are greater.
 func LogPlace(epoch int64, offset uint64) uint64 {
-	return uint64(epoch)<<placeBits | offset //nolint:gosec // never negative
+	return uint64(epoch)<<placeBits | offset // never negative
 }
 
 // LogEpoch returns the epoch of a place.
-func LogEpoch(place uint64) int64 { return int64(place >> placeBits) } //nolint:gosec // 24 bits
+func LogEpoch(place uint64) int64 { return int64(place >> placeBits) } // 24 bits
 
 func kindToken(k busv1.Kind) string {
 	switch k {

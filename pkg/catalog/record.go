@@ -55,8 +55,16 @@ type Record struct {
 	Registration string          `json:"registration"`
 	// TokenTTLSeconds is how long tokens live; 0 is for ever.
 	TokenTTLSeconds int64 `json:"token_ttl_seconds"`
+	// Settings are the app's switches.
+	Settings Settings `json:"settings,omitzero"`
 	// Created is in Unix milliseconds.
 	Created int64 `json:"created"`
+}
+
+// Settings are switches of an app. The zero value is what a new app has.
+type Settings struct {
+	// RESTSendChecks refuses sends over REST whose sender is globally muted.
+	RESTSendChecks bool `json:"rest_send_checks,omitempty"`
 }
 
 // RecordKey is a token signing key; the newest comes first and signs. Stored it
@@ -148,6 +156,7 @@ type App struct {
 	// for ever.
 	TokenTTL time.Duration
 	Created  time.Time
+	Settings Settings
 	// Keys verify the app's tokens.
 	Keys []token.Key
 	// Tier is the app's tier with its overrides.
@@ -184,6 +193,6 @@ func NewApp(r *Record, revision int64, t *tier.Compiled) *App {
 		Org: r.Org, Name: r.App, Key: string(ident.NewAppKey(r.Org, r.App)), Number: r.Number, UUID: r.UUID,
 		ClientID: r.ClientID, SecretHash: r.SecretHash, Registration: r.Registration,
 		TokenTTL: time.Duration(r.TokenTTLSeconds) * time.Second, Created: time.UnixMilli(r.Created),
-		Keys: keys, Tier: t, TierName: r.Tier, Overrides: string(r.Overrides), Revision: revision,
+		Settings: r.Settings, Keys: keys, Tier: t, TierName: r.Tier, Overrides: string(r.Overrides), Revision: revision,
 	}
 }

@@ -3,6 +3,7 @@ package content
 import (
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
@@ -43,18 +44,18 @@ func ContentType(c *msyncv1.MessageBody_Content) busv1.EntryType {
 func FromClient(payload []byte) (Message, *msyncv1.MessageBody, error) {
 	mb := &msyncv1.MessageBody{}
 	if err := proto.Unmarshal(payload, mb); err != nil {
-		return Message{}, nil, invalid()
+		return Message{}, nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
 	mb.From, mb.To = nil, nil
 	m := Message{}
 	switch mb.GetType() {
 	case msyncv1.MessageBody_NORMAL, msyncv1.MessageBody_CHAT, msyncv1.MessageBody_GROUPCHAT, msyncv1.MessageBody_CHATROOM:
 		if len(mb.GetContents()) == 0 {
-			return Message{}, nil, invalid()
+			return Message{}, nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 		m.Type = ContentType(mb.GetContents()[0])
 		if m.Type == busv1.EntryType_ENTRY_TYPE_UNSPECIFIED {
-			return Message{}, nil, invalid()
+			return Message{}, nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	case msyncv1.MessageBody_READ_ACK:
 		m.Type = busv1.EntryType_ENTRY_TYPE_READ_ACK
@@ -67,7 +68,7 @@ func FromClient(payload []byte) (Message, *msyncv1.MessageBody, error) {
 	case msyncv1.MessageBody_EDIT:
 		m.Type = busv1.EntryType_ENTRY_TYPE_EDIT
 	default:
-		return Message{}, nil, invalid()
+		return Message{}, nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
 	for _, c := range mb.GetContents() {
 		m.Size += contentSize(c)
@@ -75,7 +76,7 @@ func FromClient(payload []byte) (Message, *msyncv1.MessageBody, error) {
 	m.Size += pairsSize(mb.GetExt())
 	raw, err := proto.Marshal(mb)
 	if err != nil {
-		return Message{}, nil, invalid()
+		return Message{}, nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
 	m.Body = raw
 	return m, mb, nil

@@ -5,6 +5,7 @@
 package content
 
 import (
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -15,10 +16,6 @@ import (
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
-
-// MaxBytes is where a message is refused as such, before its type's own limit
-// is looked at (wire contract: "message is too large" past 40 KB).
-const MaxBytes = 40 << 10
 
 // Message is content ready to be committed.
 type Message struct {
@@ -77,15 +74,17 @@ func TypeName(t busv1.EntryType) string {
 }
 
 // FromREST reads a message as the REST API takes it: its type, its body object
-// and its ext object (nil for none). Errors are the wire contract's 400s.
+// and its ext object (nil for none). Errors are the wire contract's 400s and
+// name the field.
 func FromREST(kind busv1.Kind, typ string, body, ext []byte) (Message, error) {
 	t, ok := types[typ]
 	if !ok {
-		return Message{}, invalid()
+		return Message{}, illegal("type")
 	}
+	body, ok = Normal(body)
 	b := gjson.ParseBytes(body)
-	if !b.IsObject() {
-		return Message{}, invalid()
+	if !ok || !b.IsObject() {
+		return Message{}, illegal("body")
 	}
 	c := &msyncv1.MessageBody_Content{}
 	size, err := readBody(c, t, b)
@@ -94,9 +93,10 @@ func FromREST(kind busv1.Kind, typ string, body, ext []byte) (Message, error) {
 	}
 	mb := &msyncv1.MessageBody{Type: bodyType(kind).Enum(), Contents: []*msyncv1.MessageBody_Content{c}}
 	if ext != nil {
+		ext, ok := Normal(ext)
 		e := gjson.ParseBytes(ext)
-		if !e.IsObject() {
-			return Message{}, invalid()
+		if !ok || !e.IsObject() {
+			return Message{}, illegal("ext")
 		}
 		size += len(ext)
 		if len(ext) == 2 {
@@ -106,10 +106,13 @@ func FromREST(kind busv1.Kind, typ string, body, ext []byte) (Message, error) {
 	}
 	raw, err := proto.MarshalOptions{}.Marshal(mb)
 	if err != nil {
-		return Message{}, invalid()
+		return Message{}, illegal("body")
 	}
 	return Message{Type: t, Body: raw, Size: size}, nil
 }
+
+// illegal is the error of a field of a send that does not fit.
+func illegal(field string) error { return errs.MessageRefused("param " + field + " is illegal") }
 
 func bodyType(kind busv1.Kind) msyncv1.MessageBody_Type {
 	switch kind {
@@ -122,23 +125,55 @@ func bodyType(kind busv1.Kind) msyncv1.MessageBody_Type {
 	}
 }
 
-func invalid() error { return errs.Invalid(errs.MessageInvalidRequest) }
-
 // reader takes typed values out of a body object, adds up the bytes of its
-// texts and remembers the first misfit.
+// texts and remembers what does not fit: that a field has a wrong type, and
+// the first that is missing or has an impossible value. An optional field that
+// is null counts as absent.
 type reader struct {
-	obj  gjson.Result
-	size int
-	bad  bool
+	obj      gjson.Result
+	size     int
+	mistyped bool
+	bad      string
+}
+
+// misfit notes a field that is missing or has an impossible value.
+func (r *reader) misfit(name string) {
+	if r.bad == "" {
+		r.bad = name
+	}
+}
+
+// err returns the error of what does not fit, or nil. Types come first.
+func (r *reader) err() error {
+	switch {
+	case r.mistyped:
+		return errs.InvalidBody()
+	case r.bad != "":
+		return illegal("body." + r.bad)
+	default:
+		return nil
+	}
+}
+
+// get returns a field; it does not exist if it is null.
+func (r *reader) get(name string) gjson.Result {
+	v := r.obj.Get(name)
+	if v.Type == gjson.Null {
+		return gjson.Result{}
+	}
+	return v
 }
 
 func (r *reader) text(name string, required bool) *string {
-	v := r.obj.Get(name)
+	v := r.get(name)
 	switch {
 	case !v.Exists() && !required:
 		return nil
+	case !v.Exists():
+		r.misfit(name)
+		return nil
 	case v.Type != gjson.String || !utf8.ValidString(v.Str):
-		r.bad = true
+		r.mistyped = true
 		return nil
 	}
 	r.size += len(v.Str)
@@ -148,7 +183,7 @@ func (r *reader) text(name string, required bool) *string {
 // number takes a JSON number or a numeric string, as samples of the vendor
 // show both.
 func (r *reader) number(name string, required bool) *float64 {
-	v := r.obj.Get(name)
+	v := r.get(name)
 	switch {
 	case !v.Exists() && !required:
 		return nil
@@ -158,18 +193,26 @@ func (r *reader) number(name string, required bool) *float64 {
 		if f, err := strconv.ParseFloat(v.Str, 64); err == nil {
 			return &f
 		}
+		r.misfit(name)
+	case !v.Exists():
+		r.misfit(name)
+	default:
+		r.mistyped = true
 	}
-	r.bad = true
 	return nil
 }
 
-func (r *reader) whole(name string, required bool) *int32 {
-	f := r.number(name, required)
-	if f == nil {
+// whole takes a number that is not negative. One that the client protocol's
+// field does not hold is left out: clients do without it.
+func (r *reader) whole(name string) *int32 {
+	f := r.number(name, false)
+	switch {
+	case f == nil:
 		return nil
-	}
-	if *f < 0 || *f > 1<<31-1 {
-		r.bad = true
+	case *f < 0 || math.IsNaN(*f):
+		r.misfit(name)
+		return nil
+	case *f > math.MaxInt32:
 		return nil
 	}
 	n := int32(*f)
@@ -177,17 +220,20 @@ func (r *reader) whole(name string, required bool) *int32 {
 }
 
 func (r *reader) dimensions(name string) *msyncv1.MessageBody_Content_Size {
-	v := r.obj.Get(name)
+	v := r.get(name)
 	if !v.Exists() {
 		return nil
 	}
 	if !v.IsObject() {
-		r.bad = true
+		r.mistyped = true
 		return nil
 	}
 	in := reader{obj: v}
 	s := &msyncv1.MessageBody_Content_Size{Width: in.number("width", false), Height: in.number("height", false)}
-	r.bad = r.bad || in.bad
+	r.mistyped = r.mistyped || in.mistyped
+	if in.bad != "" {
+		r.misfit(name + "." + in.bad)
+	}
 	return s
 }
 
@@ -200,18 +246,16 @@ func readBody(c *msyncv1.MessageBody_Content, t busv1.EntryType, b gjson.Result)
 	case busv1.EntryType_ENTRY_TYPE_CMD:
 		c.Type = msyncv1.MessageBody_Content_COMMAND.Enum()
 		c.Action = r.text("action", true)
-		if p := b.Get("param"); p.Exists() {
-			if !p.IsObject() {
-				return 0, invalid()
-			}
+		switch p := r.get("param"); {
+		case p.IsObject():
 			c.Params = extFromJSON(p)
 			r.size += len(p.Raw)
+		case p.Exists():
+			r.mistyped = true
 		}
 	case busv1.EntryType_ENTRY_TYPE_CUSTOM:
 		c.Type = msyncv1.MessageBody_Content_CUSTOM.Enum()
-		if err := readCustom(r, c); err != nil {
-			return 0, err
-		}
+		readCustom(r, c)
 	case busv1.EntryType_ENTRY_TYPE_LOC:
 		c.Type = msyncv1.MessageBody_Content_LOCATION.Enum()
 		c.Latitude = r.number("lat", true)
@@ -219,62 +263,62 @@ func readBody(c *msyncv1.MessageBody_Content, t busv1.EntryType, b gjson.Result)
 		c.Address = r.text("addr", true)
 	case busv1.EntryType_ENTRY_TYPE_IMG:
 		c.Type = msyncv1.MessageBody_Content_IMAGE.Enum()
-		readFile(r, c, true)
+		readFile(r, c)
 		c.Size = r.dimensions("size")
 	case busv1.EntryType_ENTRY_TYPE_AUDIO:
 		c.Type = msyncv1.MessageBody_Content_VOICE.Enum()
-		readFile(r, c, true)
+		readFile(r, c)
 		// One table of the vendor spells it with a capital.
-		if c.Duration = r.whole("length", false); c.Duration == nil {
-			c.Duration = r.whole("Length", true)
+		if c.Duration = r.whole("length"); c.Duration == nil {
+			c.Duration = r.whole("Length")
 		}
 	case busv1.EntryType_ENTRY_TYPE_VIDEO:
 		c.Type = msyncv1.MessageBody_Content_VIDEO.Enum()
-		readFile(r, c, false)
-		c.Duration = r.whole("length", true)
+		readFile(r, c)
+		c.Duration = r.whole("length")
 		c.ThumbnailRemotePath = r.text("thumb", false)
 		c.ThumbnailSecretKey = r.text("thumb_secret", false)
 		c.Size = r.dimensions("size")
 	case busv1.EntryType_ENTRY_TYPE_FILE:
 		c.Type = msyncv1.MessageBody_Content_FILE.Enum()
-		readFile(r, c, true)
+		readFile(r, c)
 	}
-	if r.bad {
-		return 0, invalid()
-	}
-	return r.size, nil
+	return r.size, r.err()
 }
 
-func readFile(r *reader, c *msyncv1.MessageBody_Content, nameRequired bool) {
-	c.DisplayName = r.text("filename", nameRequired)
+// readFile takes what all media have: of them only the url must be there.
+func readFile(r *reader, c *msyncv1.MessageBody_Content) {
+	c.DisplayName = r.text("filename", false)
 	c.RemotePath = r.text("url", true)
 	c.SecretKey = r.text("secret", false)
-	c.FileLength = r.whole("file_length", false)
+	c.FileLength = r.whole("file_length")
 }
 
 // maxCustomExts bounds customExts (wire contract, sizes).
 const maxCustomExts = 16
 
-func readCustom(r *reader, c *msyncv1.MessageBody_Content) error {
+func readCustom(r *reader, c *msyncv1.MessageBody_Content) {
 	if c.CustomEvent = r.text("customEvent", false); c.CustomEvent != nil && !validCustomEvent(*c.CustomEvent) {
-		return invalid()
+		r.misfit("customEvent")
 	}
-	exts := r.obj.Get("customExts")
+	exts := r.get("customExts")
 	if !exts.Exists() {
-		return nil
+		return
 	}
 	if !exts.IsObject() {
-		return invalid()
+		r.mistyped = true
+		return
 	}
-	bad := false
 	exts.ForEach(func(k, v gjson.Result) bool {
-		// Values are strings; what is not is kept by its text.
+		// Values are strings; a number or truth value is kept by its text.
 		text := v.Str
-		if v.Type != gjson.String {
-			if v.IsObject() || v.IsArray() || v.Type == gjson.Null {
-				bad = true
-				return false
-			}
+		switch {
+		case v.Type == gjson.Null:
+			return true
+		case v.IsObject() || v.IsArray():
+			r.mistyped = true
+			return false
+		case v.Type != gjson.String:
 			text = v.Raw
 		}
 		c.CustomExts = append(c.CustomExts, &msyncv1.KeyValue{
@@ -283,10 +327,9 @@ func readCustom(r *reader, c *msyncv1.MessageBody_Content) error {
 		r.size += len(k.Str) + len(text)
 		return true
 	})
-	if bad || len(c.CustomExts) > maxCustomExts {
-		return invalid()
+	if len(c.CustomExts) > maxCustomExts {
+		r.misfit("customExts")
 	}
-	return nil
 }
 
 // validCustomEvent: 1 to 32 of letters, digits, "-", "_", "/" and "." (wire

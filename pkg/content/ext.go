@@ -29,6 +29,9 @@ func extFromJSON(obj gjson.Result) []*msyncv1.KeyValue {
 		case gjson.Number:
 			if n, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
 				kv.Type, kv.Value = msyncv1.KeyValue_INT.Enum(), &msyncv1.KeyValue_VarintValue{VarintValue: n}
+			} else if u, err := strconv.ParseUint(v.Raw, 10, 64); err == nil {
+				// The wire carries unsigned values so.
+				kv.Type, kv.Value = msyncv1.KeyValue_UINT.Enum(), &msyncv1.KeyValue_VarintValue{VarintValue: int64(u)}
 			} else {
 				kv.Type, kv.Value = msyncv1.KeyValue_DOUBLE.Enum(), &msyncv1.KeyValue_DoubleValue{DoubleValue: v.Num}
 			}

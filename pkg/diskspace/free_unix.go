@@ -14,5 +14,5 @@ func Free(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return uint64(max(0, int64(s.Bavail))) * uint64(s.Bsize), nil //nolint:gosec,unconvert // signed on some systems
+	return uint64(max(0, int64(s.Bavail))) * uint64(s.Bsize), nil // signed on some systems
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // JetStream keeps a stream in files of records, "blocks", and an index of them
@@ -46,7 +48,7 @@ func dropDamagedIndexes(store string, logger *slog.Logger) {
 		if bad := damagedBlock(folder); bad != "" {
 			logger.Error("a file of the embedded NATS is damaged: what can be read of it is kept", "file", bad)
 			if err := os.Remove(index); err != nil {
-				logger.Error("its index cannot be removed", "file", index, "error", err)
+				logger.Error("its index cannot be removed", "file", index, obs.KeyError, err)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/chappe-im/chappe/pkg/diskspace"
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // NATS is a running embedded NATS server with JetStream. When its files cannot
@@ -168,7 +169,7 @@ func (n *NATS) supervise() {
 			}
 			pause, last = min(2*pause, maxRestartPause), time.Now()
 			if err := n.begin(); err != nil {
-				n.cfg.Logger.Error("the embedded NATS does not start anew", "error", err)
+				n.cfg.Logger.Error("the embedded NATS does not start anew", obs.KeyError, err)
 				continue
 			}
 			n.cfg.Logger.Info("the embedded NATS was started anew")

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -36,10 +37,29 @@ const (
 	ReasonJSON             = "json_parse"
 	ReasonMediaType        = "web_application"
 	ReasonUnsupported      = "unsupported_service_operation"
+	ReasonEntityNotFound   = "entity_not_found"
+	ReasonMessageSend      = "message_send_error"
+	ReasonInvalidBody      = "invalid_request_body"
+	ReasonExceedLimit      = "exceed_limit"
+	ReasonMetadata         = "metadata_error"
+	ReasonMetadataFull     = "FORBIDDEN"
+	ReasonBadRequest       = "BAD_REQUEST"
 	ReasonUnavailable      = "service_unavailable"
 	ReasonDeadline         = "deadline_exceeded"
 	ReasonInternal         = "internal_error"
 )
+
+// Numbers that the wire contract puts into `error_code`.
+const (
+	CodeToken          = 40001
+	CodeFromEmpty      = 14001
+	CodeToEmpty        = 14002
+	CodeBodyEmpty      = 14005
+	CodeMessageTooLong = 14007
+)
+
+// metaErrorCode is the metadata key of an error's number.
+const metaErrorCode = "error_code"
 
 // MessageInvalidRequest is the wire contract's text for a request that does
 // not fit and for which it has no text of its own.
@@ -94,6 +114,18 @@ func (e *Error) With(key, value string) *Error {
 	return e
 }
 
+// WithCode returns e with a number for `error_code`.
+func (e *Error) WithCode(n int) *Error { return e.With(metaErrorCode, strconv.Itoa(n)) }
+
+// ErrorCode returns the number for `error_code`, 0 if there is none.
+func (e *Error) ErrorCode() int {
+	n, err := strconv.Atoi(e.Metadata[metaErrorCode])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // New builds an error of any code.
 func New(code codes.Code, reason, message string) *Error {
 	return &Error{Code: code, Reason: reason, Message: message}
@@ -133,8 +165,48 @@ func Forbidden(message string) *Error {
 }
 
 // Unauthenticated is a missing, wrong or expired proof of identity: HTTP 401.
+// Client SDKs know by its number that they need a new token.
 func Unauthenticated(reason, message string) *Error {
-	return New(codes.Unauthenticated, reason, message)
+	return New(codes.Unauthenticated, reason, message).WithCode(CodeToken)
+}
+
+// RegistrationClosed is a registration without an app token while the app
+// takes no other: HTTP 401. It is about no token, so it has no number.
+func RegistrationClosed() *Error {
+	return New(codes.Unauthenticated, ReasonUnauthorized, "registration is not open, please contact the app admin")
+}
+
+// MessageRefused is a message that cannot be sent: HTTP 400,
+// message_send_error.
+func MessageRefused(message string) *Error { return InvalidReason(ReasonMessageSend, message) }
+
+// InvalidBody is the body of a call about messages that is not JSON or has a
+// field of a wrong type: HTTP 400, invalid_request_body.
+func InvalidBody() *Error {
+	return InvalidReason(ReasonInvalidBody, "Request body is invalid. Please check body is correct.")
+}
+
+// SendRateLimited is a send above the rate of messages: HTTP 403.
+func SendRateLimited(retryAfter time.Duration) *Error {
+	e := New(codes.ResourceExhausted, ReasonMessageSend, "message send reach limit")
+	e.RetryAfter = retryAfter
+	return e
+}
+
+// UserNotFound is a user who does not exist, on calls that answer with
+// entity_not_found: HTTP 404. The text is the wire contract's.
+func UserNotFound() *Error { return New(codes.NotFound, ReasonEntityNotFound, "User null not found") }
+
+// UserRequired is a user who does not exist, on calls that answer with
+// required_property_not_found: HTTP 400.
+func UserRequired() *Error {
+	return InvalidReason(ReasonRequiredProperty, "Entity user requires a property named username")
+}
+
+// LimitExceeded is a plan's bound on what one user may have: HTTP 403,
+// exceed_limit.
+func LimitExceeded(message string) *Error {
+	return New(codes.PermissionDenied, ReasonExceedLimit, message)
 }
 
 // RateLimited is a call above its rate: HTTP 429.
@@ -147,7 +219,7 @@ func RateLimited(retryAfter time.Duration) *Error {
 // QuotaExceeded is a plan's quota reached: HTTP 429 resource_limited.
 func QuotaExceeded(quota string) *Error {
 	return New(codes.ResourceExhausted, ReasonQuota,
-		"You have exceeded the limit of the Free edition. Please upgrade to higher edition.").With("quota", quota)
+		"You have exceeded the limit of the community edition,Please upgrade to the enterprise edition").With("quota", quota)
 }
 
 // Unavailable is a dependency that is down: HTTP 503. Nothing was done.

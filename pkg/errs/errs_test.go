@@ -22,6 +22,8 @@ func TestErrorsCross(t *testing.T) {
 		"plain":    errs.Invalid("from can't be empty"),
 		"metadata": errs.QuotaExceeded("registered_users").With("more", "x"),
 		"retry":    errs.RateLimited(1500 * time.Millisecond),
+		"number":   errs.MessageRefused("message is too large").WithCode(errs.CodeMessageTooLong),
+		"token":    errs.Unauthenticated(errs.ReasonUnauthorized, "no"),
 		"cause":    errs.Unavailable("nats", errors.New("secret detail")),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -33,10 +35,19 @@ func TestErrorsCross(t *testing.T) {
 			require.Equal(t, e.Reason, got.Reason)
 			require.Equal(t, e.Message, got.Message)
 			require.Equal(t, e.RetryAfter, got.RetryAfter)
+			require.Equal(t, e.ErrorCode(), got.ErrorCode())
 			require.Len(t, got.Metadata, len(e.Metadata))
 			require.True(t, errs.Is(fmt.Errorf("wrapped: %w", got), e.Reason))
 		})
 	}
+}
+
+func TestErrorCodes(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 40001, errs.Unauthenticated(errs.ReasonBadToken, "no").ErrorCode(), "clients ask for a new token")
+	require.Zero(t, errs.RegistrationClosed().ErrorCode(), "no token would help")
+	require.Zero(t, errs.Invalid("x").ErrorCode())
+	require.Zero(t, errs.Invalid("x").With("error_code", "x").ErrorCode())
 }
 
 func TestFromAnything(t *testing.T) {

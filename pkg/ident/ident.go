@@ -56,6 +56,15 @@ func FoldUsers(ids []string) []UserID {
 	return out
 }
 
+// UserNames returns IDs as the strings that messages on the wire hold.
+func UserNames(ids []UserID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return out
+}
+
 // Valid reports whether a user may have the ID: 1 to 64 bytes of letters,
 // digits, "_", "-" and ".".
 func (u UserID) Valid() bool { return ValidUser(string(u)) }
@@ -79,12 +88,16 @@ func ValidUser(id string) bool {
 	return true
 }
 
-// CheckNewUser is ValidUser for registration, with the contract's error.
+// CheckNewUser is ValidUser for registration, with the contract's errors.
 func CheckNewUser(id string) error {
-	if !ValidUser(id) {
-		return errs.Invalid("username is not legal")
+	switch {
+	case len(id) > MaxUserID:
+		return errs.Invalid("USERNAME_TOO_LONG")
+	case !ValidUser(id):
+		return errs.Invalidf("username [%s] is not legal", id)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // GroupID names a group within an app.

@@ -23,6 +23,7 @@ func TestUsers(t *testing.T) {
 	}
 	require.Equal(t, ident.UserID("amelia"), ident.FoldUser("AMelia"))
 	require.Equal(t, []ident.UserID{"a", "b"}, ident.FoldUsers([]string{"A", "b"}))
+	require.Equal(t, []string{"a", "b"}, ident.UserNames([]ident.UserID{"a", "b"}))
 }
 
 func TestApps(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // Msg is a message of a subscription.
@@ -73,14 +75,14 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		nats.ErrorHandler(c.onError),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				cfg.Logger.Warn("nats connection lost", "error", err)
+				cfg.Logger.Warn("nats connection lost", obs.KeyError, err)
 			}
 			c.call(&c.onChange)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			cfg.Logger.Info("nats connection is back")
 			if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
-				cfg.Logger.Error("nats server is not fit", "server", nc.ConnectedUrlRedacted(), "error", err)
+				cfg.Logger.Error("nats server is not fit", "server", nc.ConnectedUrlRedacted(), obs.KeyError, err)
 			}
 			c.call(&c.onChange)
 			c.lost()
@@ -164,7 +166,7 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub != nil {
 		subject = sub.Subject
 	}
-	c.logger.Warn("nats", "subject", subject, "error", err)
+	c.logger.Warn("nats", "subject", subject, obs.KeyError, err)
 	if errors.Is(err, nats.ErrSlowConsumer) {
 		c.lost()
 	}

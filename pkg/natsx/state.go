@@ -38,7 +38,7 @@ func (c *Conn) StreamState(ctx context.Context, stream string) (StreamState, err
 	}
 	info := s.CachedInfo()
 	return StreamState{
-		Bytes: info.State.Bytes, MaxBytes: uint64(max(0, info.Config.MaxBytes)), //nolint:gosec // not negative
+		Bytes: info.State.Bytes, MaxBytes: uint64(max(0, info.Config.MaxBytes)), // not negative
 		First: info.State.FirstSeq, Last: info.State.LastSeq, Created: info.Created, Metadata: info.Config.Metadata,
 	}, nil
 }

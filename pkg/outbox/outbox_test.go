@@ -46,10 +46,13 @@ func (b *bench) relay(t *testing.T, p outbox.Publisher) *outbox.Relay {
 	if p == nil {
 		p = b.conn
 	}
-	return outbox.NewRelay(outbox.Config{
+	t.Helper()
+	r, err := outbox.NewRelay(outbox.Config{
 		Service: "test", DB: b.db, Publisher: p, Logger: testkit.Logger(t),
 		Registerer: prometheus.NewRegistry(), Poll: 20 * time.Millisecond,
 	})
+	require.NoError(t, err)
+	return r
 }
 
 func (b *bench) started(t *testing.T, p outbox.Publisher) *outbox.Relay {

@@ -66,7 +66,7 @@ type Relay struct {
 var ErrStopped = errors.New("outbox: relay is not running")
 
 // NewRelay makes a relay that does nothing until Start.
-func NewRelay(cfg Config) *Relay {
+func NewRelay(cfg Config) (*Relay, error) {
 	if cfg.Poll <= 0 {
 		cfg.Poll = defaultPoll
 	}
@@ -81,8 +81,7 @@ func NewRelay(cfg Config) *Relay {
 			Name: "chappe_" + cfg.Service + "_outbox_failures_total", Help: "Rounds of the outbox relay that failed and were put off.",
 		}),
 	}
-	cfg.Registerer.MustRegister(r.published, r.failed)
-	return r
+	return r, obs.Register(cfg.Registerer, "the outbox", r.published, r.failed)
 }
 
 // Start lets the relay publish, beginning with what an earlier run left.

@@ -225,6 +225,11 @@ func (c *Compiled) PacesRESTSends() bool { return c.downstream.Limited && c.down
 // PacesClientSends is PacesRESTSends for sends of connected clients.
 func (c *Compiled) PacesClientSends() bool { return c.downstream.Limited && c.downstream.Client }
 
+// CountsMessages reports whether the rule limits messages and not calls.
+func (r *Rule) CountsMessages() bool {
+	return slices.ContainsFunc(r.Limits, func(l Limit) bool { return l.Messages })
+}
+
 // Share gives the rule with every limit divided by n, but at least 1: for n
 // deciders that cannot ask each other. A limit of 0 stays 0.
 func (r *Rule) Share(n int64) *Rule {

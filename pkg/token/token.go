@@ -29,8 +29,10 @@ import (
 var (
 	// ErrCorrupt means that the text is no token at all.
 	ErrCorrupt = errors.New("corrupt access token")
-	// ErrForeign means that the token is well-formed but was not issued here for
-	// this app: another app, an unknown key or a wrong signature.
+	// ErrOtherApp means that the token is well-formed and names another app.
+	ErrOtherApp = errors.New("access token of another app")
+	// ErrForeign means that the token is well-formed and names this app, but was
+	// not issued here: an unknown key or a wrong signature.
 	ErrForeign = errors.New("foreign access token")
 	// ErrExpired means that the token was ours and its time is over.
 	ErrExpired = errors.New("expired access token")
@@ -40,7 +42,7 @@ var (
 // that the caller of the API sees.
 func Error(err error) *errs.Error {
 	switch {
-	case errors.Is(err, ErrCorrupt):
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrOtherApp):
 		return errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate due to corrupt access token")
 	case errors.Is(err, ErrForeign):
 		return errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
@@ -115,8 +117,8 @@ func Sign(key Key, c Claims) string {
 }
 
 // Verify checks a token for the app with that number, whose keys are given,
-// and returns its claims. The error is ErrCorrupt, ErrForeign or ErrExpired;
-// the claims are set only without one.
+// and returns its claims. The error is ErrCorrupt, ErrOtherApp, ErrForeign or
+// ErrExpired; the claims are set only without one.
 func Verify(app int64, keys []Key, raw string, now time.Time) (Claims, error) {
 	var buf [maxBinary + 2]byte
 	if len(raw) > maxText || len(raw) < (minBinary*8+5)/6 || raw[:4] != "YWMt" {
@@ -137,7 +139,7 @@ func Verify(app int64, keys []Key, raw string, now time.Time) (Claims, error) {
 		return Claims{}, ErrCorrupt
 	}
 	if c.App != app {
-		return Claims{}, ErrForeign
+		return Claims{}, ErrOtherApp
 	}
 	if !genuine(keys, c.KeyID, signed, mac) {
 		return Claims{}, ErrForeign

@@ -84,7 +84,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{name: "user changed", raw: edit(func(b []byte) []byte { b[len(b)-macSize-1] ^= 1; return b }), want: ErrForeign},
 		{name: "signature changed", raw: edit(func(b []byte) []byte { b[len(b)-1] ^= 1; return b }), want: ErrForeign},
 		{name: "longer user", raw: edit(func(b []byte) []byte { return append(b, 'x') }), want: ErrForeign},
-		{name: "another app", raw: good, app: 8, want: ErrForeign},
+		{name: "another app", raw: good, app: 8, want: ErrOtherApp},
 		{name: "key withdrawn", raw: good, keys: []Key{key2}, want: ErrForeign},
 		{name: "same id, other key", raw: good, keys: []Key{{ID: 1, Secret: key2.Secret}}, want: ErrForeign},
 		{name: "no keys", raw: good, keys: []Key{}, want: ErrForeign},
@@ -130,13 +130,15 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 func TestErrorGivesTheContractsTexts(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error][2]string{
-		ErrCorrupt: {errs.ReasonBadToken, "Unable to authenticate due to corrupt access token"},
-		ErrForeign: {errs.ReasonBadToken, "Unable to authenticate"},
-		ErrExpired: {errs.ReasonUnauthorized, "Unable to authenticate due to expired access token"},
-		nil:        {errs.ReasonUnauthorized, "Unable to authenticate due to expired access token"},
+		ErrCorrupt:  {errs.ReasonBadToken, "Unable to authenticate due to corrupt access token"},
+		ErrOtherApp: {errs.ReasonBadToken, "Unable to authenticate due to corrupt access token"},
+		ErrForeign:  {errs.ReasonBadToken, "Unable to authenticate"},
+		ErrExpired:  {errs.ReasonUnauthorized, "Unable to authenticate due to expired access token"},
+		nil:         {errs.ReasonUnauthorized, "Unable to authenticate due to expired access token"},
 	} {
 		e := Error(err)
 		require.Equal(t, want, [2]string{e.Reason, e.Message})
+		require.Equal(t, errs.CodeToken, e.ErrorCode())
 	}
 }
 

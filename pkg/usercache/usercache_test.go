@@ -12,20 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 )
 
 var amelia = ident.User{App: "acme#chat", ID: "amelia"}
 
-// clock is a time that tests move.
-type clock struct{ ns atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.ns.Load()) }
-func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
-
-func newCache(t *testing.T, size int, age time.Duration) (*Cache[string], *clock) {
+func newCache(t *testing.T, size int, age time.Duration) (*Cache[string], *fixture.Clock) {
 	t.Helper()
-	at := &clock{}
-	c, err := New[string](size, age, at.now)
+	at := &fixture.Clock{}
+	c, err := New[string](size, age, at.Now)
 	require.NoError(t, err)
 	return c, at
 }
@@ -60,12 +55,12 @@ func TestValuesAge(t *testing.T) {
 	t.Parallel()
 	c, at := newCache(t, 1024, time.Minute)
 	_, mark, _ := c.Get(amelia)
-	at.advance(40 * time.Second) // the read takes this long
+	at.Advance(40 * time.Second) // the read takes this long
 	c.Put(amelia, mark, "x")
-	at.advance(20 * time.Second)
+	at.Advance(20 * time.Second)
 	_, _, ok := c.Get(amelia)
 	require.True(t, ok)
-	at.advance(1)
+	at.Advance(1)
 	_, _, ok = c.Get(amelia)
 	require.False(t, ok)
 	require.Zero(t, c.Len())
@@ -77,13 +72,13 @@ func TestUpdateIsAsOldAsItsOldestPart(t *testing.T) {
 	join := func(part string) func(string) string { return func(known string) string { return known + part } }
 	_, mark, _ := c.Get(amelia)
 	require.True(t, c.Update(amelia, mark, join("a")))
-	at.advance(time.Minute)
+	at.Advance(time.Minute)
 	_, mark, ok := c.Get(amelia)
 	require.True(t, ok)
 	require.True(t, c.Update(amelia, mark, join("b")))
 	v, _, _ := c.Get(amelia)
 	require.Equal(t, "ab", v)
-	at.advance(1)
+	at.Advance(1)
 	_, mark, ok = c.Get(amelia)
 	require.False(t, ok, "the part a is too old")
 	require.True(t, c.Update(amelia, mark, join("c")))

@@ -5,47 +5,26 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	"github.com/chappe-im/chappe/pkg/tier"
 )
 
 const second = int64(time.Second)
 
-func seedTier(t testing.TB, name, overrides string) *tier.Compiled {
-	t.Helper()
-	seeds, err := tier.Seeds()
-	require.NoError(t, err)
-	for _, d := range seeds {
-		if d.Name == name {
-			d, err := tier.Merge(d, []byte(overrides))
-			require.NoError(t, err)
-			c, err := tier.Compile(d)
-			require.NoError(t, err)
-			return c
-		}
-	}
-	t.Fatalf("no tier %s", name)
-	return nil
-}
-
-type clock struct{ atomic.Int64 }
-
-func (c *clock) read() int64 { return c.Load() }
-
 func TestCheckChargesAllOrNothing(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", `{"rules": {"list_conversations": {"limits": [
+	c := fixture.Tier(t, "basic", `{"rules": {"list_conversations": {"limits": [
 		{"count": 2, "per": "minute", "unit": "call", "scope": "user"},
 		{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
 	rule := c.Rule("list_conversations")
-	var clk clock
-	b := New(clk.read)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	check := func(user string) bool {
 		v, _ := b.Check(1, rule, &Call{Rule: "list_conversations", User: user, Cost: 1})
 		return v.OK
@@ -66,8 +45,8 @@ func TestCheckChargesAllOrNothing(t *testing.T) {
 
 func TestSharedBucket(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", `{"shared_buckets": {"register_users": {"limits": [{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
-	b := New(new(clock).read)
+	c := fixture.Tier(t, "basic", `{"shared_buckets": {"register_users": {"limits": [{"count": 3, "per": "second", "unit": "call", "scope": "app"}]}}}`)
+	b := New(new(fixture.Clock).Load)
 	for i, id := range []string{"register_user", "register_users_batch", "register_user"} {
 		v, _ := b.Check(1, c.Rule(id), &Call{Rule: id, Cost: 1})
 		require.True(t, v.OK)
@@ -83,8 +62,8 @@ func TestSharedBucket(t *testing.T) {
 
 func TestMessagesAreAdmittedWhole(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
-	b := New(new(clock).read)
+	c := fixture.Tier(t, "basic", "")
+	b := New(new(fixture.Clock).Load)
 	send := func(cost int64) (bool, bool, int64) {
 		v, _ := b.Check(1, c.Rule("send_message_chatgroups"), &Call{Rule: "send_message_chatgroups", Cost: cost})
 		return v.OK, v.TooCostly, v.Remaining
@@ -107,9 +86,9 @@ func TestMessagesAreAdmittedWhole(t *testing.T) {
 // the app's count is the address's too.
 func TestPerIP(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", `{"rate_counting": {"per_ip_percent": 40}}`)
-	var clk clock
-	b := New(clk.read)
+	c := fixture.Tier(t, "basic", `{"rate_counting": {"per_ip_percent": 40}}`)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	admitted := func(c *tier.Compiled, rule, ip string) (n int64) {
 		for {
 			v, _ := b.Check(1, c.Rule(rule), &Call{Rule: rule, IP: ip, Cost: 1})
@@ -132,17 +111,17 @@ func TestPerIP(t *testing.T) {
 	clk.Add(second)
 	require.Equal(t, int64(100), admitted(c, "get_user", ""), "calls without an address")
 	require.Equal(t, int64(10), admitted(c, "get_history_file", "192.0.2.1"), "the exception")
-	require.Equal(t, int64(100), admitted(seedTier(t, "basic", ""), "list_users", "192.0.2.1"), "no share of its own")
+	require.Equal(t, int64(100), admitted(fixture.Tier(t, "basic", ""), "list_users", "192.0.2.1"), "no share of its own")
 }
 
 func TestTierChangesKeepWhatIsUsed(t *testing.T) {
 	t.Parallel()
 	rate := func(n int) *tier.Rule {
-		return seedTier(t, "basic", fmt.Sprintf(
+		return fixture.Tier(t, "basic", fmt.Sprintf(
 			`{"rules": {"get_user": {"limits": [{"count": %d, "per": "second", "unit": "call", "scope": "app"}]}}}`, n)).Rule("get_user")
 	}
-	var clk clock
-	b := New(clk.read)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	admitted := func(rule *tier.Rule) (n int) {
 		for {
 			v, _ := b.Check(1, rule, &Call{Rule: "get_user", IP: "192.0.2.1", Cost: 1})
@@ -161,10 +140,10 @@ func TestTierChangesKeepWhatIsUsed(t *testing.T) {
 
 func TestIdleKeysAreForgotten(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
+	c := fixture.Tier(t, "basic", "")
 	rule := c.Rule("list_conversations")
-	var clk clock
-	b := New(clk.read)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	exists := func(int64) bool { return true }
 	for i := range 1000 {
 		clk.Add(second / 50)
@@ -174,7 +153,7 @@ func TestIdleKeysAreForgotten(t *testing.T) {
 	require.Equal(t, 10, b.Size())
 	for range 5 {
 		clk.Add(keepIdle)
-		b.Sweep(clk.read(), exists)
+		b.Sweep(clk.Load(), exists)
 	}
 	require.Zero(t, b.Size())
 	uses := b.Usage(3, "list_conversations", rule)
@@ -185,17 +164,17 @@ func TestIdleKeysAreForgotten(t *testing.T) {
 // A busy app's users come and go: those that went are forgotten too.
 func TestIdleUsersOfABusyApp(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
+	c := fixture.Tier(t, "basic", "")
 	rule := c.Rule("list_conversations")
-	var clk clock
-	b := New(clk.read)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	const perSecond = 50
 	for i := range 600 * perSecond {
 		clk.Add(second / perSecond)
 		v, _ := b.Check(1, rule, &Call{Rule: "list_conversations", User: fmt.Sprint("user", i), IP: "192.0.2.9", Cost: 1})
 		require.True(t, v.OK)
 		if i%perSecond == 0 {
-			b.Sweep(clk.read(), func(int64) bool { return true })
+			b.Sweep(clk.Load(), func(int64) bool { return true })
 		}
 	}
 	s, hash := b.find(1, rule.Hash)
@@ -207,15 +186,15 @@ func TestIdleUsersOfABusyApp(t *testing.T) {
 // of the generations.
 func TestForgettingIsExact(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
+	c := fixture.Tier(t, "basic", "")
 	rule := c.Rule("list_conversations")
-	var clk clock
-	b := New(clk.read)
+	var clk fixture.Clock
+	b := New(clk.Load)
 	r := rand.New(rand.NewPCG(5, 5))
 	var log []int64
 	for range 5000 {
 		clk.Add(r.Int64N(9 * second))
-		b.Sweep(clk.read(), func(int64) bool { return true })
+		b.Sweep(clk.Load(), func(int64) bool { return true })
 		if v, at := b.Check(1, rule, &Call{Rule: "list_conversations", User: "amy", Cost: 1}); v.OK {
 			log = append(log, at)
 		}
@@ -227,7 +206,7 @@ func TestForgettingIsExact(t *testing.T) {
 
 func TestConcurrentChecksNeverExceed(t *testing.T) {
 	t.Parallel()
-	c := seedTier(t, "basic", "")
+	c := fixture.Tier(t, "basic", "")
 	rule := c.Rule("get_user")
 	start := time.Now()
 	b := New(func() int64 { return int64(time.Since(start)) })
@@ -259,7 +238,7 @@ func TestConcurrentChecksNeverExceed(t *testing.T) {
 }
 
 func TestMemoryOfIdleKeys(t *testing.T) {
-	c := seedTier(t, "basic", `{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`)
+	c := fixture.Tier(t, "basic", `{"rules": {"list_conversations": {"limits": [{"count": 5, "per": "minute", "unit": "call", "scope": "user"}]}}}`)
 	rule := c.Rule("list_conversations")
 	b := New(func() int64 { return 1 })
 	before := heap()
@@ -328,7 +307,7 @@ func BenchmarkCheck(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			rule := seedTier(b, "basic", c.overrides).Rule(c.rule)
+			rule := fixture.Tier(b, "basic", c.overrides).Rule(c.rule)
 			start := time.Now()
 			x := New(func() int64 { return int64(time.Since(start)) })
 			ids := make([]string, keys)

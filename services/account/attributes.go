@@ -8,9 +8,10 @@ import (
 	"maps"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -27,7 +28,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	if err != nil {
 		return nil, err
 	}
-	if len(req.GetAttributes()) == 0 || !names.ValidUser(req.GetUsername()) {
+	if len(req.GetAttributes()) == 0 || !ident.ValidUser(req.GetUsername()) {
 		return nil, invalid()
 	}
 	for k, v := range req.GetAttributes() {
@@ -37,7 +38,7 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	}
 	perUser := app.Tier.Size(tier.SizeUserAttributesPerUser)
 	if sizeOf(req.GetAttributes()) > perUser {
-		return nil, attributesTooLarge()
+		return nil, attributesTooLarge(perUser)
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {
@@ -59,10 +60,14 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 		maps.Copy(all, req.GetAttributes())
 		after := sizeOf(all)
 		if after > perUser {
-			return attributesTooLarge()
+			return attributesTooLarge(perUser)
 		}
 		limit := sizeLimit(app.Tier, tier.SizeUserAttributesPerApp)
-		if err := quota.Add(ctx, tx, app.Number, tier.SizeUserAttributesPerApp, "", after-before, limit); err != nil {
+		err = quota.Add(ctx, tx, app.Number, tier.SizeUserAttributesPerApp, "", after-before, limit)
+		switch {
+		case errs.Is(err, errs.ReasonQuota):
+			return metadataFull("total size of user metadata for this app exceeds the user defined limit, %dBytes", *limit)
+		case err != nil:
 			return err
 		}
 		encoded, err := json.Marshal(all)
@@ -83,7 +88,13 @@ func (s *Service) SetUserAttributes(ctx context.Context, req *accountv1.SetUserA
 	return &accountv1.SetUserAttributesResponse{Attributes: req.GetAttributes()}, nil
 }
 
-func attributesTooLarge() error { return errs.Invalid("user metadata is too large") }
+func attributesTooLarge(limit int64) error {
+	return metadataFull("size of metadata for this single user exceeds the user defined limit, %dBytes", limit)
+}
+
+func metadataFull(format string, limit int64) error {
+	return errs.New(codes.PermissionDenied, errs.ReasonMetadataFull, fmt.Sprintf(format, limit))
+}
 
 // sizeOf gives the bytes of all keys and values.
 func sizeOf(attributes map[string]string) int64 {
@@ -113,12 +124,12 @@ func decodeAttributes(doc string) (map[string]string, error) {
 
 // attributeOwner gives the ID under which attributes are kept: the user's, or
 // the name itself where no such user exists.
-func (s *Service) attributeOwner(ctx context.Context, app int64, name string) (string, error) {
-	folded := names.FoldUser(name)
+func (s *Service) attributeOwner(ctx context.Context, app int64, name string) (ident.UserID, error) {
+	folded := ident.FoldUser(name)
 	if !looksLikeUUID(folded) {
 		return folded, nil
 	}
-	id, err := s.findUserID(ctx, app, folded)
+	id, err := s.findUserID(ctx, app, name)
 	if errs.Is(err, errs.ReasonNotFound) {
 		return folded, nil
 	}
@@ -135,14 +146,14 @@ func (s *Service) GetUserAttributes(ctx context.Context, req *accountv1.GetUserA
 	switch {
 	case req.GetUsername() == "":
 		return nil, errs.NotFound()
-	case !names.ValidUser(req.GetUsername()):
+	case !ident.ValidUser(req.GetUsername()):
 		return &accountv1.GetUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())
 	if err != nil {
 		return nil, err
 	}
-	key := ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(id)}
+	key := ident.User{App: app.AppKey(), ID: id}
 	known, mark, _ := s.cache.Get(key)
 	if known.attributes != nil {
 		return &accountv1.GetUserAttributesResponse{Attributes: maps.Clone(known.attributes)}, nil
@@ -173,27 +184,31 @@ func (s *Service) GetUserAttributesCapacity(ctx context.Context, req *accountv1.
 	return &accountv1.GetUserAttributesCapacityResponse{Bytes: n}, nil
 }
 
-// BatchGetUserAttributes gives chosen attributes of several users, under the
-// names that the request has for them.
+// BatchGetUserAttributes returns attributes of several users, all or chosen
+// ones, under the names that the request has for them.
 func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.BatchGetUserAttributesRequest) (*accountv1.BatchGetUserAttributesResponse, error) {
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
 	}
-	if n := len(req.GetTargets()); n == 0 || n > maxTargets || len(req.GetProperties()) == 0 {
+	switch n := len(req.GetTargets()); {
+	case n == 0:
 		return nil, invalid()
+	case n > maxTargets:
+		return nil, errs.InvalidReason(errs.ReasonBadRequest, fmt.Sprintf("exceed allowed batch size %d", maxTargets))
 	}
 	args := []any{app.Number}
 	for _, t := range req.GetTargets() {
-		if names.ValidUser(t) {
-			args = append(args, names.FoldUser(t))
+		if ident.ValidUser(t) {
+			args = append(args, ident.FoldUser(t))
 		}
 	}
-	found := make(map[string]map[string]string, len(req.GetTargets()))
+	found := make(map[ident.UserID]map[string]string, len(req.GetTargets()))
 	if len(args) > 1 {
 		query := `SELECT username, doc FROM attributes WHERE app = $1 AND username IN (` + store.In(2, len(args)-1) + `)`
 		err = store.Each(ctx, s.db.Read(), query, args, func(row store.Scanner) error {
-			var id, doc string
+			var id ident.UserID
+			var doc string
 			if err := row.Scan(&id, &doc); err != nil {
 				return err
 			}
@@ -207,12 +222,16 @@ func (s *Service) BatchGetUserAttributes(ctx context.Context, req *accountv1.Bat
 	}
 	resp := &accountv1.BatchGetUserAttributesResponse{Users: make([]*accountv1.UserAttributes, len(req.GetTargets()))}
 	for i, t := range req.GetTargets() {
-		resp.Users[i] = &accountv1.UserAttributes{Username: t, Attributes: found[names.FoldUser(t)]}
+		resp.Users[i] = &accountv1.UserAttributes{Username: t, Attributes: found[ident.FoldUser(t)]}
 	}
 	return resp, nil
 }
 
+// pick returns the attributes with these keys; without keys, all.
 func pick(all map[string]string, keys []string) map[string]string {
+	if len(keys) == 0 {
+		return all
+	}
 	out := make(map[string]string, len(keys))
 	for _, k := range keys {
 		if v, ok := all[k]; ok {
@@ -232,7 +251,7 @@ func (s *Service) DeleteUserAttributes(ctx context.Context, req *accountv1.Delet
 	switch {
 	case req.GetUsername() == "":
 		return nil, errs.NotFound()
-	case !names.ValidUser(req.GetUsername()):
+	case !ident.ValidUser(req.GetUsername()):
 		return &accountv1.DeleteUserAttributesResponse{}, nil
 	}
 	id, err := s.attributeOwner(ctx, app.Number, req.GetUsername())

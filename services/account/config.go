@@ -76,7 +76,7 @@ func (c Config) Validate() error {
 	check("credential cache", int64(c.CredentialCache), 1, 10_000_000)
 	check("user cache", int64(c.UserCache), 1, 10_000_000)
 	check("users in a batch", int64(c.BatchUsers), 1, 1000)
-	check("blocked users", c.BlockedUsers, 0, 100_000)
+	check("blocked users", c.BlockedUsers, 0, maxBlockList)
 	check("contact requests", c.ContactRequests, 1, 100_000)
 	check("settle timeout in ms", c.SettleTimeout.Milliseconds(), 1, 60_000)
 	return all

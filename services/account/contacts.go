@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -14,8 +15,12 @@ import (
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
-// maxRemark bounds a remark in characters.
-const maxRemark = 100
+const (
+	// maxRemark bounds a remark in characters.
+	maxRemark = 100
+	// maxContactPage bounds a page of contacts.
+	maxContactPage = 50
+)
 
 // pair are the two users of a call about both.
 type pair struct {
@@ -37,12 +42,12 @@ func (s *Service) pair(ctx context.Context, org, appName, owner, friend string) 
 
 // sides gives the two directions of a friendship, in the order in which every
 // transaction takes them.
-func (p pair) sides() [2][2]string {
+func (p pair) sides() [2][2]ident.UserID {
 	a, b := p.owner.username, p.friend.username
 	if a > b {
 		a, b = b, a
 	}
-	return [2][2]string{{a, b}, {b, a}}
+	return [2][2]ident.UserID{{a, b}, {b, a}}
 }
 
 // AddContact makes two users friends at once, both ways.
@@ -91,12 +96,18 @@ func (s *Service) befriend(ctx context.Context, tx *sql.Tx, p pair) (added bool,
 			continue
 		}
 		added = true
-		if err := quota.Add(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], 1, limit); err != nil {
+		err = quota.Add(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, string(side[0]), 1, limit)
+		switch {
+		case errs.Is(err, errs.ReasonQuota):
+			return false, contactsFull()
+		case err != nil:
 			return false, err
 		}
 	}
 	return added, forgetRequests(ctx, tx, p)
 }
+
+func contactsFull() error { return errs.LimitExceeded("user contact number exceed limit") }
 
 func forgetRequests(ctx context.Context, tx *sql.Tx, p pair) error {
 	for _, side := range p.sides() {
@@ -125,7 +136,7 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 				return fmt.Errorf("remove contact: %w", err)
 			}
 			removed += n
-			if err := quota.Release(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, side[0], n); err != nil {
+			if err := quota.Release(ctx, tx, p.app.Number, tier.QuotaContactsPerUser, string(side[0]), n); err != nil {
 				return err
 			}
 		}
@@ -178,11 +189,14 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 	if err != nil {
 		return nil, err
 	}
+	if req.GetLimit() > maxContactPage {
+		return nil, errs.Invalidf("getContacts | page size more than max limit : %d", maxContactPage)
+	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
 		return nil, err
 	}
-	before, err := parseContactCursor(req.GetCursor())
+	before, err := parseRelationCursor(req.GetCursor())
 	if err != nil {
 		return nil, err
 	}
@@ -191,10 +205,10 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 		return nil, err
 	}
 	resp := &accountv1.PageContactsResponse{}
-	var last contactPosition
+	var last relationPosition
 	query := `SELECT friend, remark, added FROM contacts WHERE app = $1 AND owner = $2 AND (added, friend) < ($3, $4)
 		ORDER BY added DESC, friend DESC LIMIT $5`
-	err = store.Each(ctx, s.db.Read(), query, []any{app.Number, owner, before.added, before.friend, limit + 1}, func(row store.Scanner) error {
+	err = store.Each(ctx, s.db.Read(), query, []any{app.Number, owner, before.added, before.user, limit + 1}, func(row store.Scanner) error {
 		c := &accountv1.Contact{}
 		var added int64
 		if err := row.Scan(&c.Username, &c.Remark, &added); err != nil {
@@ -204,7 +218,7 @@ func (s *Service) PageContacts(ctx context.Context, req *accountv1.PageContactsR
 			resp.Cursor = last.cursor()
 			return nil
 		}
-		last = contactPosition{added: added, friend: c.GetUsername()}
+		last = relationPosition{added: added, user: c.GetUsername()}
 		resp.Contacts = append(resp.Contacts, c)
 		return nil
 	})
@@ -227,7 +241,7 @@ func (s *Service) SetContactRemark(ctx context.Context, req *accountv1.SetContac
 		n, err := store.Exec(ctx, tx, `UPDATE contacts SET remark = $1 WHERE app = $2 AND owner = $3 AND friend = $4`,
 			req.GetRemark(), p.app.Number, p.owner.username, p.friend.username)
 		if err == nil && n == 0 {
-			return errs.NotFound()
+			return errs.Invalid("updateRemark they are not friends, please add as a friend first.")
 		}
 		return err
 	})

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 )
 
 // position is a place in the list of an app's users: after the user created
@@ -54,29 +54,29 @@ func decodeCursor(cursor string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(cursor)
 }
 
-// contactPosition is a place in a user's contacts, newest first: after the
-// friend added then, in Unix microseconds.
-type contactPosition struct {
-	added  int64
-	friend string
+// relationPosition is a place in a user's contacts or block list, newest first:
+// after the user added then, in Unix microseconds.
+type relationPosition struct {
+	added int64
+	user  string
 }
 
-func (p contactPosition) cursor() string {
+func (p relationPosition) cursor() string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(p.added)) // read back as it was
-	return base64.RawURLEncoding.EncodeToString(append(b, p.friend...))
+	return base64.RawURLEncoding.EncodeToString(append(b, p.user...))
 }
 
-func parseContactCursor(cursor string) (contactPosition, error) {
+func parseRelationCursor(cursor string) (relationPosition, error) {
 	if cursor == "" {
-		return contactPosition{added: math.MaxInt64}, nil
+		return relationPosition{added: math.MaxInt64}, nil
 	}
 	b, err := decodeCursor(cursor)
-	if err != nil || len(b) <= 8 || !names.ValidUser(string(b[8:])) {
-		return contactPosition{}, invalid()
+	if err != nil || len(b) <= 8 || !ident.ValidUser(string(b[8:])) {
+		return relationPosition{}, invalid()
 	}
-	return contactPosition{
-		added:  int64(binary.BigEndian.Uint64(b)), // as it was written
-		friend: string(b[8:]),
+	return relationPosition{
+		added: int64(binary.BigEndian.Uint64(b)), // as it was written
+		user:  string(b[8:]),
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -50,6 +51,9 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 	if err != nil {
 		return nil, err
 	}
+	if req.Ql != nil {
+		return nil, invalid()
+	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func (s *Service) DeleteUsers(ctx context.Context, req *accountv1.DeleteUsersReq
 
 // deleteUser deletes a user's rows and those of others about the user, and
 // gives the user as it was.
-func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, id string, ev *events) (*user, error) {
+func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, id ident.UserID, ev *events) (*user, error) {
 	u, err := readUser(ctx, tx, `DELETE FROM users WHERE app = $1 AND username = $2 RETURNING `+userColumns, app.Number, id)
 	if err != nil {
 		return nil, err
@@ -100,15 +104,10 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 	}
 	ev.revoked(id, void).changed(id, busv1.UserEvent_CHANGE_DELETED).disconnected(id, busv1.Disconnect_REASON_REMOVED)
 
-	friends, err := store.Column[string](ctx, tx, `SELECT friend FROM contacts WHERE app = $1 AND owner = $2 ORDER BY added DESC LIMIT $3`,
-		app.Number, id, maxTold)
-	if err != nil {
+	if err := dropContacts(ctx, tx, ev, id); err != nil {
 		return nil, err
 	}
-	for _, f := range friends {
-		ev.contact(id, f, busv1.ContactEvent_ACTION_REMOVED, "")
-	}
-	blockers, err := store.Column[string](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
+	blockers, err := store.Column[ident.UserID](ctx, tx, `SELECT owner FROM blocks WHERE app = $1 AND blocked = $2 LIMIT $3`, app.Number, id, maxTold)
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +119,6 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		query string
 		args  []any
 	}{
-		{`UPDATE usage SET used = used - 1 WHERE app = $1 AND quota = $2 AND owner IN
-			(SELECT friend FROM contacts WHERE app = $1 AND owner = $3)`, []any{app.Number, tier.QuotaContactsPerUser, id}},
-		{`DELETE FROM contacts WHERE app = $1 AND friend = $2 AND owner IN
-			(SELECT friend FROM contacts WHERE app = $1 AND owner = $2)`, []any{app.Number, id}},
-		{`DELETE FROM contacts WHERE app = $1 AND owner = $2`, []any{app.Number, id}},
 		{`DELETE FROM contact_requests WHERE app = $1 AND target = $2`, []any{app.Number, id}},
 		{`DELETE FROM contact_requests WHERE app = $1 AND sender = $2`, []any{app.Number, id}},
 		{`UPDATE usage SET used = used - 1 WHERE app = $1 AND quota = $2 AND owner IN
@@ -132,15 +126,15 @@ func (s *Service) deleteUser(ctx context.Context, tx *sql.Tx, app *catalog.App, 
 		{`DELETE FROM blocks WHERE app = $1 AND blocked = $2`, []any{app.Number, id}},
 		{`DELETE FROM blocks WHERE app = $1 AND owner = $2`, []any{app.Number, id}},
 		{`DELETE FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}},
+		{`DELETE FROM notifications WHERE app = $1 AND username = $2`, []any{app.Number, id}},
+		{`DELETE FROM notifications WHERE app = $1 AND kind = $2 AND target = $3`, []any{app.Number, kindUser, id}},
 	} {
 		if _, err := store.Exec(ctx, tx, step.query, step.args...); err != nil {
 			return nil, fmt.Errorf("delete user: %w", err)
 		}
 	}
-	for _, q := range []string{tier.QuotaContactsPerUser, quotaBlocks} {
-		if err := quota.Clear(ctx, tx, app.Number, q, id); err != nil {
-			return nil, err
-		}
+	if err := quota.Clear(ctx, tx, app.Number, quotaBlocks, string(id)); err != nil {
+		return nil, err
 	}
 	if _, err := deleteAttributes(ctx, tx, app.Number, id); err != nil {
 		return nil, err
@@ -154,7 +148,7 @@ func releaseUsers(ctx context.Context, tx *sql.Tx, app *catalog.App, n int) erro
 	return quota.Release(ctx, tx, app.Number, tier.QuotaRegisteredUsers, "", int64(n))
 }
 
-func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id string) (deleted bool, err error) {
+func deleteAttributes(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID) (deleted bool, err error) {
 	var bytes int64
 	deleted, err = store.Row(ctx, tx, `DELETE FROM attributes WHERE app = $1 AND username = $2 RETURNING bytes`, []any{app, id}, &bytes)
 	if err != nil || !deleted {

@@ -22,54 +22,54 @@ type events struct {
 	s        *Service
 	app      *catalog.App
 	messages []outbox.Message
-	users    []string
+	users    []ident.UserID
 	err      error
 }
 
 // changed tells other services to forget what they know of a user.
-func (e *events) changed(user string, change busv1.UserEvent_Change) *events {
+func (e *events) changed(user ident.UserID, change busv1.UserEvent_Change) *events {
 	e.users = append(e.users, user)
-	return e.add(bus.UserEventSubject(e.app.Key, user), false, &busv1.UserEvent{
-		App: e.app.Key, User: user, Change: change, Timestamp: e.s.now().UnixMilli(),
+	return e.add(bus.UserEventSubject(e.app.Key, string(user)), false, &busv1.UserEvent{
+		App: e.app.Key, User: string(user), Change: change, Timestamp: e.s.now().UnixMilli(),
 	})
 }
 
 // revoked voids the user's tokens that were issued before an instant.
-func (e *events) revoked(user string, before int64) *events {
-	subject, data := revocation.UserEntry(ident.User{App: e.app.AppKey(), ID: ident.UserID(user)}, time.UnixMilli(before))
+func (e *events) revoked(user ident.UserID, before int64) *events {
+	subject, data := revocation.UserEntry(ident.User{App: e.app.AppKey(), ID: user}, time.UnixMilli(before))
 	e.messages = append(e.messages, outbox.Message{Subject: subject, Data: data})
 	return e
 }
 
 // disconnected ends the user's connections.
-func (e *events) disconnected(user string, why busv1.Disconnect_Reason) {
-	e.add(bus.UserSubject(e.app.Key, user), true, &busv1.Push{
+func (e *events) disconnected(user ident.UserID, why busv1.Disconnect_Reason) {
+	e.add(bus.UserSubject(e.app.Key, string(user)), true, &busv1.Push{
 		What: &busv1.Push_Disconnect{Disconnect: &busv1.Disconnect{Reason: why}},
 	})
 }
 
 // contact tells `to` what `from` did about the two of them. It reaches every
 // device of theirs, those that are not connected at their next login.
-func (e *events) contact(from, to string, did busv1.ContactEvent_Action, reason string) *events {
+func (e *events) contact(from, to ident.UserID, did busv1.ContactEvent_Action, reason string) *events {
 	id := "contact-" + rand.Text()
 	data, err := proto.Marshal(&busv1.RosterEvent{
-		Id: id, App: e.app.Key, From: from, To: to, Timestamp: e.s.now().UnixMilli(),
+		Id: id, App: e.app.Key, From: string(from), To: string(to), Timestamp: e.s.now().UnixMilli(),
 		Event: &busv1.ContactEvent{Action: did, Reason: reason},
 	})
 	if err != nil {
 		e.err = err
 		return e
 	}
-	e.messages = append(e.messages, outbox.Message{Subject: bus.RosterEventSubject(e.app.Key, to), Data: data, ID: id})
+	e.messages = append(e.messages, outbox.Message{Subject: bus.RosterEventSubject(e.app.Key, string(to)), Data: data, ID: id})
 	return e
 }
 
 // contactCopy shows the devices of `from` that are connected, except one, what
 // the user did about `to` on that one: the others learn it from the user's
 // contacts when they log in.
-func (e *events) contactCopy(from, to string, did busv1.ContactEvent_Action, exceptResource string) {
-	e.add(bus.UserSubject(e.app.Key, from), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
-		Id: e.s.ids.Next(), From: from, To: to, Timestamp: e.s.now().UnixMilli(), ExceptResource: exceptResource,
+func (e *events) contactCopy(from, to ident.UserID, did busv1.ContactEvent_Action, exceptResource string) {
+	e.add(bus.UserSubject(e.app.Key, string(from)), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
+		Id: e.s.ids.Next(), From: string(from), To: string(to), Timestamp: e.s.now().UnixMilli(), ExceptResource: exceptResource,
 		Event: &busv1.Event{What: &busv1.Event_Contact{Contact: &busv1.ContactEvent{Action: did}}},
 	}}})
 }
@@ -104,9 +104,9 @@ func (s *Service) commit(ctx context.Context, app *catalog.App, f func(tx *sql.T
 	}
 	// Also after an error: a commit may have taken place all the same.
 	for _, user := range ev.users {
-		s.cache.Forget(ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(user)})
+		s.cache.Forget(ident.User{App: app.AppKey(), ID: user})
 		if s.told != nil {
-			s.told(app.Key, user)
+			s.told(app.Key, string(user))
 		}
 	}
 	if err == nil {

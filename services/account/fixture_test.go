@@ -25,7 +25,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/revocation"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/testkit"
-	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -44,24 +44,6 @@ const (
 )
 
 var start = time.UnixMilli(1_700_000_000_000)
-
-// clock is a clock that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // apps are apps without an etcd.
 type apps struct {
@@ -85,27 +67,6 @@ func (a *apps) edit(f func(app *catalog.App)) {
 	a.list[appKey] = &c
 }
 
-// compile gives a seeded tier with changes.
-func compile(t testing.TB, name, overrides string) *tier.Compiled {
-	t.Helper()
-	docs, err := tier.Seeds()
-	require.NoError(t, err)
-	for _, d := range docs {
-		if d.Name != name {
-			continue
-		}
-		if overrides != "" {
-			d, err = tier.Merge(d, []byte(overrides))
-			require.NoError(t, err)
-		}
-		c, err := tier.Compile(d)
-		require.NoError(t, err)
-		return c
-	}
-	t.Fatalf("no tier %s", name)
-	return nil
-}
-
 // bench is the account service on real stores, and its callers' side.
 type bench struct {
 	t     testing.TB
@@ -113,7 +74,7 @@ type bench struct {
 	nats  *embed.NATS
 	conn  *natsx.Conn
 	apps  *apps
-	clock *clock
+	clock *fixture.Clock
 	svc   *account.Service
 
 	channel   grpc.ClientConnInterface
@@ -121,6 +82,7 @@ type bench struct {
 	tokens    accountv1.TokenServiceClient
 	attrs     accountv1.AttributeServiceClient
 	relations accountv1.RelationServiceClient
+	push      accountv1.PushServiceClient
 	mutes     accountv1.MuteServiceClient
 }
 
@@ -128,9 +90,9 @@ type option func(*account.Config, *account.Deps)
 
 func newBench(t testing.TB, db *store.DB, options ...option) *bench {
 	t.Helper()
-	b := &bench{t: t, db: db, nats: testkit.NATSServer(t), clock: &clock{now: start}}
+	b := &bench{t: t, db: db, nats: testkit.NATSServer(t), clock: fixture.NewClock(start)}
 	b.conn = testkit.Connect(t, b.nats)
-	advanced := compile(t, "advanced", "")
+	advanced := fixture.Tier(t, "advanced", "")
 	b.apps = &apps{list: map[string]*catalog.App{
 		appKey: {
 			Org: org, Name: app, Key: appKey, Number: 7, UUID: uuid, ClientID: "YXA6client", SecretHash: catalog.HashSecret("YXA6secret"),
@@ -170,6 +132,7 @@ func (b *bench) restart(options ...option) {
 	b.tokens = accountv1.NewTokenServiceClient(ch.Conn())
 	b.attrs = accountv1.NewAttributeServiceClient(ch.Conn())
 	b.relations = accountv1.NewRelationServiceClient(ch.Conn())
+	b.push = accountv1.NewPushServiceClient(ch.Conn())
 	b.mutes = accountv1.NewMuteServiceClient(ch.Conn())
 }
 
@@ -337,9 +300,17 @@ var (
 	wantNoApp   = want{codes.NotFound, errs.ReasonAppNotFound, "Could not find application for acme/nochat"}
 	wantQuota   = want{
 		codes.ResourceExhausted, errs.ReasonQuota,
-		"You have exceeded the limit of the Free edition. Please upgrade to higher edition.",
+		"You have exceeded the limit of the community edition,Please upgrade to the enterprise edition",
 	}
+	wantNoEntity    = want{codes.NotFound, errs.ReasonEntityNotFound, "User null not found"}
+	wantNoProperty  = want{codes.InvalidArgument, errs.ReasonRequiredProperty, "Entity user requires a property named username"}
+	wantManyFriends = want{codes.PermissionDenied, errs.ReasonExceedLimit, "user contact number exceed limit"}
 )
+
+// wantText expects a 400 with a text.
+func wantText(message string) want {
+	return want{codes.InvalidArgument, errs.ReasonIllegalArgument, message}
+}
 
 func (w want) check(t testing.TB, err error) {
 	t.Helper()

@@ -3,7 +3,7 @@ package account
 import (
 	"context"
 
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
@@ -25,14 +25,14 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 		return resp, nil
 	}
 	args := []any{app.Number}
-	known := make(map[string]*accountv1.Recipient, len(req.GetUsernames()))
+	known := make(map[ident.UserID]*accountv1.Recipient, len(req.GetUsernames()))
 	for i, name := range req.GetUsernames() {
-		id := names.FoldUser(name)
+		id := ident.FoldUser(name)
 		r, ok := known[id]
 		if !ok {
 			r = &accountv1.Recipient{}
 			known[id] = r
-			if names.ValidUser(id) {
+			if id.Valid() {
 				args = append(args, id)
 			}
 		}
@@ -48,7 +48,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 		row   func(store.Scanner) error
 	}{
 		{`SELECT username, activated FROM users WHERE app = $1 AND username IN (` + in + `)`, func(row store.Scanner) error {
-			var id string
+			var id ident.UserID
 			var activated bool
 			if err := row.Scan(&id, &activated); err != nil {
 				return err
@@ -57,7 +57,8 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 			return nil
 		}},
 		{`SELECT owner, blocked FROM blocks WHERE app = $1 AND owner IN (` + in + `)`, func(row store.Scanner) error {
-			var id, blocked string
+			var id ident.UserID
+			var blocked string
 			if err := row.Scan(&id, &blocked); err != nil {
 				return err
 			}
@@ -65,7 +66,7 @@ func (s *Service) LookupRecipients(ctx context.Context, req *accountv1.LookupRec
 			return nil
 		}},
 		{`SELECT username, kind, until FROM mutes WHERE app = $1 AND username IN (` + in + `)`, func(row store.Scanner) error {
-			var id string
+			var id ident.UserID
 			var kind muteKind
 			var until int64
 			if err := row.Scan(&id, &kind, &until); err != nil {

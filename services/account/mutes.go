@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -47,9 +48,6 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	if err != nil {
 		return nil, err
 	}
-	if req.GetUsername() == "" {
-		return nil, invalid()
-	}
 	changes := []struct {
 		kind    muteKind
 		seconds *int64
@@ -61,11 +59,11 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	}
 	id, err := s.findUserID(ctx, app.Number, req.GetUsername())
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
 		if err := s.holdUsers(ctx, tx, app.Number, id); err != nil {
-			return err
+			return noProperty(err)
 		}
 		now := s.now().UnixMilli()
 		// Mutes that have ended go when another is set; until then they only
@@ -91,7 +89,7 @@ func (s *Service) SetGlobalMute(ctx context.Context, req *accountv1.SetGlobalMut
 	return &accountv1.SetGlobalMuteResponse{}, nil
 }
 
-func setMute(ctx context.Context, tx *sql.Tx, app int64, id string, kind muteKind, seconds, now int64) error {
+func setMute(ctx context.Context, tx *sql.Tx, app int64, id ident.UserID, kind muteKind, seconds, now int64) error {
 	var err error
 	if seconds == 0 {
 		_, err = store.Exec(ctx, tx, `DELETE FROM mutes WHERE app = $1 AND username = $2 AND kind = $3`, app, id, int(kind))
@@ -129,10 +127,10 @@ func (s *Service) GetGlobalMute(ctx context.Context, req *accountv1.GetGlobalMut
 	}
 	id, err := s.findUserID(ctx, app.Number, req.GetUsername())
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	now := s.now()
-	resp := &accountv1.GetGlobalMuteResponse{Username: id, Unixtime: now.Unix()}
+	resp := &accountv1.GetGlobalMuteResponse{Username: string(id), Unixtime: now.Unix()}
 	err = store.Each(ctx, s.db.Read(), `SELECT kind, until FROM mutes WHERE app = $1 AND username = $2`, []any{app.Number, id}, func(row store.Scanner) error {
 		var kind muteKind
 		var until int64
@@ -168,9 +166,9 @@ func (s *Service) ListGlobalMutes(ctx context.Context, req *accountv1.ListGlobal
 		page = int64(req.GetPageNum())
 	}
 	if req.PageSize != nil {
-		size = min(int64(req.GetPageSize()), maxMutePage)
+		size = int64(req.GetPageSize())
 	}
-	if page < 1 || size < 1 {
+	if page < 1 || size < 1 || size > maxMutePage {
 		return nil, invalid()
 	}
 	now := s.now()

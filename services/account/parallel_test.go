@@ -9,6 +9,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
@@ -18,7 +19,7 @@ func TestSixtyFourAddersFillOneListExactly(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		const quota, adders = 20, 64
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":20}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":20}}`) })
 		people := many(adders, "p")
 		b.register(t, append(people, "amelia")...)
 		add := func(i int) error {
@@ -37,7 +38,7 @@ func TestSixtyFourAddersFillOneListExactly(t *testing.T) {
 					switch err := f(i); {
 					case err == nil:
 						admitted.Add(1)
-					case errs.Is(err, errs.ReasonQuota):
+					case errs.Is(err, errs.ReasonExceedLimit):
 						refused.Add(1)
 					default:
 						t.Error(err)

@@ -28,7 +28,7 @@ func (s *Service) ChangePassword(ctx context.Context, req *accountv1.ChangePassw
 	}
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
 	if err != nil {
-		return nil, noSuchUser(err)
+		return nil, noEntity(err)
 	}
 	if req.GetCheckOld() {
 		ok, err := s.passwords.check(ctx, u.hash.String, req.GetOldpassword())
@@ -44,17 +44,25 @@ func (s *Service) ChangePassword(ctx context.Context, req *accountv1.ChangePassw
 		return nil, err
 	}
 	if err := s.storePassword(ctx, app, u, hash); err != nil {
-		return nil, noSuchUser(err)
+		return nil, noEntity(err)
 	}
 	s.settle(ctx)
 	return &accountv1.ChangePasswordResponse{}, nil
 }
 
-// noSuchUser gives the contract's own answer to a password change for a user
-// who does not exist.
-func noSuchUser(err error) error {
+// noEntity turns the error of a user who does not exist into the one that
+// password changes and tokens have for it.
+func noEntity(err error) error {
 	if errs.Is(err, errs.ReasonNotFound) {
-		return errs.InvalidReason(errs.ReasonRequiredProperty, textNoUsername)
+		return errs.UserNotFound()
+	}
+	return err
+}
+
+// noProperty turns it into the one of push settings and global mutes.
+func noProperty(err error) error {
+	if errs.Is(err, errs.ReasonNotFound) {
+		return errs.UserRequired()
 	}
 	return err
 }

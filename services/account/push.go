@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/store"
@@ -35,7 +36,7 @@ func (s *Service) UpdatePushSettings(ctx context.Context, req *accountv1.UpdateP
 	}
 	id, err := s.findUserID(ctx, app.Number, req.GetUsername())
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	set = append(set, fmt.Sprintf("modified = $%d", len(args)+1))
 	args = append(args, s.now().UnixMilli(), app.Number, id)
@@ -51,10 +52,13 @@ func (s *Service) UpdatePushSettings(ctx context.Context, req *accountv1.UpdateP
 			return err
 		}
 		ev.changed(id, busv1.UserEvent_CHANGE_PUSH_SETTINGS)
+		if req.DeviceToken != nil && req.NotifierName != nil {
+			return bind(ctx, tx, app.Number, u, binding{req.GetDeviceId(), req.GetNotifierName(), req.GetDeviceToken()})
+		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, noProperty(err)
 	}
 	return &accountv1.UpdatePushSettingsResponse{User: u.proto()}, nil
 }
@@ -66,37 +70,40 @@ func pushChanges(req *accountv1.UpdatePushSettingsRequest) (set []string, args [
 		set = append(set, fmt.Sprintf("%s = $%d", column, len(args)))
 	}
 	// An empty text clears the setting.
-	putText := func(column string, value *string, fits bool) {
+	putText := func(column, field string, value *string, fits bool) {
 		if value == nil {
 			return
 		}
 		if !fits {
-			err = invalid()
+			err = badParameter(field)
 		}
 		put(column, sql.NullString{String: *value, Valid: *value != ""})
 	}
-	putNumber := func(column string, value *int32, high int32) {
+	putNumber := func(column, field string, value *int32, high int32) {
 		if value == nil {
 			return
 		}
 		if *value < 0 || *value > high {
-			err = invalid()
+			err = badParameter(field)
 		}
 		put(column, *value)
 	}
-	putText("nickname", req.Nickname, fits(req.GetNickname(), maxNickname))
-	putNumber("display_style", req.NotificationDisplayStyle, 1)
+	putText("nickname", "nickname", req.Nickname, fits(req.GetNickname(), maxNickname))
+	if utf8.RuneCountInString(req.GetNickname()) > maxNickname {
+		err = errs.Invalid(textLongNickname)
+	}
+	putNumber("display_style", "notification_display_style", req.NotificationDisplayStyle, 1)
 	if req.NotificationNoDisturbing != nil {
 		put("no_disturbing", req.GetNotificationNoDisturbing())
 	}
-	putNumber("no_disturbing_start", req.NotificationNoDisturbingStart, 23)
-	putNumber("no_disturbing_end", req.NotificationNoDisturbingEnd, 23)
-	putText("notifier_name", req.NotifierName, fits(req.GetNotifierName(), maxPushText))
-	putText("device_token", req.DeviceToken, fits(req.GetDeviceToken(), maxPushText))
-	putText("device_id", req.DeviceId, fits(req.GetDeviceId(), maxPushText))
+	putNumber("no_disturbing_start", "notification_no_disturbing_start", req.NotificationNoDisturbingStart, 23)
+	putNumber("no_disturbing_end", "notification_no_disturbing_end", req.NotificationNoDisturbingEnd, 23)
+	putText("notifier_name", "notifier_name", req.NotifierName, fits(req.GetNotifierName(), maxPushText))
+	putText("device_token", "device_token", req.DeviceToken, fits(req.GetDeviceToken(), maxPushText))
+	putText("device_id", "device_id", req.DeviceId, fits(req.GetDeviceId(), maxPushText))
 	for group := range req.GetNotificationIgnore() {
 		if !validGroupID(group) {
-			err = invalid()
+			err = badParameter("notification_ignore_" + group)
 		}
 	}
 	if len(set) == 0 && len(req.GetNotificationIgnore()) == 0 {
@@ -104,6 +111,9 @@ func pushChanges(req *accountv1.UpdatePushSettingsRequest) (set []string, args [
 	}
 	return set, args, err
 }
+
+// badParameter is the error of a push setting that does not fit.
+func badParameter(field string) error { return errs.Invalid("parameters is invalid : " + field) }
 
 func validGroupID(id string) bool {
 	return id != "" && len(id) <= maxGroupID && strings.Trim(id, "0123456789") == ""

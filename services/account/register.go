@@ -11,7 +11,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/store"
 	"github.com/chappe-im/chappe/pkg/tier"
@@ -30,13 +30,13 @@ const (
 const (
 	textNoUsername   = "Entity user requires a property named username"
 	textNoPassword   = "password or pin must provided"
-	textIllegalID    = "username is not legal"
+	textLongNickname = "NICKNAME_TOO_LONG"
 	textExistsSuffix = " already exists"
 )
 
 // newUser is a user to create.
 type newUser struct {
-	id       string
+	id       ident.UserID
 	password *string
 	nickname string
 	hash     sql.NullString
@@ -50,17 +50,21 @@ func (s *Service) RegisterUsers(ctx context.Context, req *accountv1.RegisterUser
 	}
 	if req.GetAnonymous() {
 		if !app.Open() {
-			return nil, errs.Unauthenticated(errs.ReasonUnauthorized, "registration is not open, please contact the app admin")
+			return nil, errs.RegistrationClosed()
 		}
 		if req.GetBatch() {
 			return nil, token.Error(nil)
 		}
 	}
 	batch := req.GetBatch()
-	if n := len(req.GetUsers()); n == 0 || n > s.cfg.BatchUsers || !batch && n != 1 {
+	switch n := len(req.GetUsers()); {
+	case n == 0, !batch && n != 1:
 		return nil, invalid()
+	case n > s.cfg.BatchUsers:
+		return nil, errs.Invalidf("Request body array size[%d] had almost reached or been greater than the upper range value[%d]",
+			n, s.cfg.BatchUsers)
 	}
-	users, failures, err := checkNewUsers(req)
+	users, err := checkNewUsers(req)
 	if err != nil {
 		return nil, err
 	}
@@ -72,50 +76,49 @@ func (s *Service) RegisterUsers(ctx context.Context, req *accountv1.RegisterUser
 		return nil, errs.InvalidReason(errs.ReasonDuplicate, fmt.Sprintf(
 			"Application %sEntity user requires that property named username be unique, value of %s exists", app.UUID, existing[0]))
 	}
-	for _, id := range existing {
-		failures = append(failures, exists(id))
+	failures := make([]*accountv1.RegisterFailure, len(existing))
+	for i, id := range existing {
+		failures[i] = &accountv1.RegisterFailure{Username: string(id), Reason: "the " + string(id) + textExistsSuffix}
 	}
 	return &accountv1.RegisterUsersResponse{Users: usersProto(created), Failures: failures, Batch: batch}, nil
 }
 
-func exists(id string) *accountv1.RegisterFailure {
-	return &accountv1.RegisterFailure{Username: id, Reason: "the " + id + textExistsSuffix}
-}
-
-// checkNewUsers tells apart the users to create from those that a batch only
-// reports. An error refuses the whole call.
-func checkNewUsers(req *accountv1.RegisterUsersRequest) (users []newUser, failures []*accountv1.RegisterFailure, err error) {
-	batch := req.GetBatch()
+// checkNewUsers returns the users to create, each once. One who cannot be
+// registered refuses the whole call.
+func checkNewUsers(req *accountv1.RegisterUsersRequest) ([]newUser, error) {
 	for _, u := range req.GetUsers() {
-		if err := checkNewUser(u, batch || req.GetAnonymous()); err != nil {
-			return nil, nil, err
+		if err := checkNewUser(u, req.GetBatch() || req.GetAnonymous()); err != nil {
+			return nil, err
 		}
 	}
-	seen := make(map[string]bool, len(req.GetUsers()))
+	users := make([]newUser, 0, len(req.GetUsers()))
+	seen := make(map[ident.UserID]string, len(req.GetUsers()))
 	for _, u := range req.GetUsers() {
-		id := names.FoldUser(u.GetUsername())
-		switch err := names.CheckNewUser(u.GetUsername()); {
-		case err != nil && !batch:
-			return nil, nil, err
-		case err != nil:
-			failures = append(failures, &accountv1.RegisterFailure{Username: u.GetUsername(), Reason: textIllegalID})
-			continue
-		case seen[id]:
-			failures = append(failures, exists(id))
-			continue
+		id := ident.FoldUser(u.GetUsername())
+		switch password, again := seen[id]; {
+		case !again:
+			seen[id] = u.GetPassword()
+			users = append(users, newUser{id: id, password: u.Password, nickname: u.GetNickname()})
+		case password != u.GetPassword():
+			return nil, errs.InvalidReason(errs.ReasonDuplicate,
+				"the same user "+string(id)+" has a different password, the passwords are ***")
 		}
-		seen[id] = true
-		users = append(users, newUser{id: id, password: u.Password, nickname: u.GetNickname()})
 	}
-	return users, failures, nil
+	return users, nil
 }
 
 func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
-	switch {
-	case u == nil || u.Username == nil:
+	if u == nil || u.Username == nil {
 		return errs.Invalid(textNoUsername)
+	}
+	if err := ident.CheckNewUser(u.GetUsername()); err != nil {
+		return err
+	}
+	switch {
 	case u.Password == nil && needsPassword, u.Password != nil && u.GetPassword() == "":
 		return errs.Invalid(textNoPassword)
+	case utf8.RuneCountInString(u.GetNickname()) > maxNickname:
+		return errs.Invalid(textLongNickname)
 	case utf8.RuneCountInString(u.GetPassword()) > maxPassword, !fits(u.GetNickname(), maxNickname):
 		return invalid()
 	}
@@ -124,7 +127,7 @@ func checkNewUser(u *accountv1.NewUser, needsPassword bool) error {
 
 // createUsers creates all users that do not exist yet, or none when that would
 // pass the app's quota, and tells which existed, in the order given.
-func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []newUser) (created []*user, existing []string, err error) {
+func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []newUser) (created []*user, existing []ident.UserID, err error) {
 	if len(users) == 0 {
 		return nil, nil, nil
 	}
@@ -163,7 +166,7 @@ func (s *Service) createUsers(ctx context.Context, app *catalog.App, users []new
 	if err != nil {
 		return nil, nil, err
 	}
-	made := make(map[string]bool, len(created))
+	made := make(map[ident.UserID]bool, len(created))
 	for _, u := range created {
 		made[u.username] = true
 	}
@@ -186,7 +189,7 @@ func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser)
 			uuids = append(uuids, u.id)
 		}
 	}
-	known := make(map[string]bool)
+	known := make(map[ident.UserID]bool)
 	for _, look := range []struct {
 		column string
 		args   []any
@@ -194,7 +197,7 @@ func (s *Service) absent(ctx context.Context, app *catalog.App, users []newUser)
 		if len(look.args) == 1 {
 			continue
 		}
-		present, err := store.Column[string](ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
+		present, err := store.Column[ident.UserID](ctx, s.db.Read(), `SELECT `+look.column+` FROM users WHERE app = $1 AND `+look.column+
 			` IN (`+store.In(2, len(look.args)-1)+`)`, look.args...)
 		if err != nil {
 			return nil, err

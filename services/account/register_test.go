@@ -12,6 +12,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -52,7 +53,7 @@ func TestRegisterOneRefusals(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		b.register(t, "taken")
-		illegal := want{codes.InvalidArgument, errs.ReasonIllegalArgument, "username is not legal"}
+		illegal := func(name string) want { return wantText("username [" + name + "] is not legal") }
 		noName := want{codes.InvalidArgument, errs.ReasonIllegalArgument, "Entity user requires a property named username"}
 		noPassword := want{codes.InvalidArgument, errs.ReasonIllegalArgument, "password or pin must provided"}
 		duplicate := want{
@@ -70,13 +71,13 @@ func TestRegisterOneRefusals(t *testing.T) {
 		}{
 			{name: "no username", user: &accountv1.NewUser{Password: ptr("x")}, want: noName},
 			{name: "nothing", user: &accountv1.NewUser{}, want: noName},
-			{name: "empty username", user: &accountv1.NewUser{Username: ptr(""), Password: ptr("x")}, want: illegal},
-			{name: "blank in username", user: &accountv1.NewUser{Username: ptr("a b"), Password: ptr("x")}, want: illegal},
-			{name: "slash", user: &accountv1.NewUser{Username: ptr("a/b"), Password: ptr("x")}, want: illegal},
-			{name: "at sign", user: &accountv1.NewUser{Username: ptr("a@b.c"), Password: ptr("x")}, want: illegal},
-			{name: "not ASCII", user: &accountv1.NewUser{Username: ptr("amélie"), Password: ptr("x")}, want: illegal},
-			{name: "wildcard", user: &accountv1.NewUser{Username: ptr("a*"), Password: ptr("x")}, want: illegal},
-			{name: "65 bytes", user: &accountv1.NewUser{Username: ptr(strings.Repeat("a", 65)), Password: ptr("x")}, want: illegal},
+			{name: "empty username", user: &accountv1.NewUser{Username: ptr(""), Password: ptr("x")}, want: illegal("")},
+			{name: "blank in username", user: &accountv1.NewUser{Username: ptr("a b"), Password: ptr("x")}, want: illegal("a b")},
+			{name: "slash", user: &accountv1.NewUser{Username: ptr("a/b"), Password: ptr("x")}, want: illegal("a/b")},
+			{name: "at sign", user: &accountv1.NewUser{Username: ptr("a@b.c"), Password: ptr("x")}, want: illegal("a@b.c")},
+			{name: "not ASCII", user: &accountv1.NewUser{Username: ptr("amélie"), Password: ptr("x")}, want: illegal("amélie")},
+			{name: "wildcard", user: &accountv1.NewUser{Username: ptr("a*"), Password: ptr("x")}, want: illegal("a*")},
+			{name: "65 bytes", user: &accountv1.NewUser{Username: ptr(strings.Repeat("a", 65)), Password: ptr("x")}, want: wantText("USERNAME_TOO_LONG")},
 			{name: "64 bytes", user: &accountv1.NewUser{Username: ptr(strings.Repeat("a", 64)), Password: ptr("x")}},
 			{name: "one byte", user: &accountv1.NewUser{Username: ptr("q"), Password: ptr("x")}},
 			{name: "all kinds of characters", user: &accountv1.NewUser{Username: ptr("Az09_-."), Password: ptr("x")}},
@@ -86,10 +87,10 @@ func TestRegisterOneRefusals(t *testing.T) {
 			{name: "64 characters of password", user: &accountv1.NewUser{Username: ptr("p3"), Password: ptr(strings.Repeat("ü", 64))}},
 			{name: "65 characters of password", user: &accountv1.NewUser{Username: ptr("p4"), Password: ptr(strings.Repeat("p", 65))}, want: wantInvalid},
 			{name: "100 characters of nickname", user: &accountv1.NewUser{Username: ptr("n1"), Password: ptr("x"), Nickname: ptr(strings.Repeat("猫", 100))}},
-			{name: "101 characters of nickname", user: &accountv1.NewUser{Username: ptr("n2"), Password: ptr("x"), Nickname: ptr(strings.Repeat("n", 101))}, want: wantInvalid},
+			{name: "101 characters of nickname", user: &accountv1.NewUser{Username: ptr("n2"), Password: ptr("x"), Nickname: ptr(strings.Repeat("n", 101))}, want: wantText("NICKNAME_TOO_LONG")},
 			{name: "NUL in nickname", user: &accountv1.NewUser{Username: ptr("n3"), Password: ptr("x"), Nickname: ptr("a\x00b")}, want: wantInvalid},
 			{name: "NUL in password", user: &accountv1.NewUser{Username: ptr("n4"), Password: ptr("a\x00b")}},
-			{name: "NUL in username", user: &accountv1.NewUser{Username: ptr("n\x005"), Password: ptr("x")}, want: illegal},
+			{name: "NUL in username", user: &accountv1.NewUser{Username: ptr("n\x005"), Password: ptr("x")}, want: illegal("n\x005")},
 			{name: "exists", user: &accountv1.NewUser{Username: ptr("taken"), Password: ptr("x")}, want: duplicate},
 			{name: "exists in another case", user: &accountv1.NewUser{Username: ptr("TAKEN"), Password: ptr("x")}, want: duplicate},
 			{name: "same ID in another app", app: "other", user: &accountv1.NewUser{Username: ptr("taken"), Password: ptr("x")}},
@@ -166,7 +167,7 @@ func TestRegisterMany(t *testing.T) {
 		}
 		resp, err := b.users.RegisterUsers(t.Context(), &accountv1.RegisterUsersRequest{
 			Org: org, App: app, Batch: true,
-			Users: []*accountv1.NewUser{user("amelia"), user("Bruno"), user("CARLA"), user("not legal"), user("amelia"), user("dario")},
+			Users: []*accountv1.NewUser{user("amelia"), user("Bruno"), user("CARLA"), user("AMELIA"), user("dario")},
 		})
 		require.NoError(t, err)
 		require.True(t, resp.GetBatch())
@@ -179,9 +180,7 @@ func TestRegisterMany(t *testing.T) {
 		for _, f := range resp.GetFailures() {
 			failed[f.GetUsername()] = f.GetReason()
 		}
-		require.Equal(t, map[string]string{
-			"carla": "the carla already exists", "amelia": "the amelia already exists", "not legal": "username is not legal",
-		}, failed)
+		require.Equal(t, map[string]string{"carla": "the carla already exists"}, failed)
 		// The order of the request is the order of the list.
 		list, err := b.users.ListUsers(t.Context(), &accountv1.ListUsersRequest{Org: org, App: app})
 		require.NoError(t, err)
@@ -220,7 +219,13 @@ func TestRegisterManyRefusals(t *testing.T) {
 		{name: "none", want: wantInvalid},
 		{name: "one", users: users(1)},
 		{name: "60", users: users(60)},
-		{name: "61", users: users(61), want: wantInvalid},
+		{name: "61", users: users(61), want: wantText("Request body array size[61] had almost reached or been greater than the upper range value[60]")},
+		{name: "one illegal", users: with(&accountv1.NewUser{Username: ptr("a b"), Password: ptr("x")}), want: wantText("username [a b] is not legal")},
+		{name: "one too long", users: with(&accountv1.NewUser{Username: ptr(strings.Repeat("a", 65)), Password: ptr("x")}), want: wantText("USERNAME_TOO_LONG")},
+		{name: "one with a long nickname", users: with(&accountv1.NewUser{Username: ptr("x"), Password: ptr("x"), Nickname: ptr(strings.Repeat("n", 101))}), want: wantText("NICKNAME_TOO_LONG")},
+		{name: "one twice with two passwords", users: append(with(&accountv1.NewUser{Username: ptr("x"), Password: ptr("p1")}), &accountv1.NewUser{Username: ptr("X"), Password: ptr("p2")}), want: want{
+			codes.InvalidArgument, errs.ReasonDuplicate, "the same user x has a different password, the passwords are ***",
+		}},
 		{name: "one without username", users: with(&accountv1.NewUser{Password: ptr("x")}), want: want{
 			codes.InvalidArgument, errs.ReasonIllegalArgument, "Entity user requires a property named username",
 		}},
@@ -261,7 +266,7 @@ func TestRegisterManyRefusals(t *testing.T) {
 func TestParallelRegistrationsAdmitExactlyTheQuota(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "free", "") }) // 100 users
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "free", "") }) // 100 users
 		b.register(t, many(90, "old")...)
 		var admitted atomic.Int32
 		var wg sync.WaitGroup
@@ -304,7 +309,7 @@ func TestParallelRegistrationsAdmitExactlyTheQuota(t *testing.T) {
 		b.register(t, "late")
 
 		// A lowered quota removes nobody and admits nobody.
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "free", `{"quotas":{"registered_users":50}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "free", `{"quotas":{"registered_users":50}}`) })
 		_, err = b.users.DeleteUser(t.Context(), &accountv1.DeleteUserRequest{Org: org, App: app, Username: "late"})
 		require.NoError(t, err)
 		_, err = b.users.RegisterUsers(t.Context(), &accountv1.RegisterUsersRequest{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	"github.com/chappe-im/chappe/services/account"
@@ -64,7 +65,7 @@ func TestFriendshipIsMutual(t *testing.T) {
 		change(t, events, "amelia CHANGE_CONTACTS")
 		change(t, events, "bruno CHANGE_CONTACTS")
 
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		b.befriend(t, "carla", "amelia")
 		b.befriend(t, "amelia", "carla") // a friend already: no error, nothing new
 		require.Equal(t, []string{"carla", "bruno"}, b.contacts(t, "amelia"))
@@ -132,7 +133,7 @@ func TestRelationRefusals(t *testing.T) {
 func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
-		b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
+		b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":10}}`) })
 		people := many(30, "p")
 		b.register(t, append(people, "amelia")...)
 		// Everybody with everybody, and all with Amelia, from both ends.
@@ -149,7 +150,7 @@ func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 					switch {
 					case err == nil:
 						friendships.Add(1)
-					case errs.Is(err, errs.ReasonQuota):
+					case errs.Is(err, errs.ReasonExceedLimit):
 					default:
 						t.Error(err)
 					}
@@ -185,13 +186,13 @@ func TestParallelFriendsStayWithinBothQuotas(t *testing.T) {
 func TestFriendQuotaIsTheTiers(t *testing.T) {
 	t.Parallel()
 	b := lite(t)
-	b.apps.edit(func(a *catalog.App) { a.Tier = compile(t, "advanced", `{"quotas":{"contacts_per_user":2}}`) })
+	b.apps.edit(func(a *catalog.App) { a.Tier = fixture.Tier(t, "advanced", `{"quotas":{"contacts_per_user":2}}`) })
 	b.register(t, many(5, "p")...)
 	b.befriend(t, "p000", "p001")
 	b.befriend(t, "p002", "p000")
 	for _, pair := range [][2]string{{"p000", "p003"}, {"p003", "p000"}} { // full on one side or the other
 		_, err := b.relations.AddContact(t.Context(), &accountv1.AddContactRequest{Org: org, App: app, OwnerUsername: pair[0], FriendUsername: pair[1]})
-		wantQuota.check(t, err)
+		wantManyFriends.check(t, err)
 		require.Empty(t, b.contacts(t, "p003"))
 	}
 	b.befriend(t, "p000", "p001") // a friend already
@@ -207,7 +208,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 		var expected []string
 		for i, f := range many(25, "f") {
 			if i%3 == 0 {
-				b.clock.advance(time.Millisecond) // some at the same instant
+				b.clock.Advance(time.Millisecond) // some at the same instant
 			}
 			b.befriend(t, "amelia", f)
 		}
@@ -217,7 +218,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			Org: org, App: app, OwnerUsername: "amelia", FriendUsername: "F007", Remark: ptr(strings.Repeat("猫", 100)),
 		})
 		require.NoError(t, err)
-		for _, limit := range []*int32{nil, ptr(int32(1)), ptr(int32(5)), ptr(int32(1000))} {
+		for _, limit := range []*int32{nil, ptr(int32(1)), ptr(int32(5)), ptr(int32(50))} {
 			var got []string
 			cursor := ""
 			for {
@@ -241,7 +242,7 @@ func TestContactPagesAndRemarks(t *testing.T) {
 		}{
 			"NUL":            {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr("a\x00b")}, wantInvalid},
 			"101 characters": {&accountv1.SetContactRemarkRequest{FriendUsername: "f001", Remark: ptr(strings.Repeat("x", 101))}, wantInvalid},
-			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: ptr("x")}, wantMissing},
+			"no friend":      {&accountv1.SetContactRemarkRequest{FriendUsername: "amelia", Remark: ptr("x")}, wantText("updateRemark they are not friends, please add as a friend first.")},
 			"unknown":        {&accountv1.SetContactRemarkRequest{FriendUsername: "nobody", Remark: ptr("x")}, wantMissing},
 			"none":           {&accountv1.SetContactRemarkRequest{FriendUsername: "f007"}, wantInvalid},
 			"cleared":        {&accountv1.SetContactRemarkRequest{FriendUsername: "f007", Remark: ptr("")}, want{}},
@@ -256,6 +257,8 @@ func TestContactPagesAndRemarks(t *testing.T) {
 			_, err := b.relations.PageContacts(t.Context(), req)
 			wantInvalid.check(t, err)
 		}
+		_, err = b.relations.PageContacts(t.Context(), &accountv1.PageContactsRequest{Org: org, App: app, OwnerUsername: "amelia", Limit: ptr(int32(51))})
+		wantText("getContacts | page size more than max limit : 50").check(t, err)
 	})
 }
 
@@ -335,7 +338,7 @@ func TestContactRequestsAreBounded(t *testing.T) {
 	b := lite(t, func(c *account.Config, _ *account.Deps) { c.ContactRequests = 3 })
 	b.register(t, append(many(5, "p"), "amelia")...)
 	for _, p := range many(5, "p") {
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		_, err := b.relations.RequestContacts(t.Context(), &accountv1.RequestContactsRequest{Org: org, App: app, OwnerUsername: p, Usernames: []string{"amelia"}})
 		require.NoError(t, err)
 	}
@@ -361,9 +364,9 @@ func TestBlocks(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"bruno", "carla"}, resp.GetUsernames())
 		change(t, events, "amelia CHANGE_BLOCKS")
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		b.block(t, "amelia", "dario", "carla")
-		require.Equal(t, []string{"dario", "bruno", "carla"}, b.blocks(t, "amelia"))
+		require.Equal(t, []string{"dario", "carla", "bruno"}, b.blocks(t, "amelia"))
 		require.Empty(t, b.blocks(t, "bruno"))
 		require.Equal(t, []string{"bruno"}, b.contacts(t, "amelia")) // friends stay friends
 
@@ -383,6 +386,52 @@ func TestBlocks(t *testing.T) {
 			require.Equal(t, "carla", gone.GetUnblocked().GetUsername())
 		}
 		require.Equal(t, []string{"dario", "bruno"}, b.blocks(t, "amelia"))
+	})
+}
+
+func TestBlockPages(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		people := many(120, "p")
+		b.register(t, append(people, "amelia")...)
+		for i := 0; i < len(people); i += 40 { // several at the same instant
+			b.clock.Advance(time.Millisecond)
+			b.block(t, "amelia", people[i:i+40]...)
+		}
+		page := func(size *int32, cursor string) *accountv1.ListBlocksResponse {
+			t.Helper()
+			resp, err := b.relations.ListBlocks(t.Context(), &accountv1.ListBlocksRequest{Org: org, App: app, OwnerUsername: "Amelia", PageSize: size, Cursor: cursor})
+			require.NoError(t, err)
+			return resp
+		}
+		all := page(nil, "")
+		require.Len(t, all.GetUsernames(), 120)
+		require.Empty(t, all.GetCursor(), "without a page all is there")
+		require.Equal(t, "p119", all.GetUsernames()[0])
+		for _, size := range []int32{1, 7, 40, 50} {
+			var got []string
+			for cursor := ""; ; {
+				p := page(&size, cursor)
+				require.LessOrEqual(t, len(p.GetUsernames()), int(size))
+				got = append(got, p.GetUsernames()...)
+				if cursor = p.GetCursor(); cursor == "" {
+					break
+				}
+			}
+			require.Equal(t, all.GetUsernames(), got)
+		}
+		first := page(ptr(int32(3)), "")
+		require.Len(t, page(nil, first.GetCursor()).GetUsernames(), 10, "a cursor alone asks for a page")
+		_, err := b.relations.RemoveBlock(t.Context(), &accountv1.RemoveBlockRequest{Org: org, App: app, OwnerUsername: "amelia", BlockedUsername: first.GetUsernames()[2]})
+		require.NoError(t, err)
+		require.Equal(t, all.GetUsernames()[3], page(nil, first.GetCursor()).GetUsernames()[0], "the place may be gone")
+		for _, req := range []*accountv1.ListBlocksRequest{
+			{PageSize: ptr(int32(0))}, {PageSize: ptr(int32(-1))}, {PageSize: ptr(int32(51))}, {Cursor: "x"}, {Cursor: "AAAA"},
+		} {
+			req.Org, req.App, req.OwnerUsername = org, app, "amelia"
+			_, err := b.relations.ListBlocks(t.Context(), req)
+			wantInvalid.check(t, err)
+		}
 	})
 }
 

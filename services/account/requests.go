@@ -8,6 +8,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -34,7 +35,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 	if err != nil {
 		return nil, err
 	}
-	var asked []string
+	var asked []ident.UserID
 	for _, name := range req.GetUsernames() {
 		id, err := s.findUserID(ctx, app.Number, name)
 		if err != nil {
@@ -48,7 +49,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 		}
 	}
 	err = s.commit(ctx, app, func(tx *sql.Tx, ev *events) error {
-		if err := s.holdUsers(ctx, tx, app.Number, append([]string{asker}, asked...)...); err != nil {
+		if err := s.holdUsers(ctx, tx, app.Number, append([]ident.UserID{asker}, asked...)...); err != nil {
 			return err
 		}
 		for _, id := range asked {
@@ -70,7 +71,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 
 // storeRequest remembers that sender asked target, unless they are friends or
 // target has blocked sender.
-func (s *Service) storeRequest(ctx context.Context, tx *sql.Tx, app *catalog.App, target, sender string) (bool, error) {
+func (s *Service) storeRequest(ctx context.Context, tx *sql.Tx, app *catalog.App, target, sender ident.UserID) (bool, error) {
 	var closed int
 	_, err := store.Row(ctx, tx, `SELECT (SELECT COUNT(*) FROM contacts WHERE app = $1 AND owner = $2 AND friend = $3)
 		+ (SELECT COUNT(*) FROM blocks WHERE app = $1 AND owner = $2 AND blocked = $3)`, []any{app.Number, target, sender}, &closed)

@@ -72,6 +72,7 @@ type Service struct {
 	accountv1.UnimplementedTokenServiceServer
 	accountv1.UnimplementedAttributeServiceServer
 	accountv1.UnimplementedRelationServiceServer
+	accountv1.UnimplementedPushServiceServer
 	accountv1.UnimplementedMuteServiceServer
 	quotav1.UnimplementedQuotaServiceServer
 
@@ -114,12 +115,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user cache: %w", err)
 	}
+	relay, err := outbox.NewRelay(outbox.Config{
+		Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
 		cfg: cfg, told: deps.Changed, db: deps.DB, nats: deps.NATS, apps: deps.Apps, logger: deps.Logger, now: deps.Now,
-		passwords: pw, cache: known, ids: ids,
-		outbox: outbox.NewRelay(outbox.Config{
-			Service: "account", DB: deps.DB, Publisher: deps.NATS, Logger: deps.Logger, Registerer: deps.Registerer,
-		}),
+		passwords: pw, cache: known, ids: ids, outbox: relay,
 	}, nil
 }
 
@@ -129,6 +133,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	accountv1.RegisterTokenServiceServer(r, s)
 	accountv1.RegisterAttributeServiceServer(r, s)
 	accountv1.RegisterRelationServiceServer(r, s)
+	accountv1.RegisterPushServiceServer(r, s)
 	accountv1.RegisterMuteServiceServer(r, s)
 	quota.Register(r, "account", s)
 }

@@ -26,7 +26,7 @@ func TestPushSettingsMerge(t *testing.T) {
 		events := b.events(t)
 		update := func(req *accountv1.UpdatePushSettingsRequest) *accountv1.User {
 			t.Helper()
-			b.clock.advance(time.Second)
+			b.clock.Advance(time.Second)
 			req.Org, req.App, req.Username = org, app, "Amelia"
 			resp, err := b.users.UpdatePushSettings(t.Context(), req)
 			require.NoError(t, err)
@@ -66,25 +66,25 @@ func TestPushSettingRefusals(t *testing.T) {
 	for i := range 2001 {
 		crowd[fmt.Sprint(i)] = true
 	}
-	b.clock.advance(time.Minute)
+	b.clock.Advance(time.Minute)
 	for _, c := range []struct {
 		name string
 		req  *accountv1.UpdatePushSettingsRequest
 		want want
 	}{
 		{"nothing known", &accountv1.UpdatePushSettingsRequest{}, wantInvalid},
-		{"101 characters of nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr(strings.Repeat("é", 101))}, wantInvalid},
-		{"NUL in nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr("a\x00b")}, wantInvalid},
-		{"style 2", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(2))}, wantInvalid},
-		{"style -1", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(-1))}, wantInvalid},
-		{"start 24", &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingStart: ptr(int32(24))}, wantInvalid},
-		{"end -1", &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingEnd: ptr(int32(-1))}, wantInvalid},
-		{"one bad among good", &accountv1.UpdatePushSettingsRequest{Nickname: ptr("x"), NotificationNoDisturbingEnd: ptr(int32(99))}, wantInvalid},
-		{"group that is no number", &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"x": true}}, wantInvalid},
-		{"empty group", &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"": true}}, wantInvalid},
+		{"101 characters of nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr(strings.Repeat("é", 101))}, wantText("NICKNAME_TOO_LONG")},
+		{"NUL in nickname", &accountv1.UpdatePushSettingsRequest{Nickname: ptr("a\x00b")}, wantText("parameters is invalid : nickname")},
+		{"style 2", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(2))}, wantText("parameters is invalid : notification_display_style")},
+		{"style -1", &accountv1.UpdatePushSettingsRequest{NotificationDisplayStyle: ptr(int32(-1))}, wantText("parameters is invalid : notification_display_style")},
+		{"start 24", &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingStart: ptr(int32(24))}, wantText("parameters is invalid : notification_no_disturbing_start")},
+		{"end -1", &accountv1.UpdatePushSettingsRequest{NotificationNoDisturbingEnd: ptr(int32(-1))}, wantText("parameters is invalid : notification_no_disturbing_end")},
+		{"one bad among good", &accountv1.UpdatePushSettingsRequest{Nickname: ptr("x"), NotificationNoDisturbingEnd: ptr(int32(99))}, wantText("parameters is invalid : notification_no_disturbing_end")},
+		{"group that is no number", &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"x": true}}, wantText("parameters is invalid : notification_ignore_x")},
+		{"empty group", &accountv1.UpdatePushSettingsRequest{NotificationIgnore: map[string]bool{"": true}}, wantText("parameters is invalid : notification_ignore_")},
 		{"too many groups", &accountv1.UpdatePushSettingsRequest{NotificationIgnore: crowd}, wantInvalid},
-		{"long device token", &accountv1.UpdatePushSettingsRequest{DeviceToken: ptr(strings.Repeat("x", 513))}, wantInvalid},
-		{"unknown user", &accountv1.UpdatePushSettingsRequest{Username: "nobody", Nickname: ptr("x")}, wantMissing},
+		{"long device token", &accountv1.UpdatePushSettingsRequest{DeviceToken: ptr(strings.Repeat("x", 513))}, wantText("parameters is invalid : device_token")},
+		{"unknown user", &accountv1.UpdatePushSettingsRequest{Username: "nobody", Nickname: ptr("x")}, wantNoProperty},
 		{"unknown app", &accountv1.UpdatePushSettingsRequest{App: "nochat", Nickname: ptr("x")}, wantNoApp},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestGlobalMutesEndByThemselves(t *testing.T) {
 		set("dario", ptr(int64(600)), ptr(int64(-1)), nil)
 		change(t, events, "dario CHANGE_MUTES")
 		require.Equal(t, "dario 600 -1 0", get("dario"))
-		b.clock.advance(9999 * time.Millisecond)
+		b.clock.Advance(9999 * time.Millisecond)
 		require.Equal(t, "dario 591 -1 0", get("dario")) // rounded up: still muted in the last second
 		set("edda", nil, nil, ptr(int64(math.MaxInt32)))
 		set("dario", nil, nil, nil) // nothing named, nothing changed
@@ -149,9 +149,9 @@ func TestGlobalMutesEndByThemselves(t *testing.T) {
 		require.Equal(t, []string{"dario chat 591", "dario groupchat -1"}, list(ptr(int32(1)), ptr(int32(2))))
 		require.Equal(t, []string{"edda chatroom 2147483647"}, list(ptr(int32(2)), ptr(int32(2))))
 		require.Empty(t, list(ptr(int32(math.MaxInt32)), ptr(int32(50))))
-		require.Len(t, list(nil, ptr(int32(1000))), 3)
+		require.Len(t, list(nil, ptr(int32(50))), 3)
 
-		b.clock.advance(590*time.Second + time.Millisecond)
+		b.clock.Advance(590*time.Second + time.Millisecond)
 		require.Equal(t, "dario 0 -1 0", get("dario"))
 		require.Equal(t, []string{"dario groupchat -1", "edda chatroom 2147482057"}[:1], list(nil, nil)[:1])
 		set("dario", ptr(int64(5)), ptr(int64(0)), nil) // a new length replaces the old, 0 lifts
@@ -173,9 +173,9 @@ func TestGlobalMuteRefusals(t *testing.T) {
 		req  *accountv1.SetGlobalMuteRequest
 		want want
 	}{
-		{"no user", &accountv1.SetGlobalMuteRequest{Chat: ptr(int64(1))}, wantInvalid},
-		{"unknown user", &accountv1.SetGlobalMuteRequest{Username: "nobody", Chat: ptr(int64(1))}, wantMissing},
-		{"illegal user", &accountv1.SetGlobalMuteRequest{Username: "a\x00b", Chat: ptr(int64(1))}, wantMissing},
+		{"no user", &accountv1.SetGlobalMuteRequest{Chat: ptr(int64(1))}, wantNoProperty},
+		{"unknown user", &accountv1.SetGlobalMuteRequest{Username: "nobody", Chat: ptr(int64(1))}, wantNoProperty},
+		{"illegal user", &accountv1.SetGlobalMuteRequest{Username: "a\x00b", Chat: ptr(int64(1))}, wantNoProperty},
 		{"unknown app", &accountv1.SetGlobalMuteRequest{App: "nochat", Username: "dario", Chat: ptr(int64(1))}, wantNoApp},
 		{"-2", &accountv1.SetGlobalMuteRequest{Username: "dario", Chat: ptr(int64(-2))}, wantInvalid},
 		{"2147483648", &accountv1.SetGlobalMuteRequest{Username: "dario", Groupchat: ptr(int64(math.MaxInt32 + 1))}, wantInvalid},
@@ -196,10 +196,10 @@ func TestGlobalMuteRefusals(t *testing.T) {
 	}
 	for _, name := range []string{"nobody", "a\x00b", ""} {
 		_, err := b.mutes.GetGlobalMute(t.Context(), &accountv1.GetGlobalMuteRequest{Org: org, App: app, Username: name})
-		wantMissing.check(t, err)
+		wantNoProperty.check(t, err)
 	}
 	for _, req := range []*accountv1.ListGlobalMutesRequest{
-		{PageNum: ptr(int32(0))}, {PageNum: ptr(int32(-1))}, {PageSize: ptr(int32(0))}, {PageSize: ptr(int32(-5))},
+		{PageNum: ptr(int32(0))}, {PageNum: ptr(int32(-1))}, {PageSize: ptr(int32(0))}, {PageSize: ptr(int32(-5))}, {PageSize: ptr(int32(51))},
 	} {
 		req.Org, req.App = org, app
 		_, err := b.mutes.ListGlobalMutes(t.Context(), req)

@@ -5,9 +5,11 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
@@ -61,10 +63,14 @@ func (s *Service) GetTokenExpiry(ctx context.Context, req *accountv1.GetTokenExp
 func invalidGrant(message string) error { return errs.InvalidReason(errs.ReasonInvalidGrant, message) }
 
 func (s *Service) grantApp(app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	if req.GetClientId() != app.ClientID {
+	switch {
+	case req.GetClientId() == "":
+		return nil, errs.Invalid("client_id must be provided.")
+	case req.GetClientSecret() == "":
+		return nil, errs.Invalid("client_secret must be provided")
+	case req.GetClientId() != app.ClientID:
 		return nil, invalidGrant("client_id does not match")
-	}
-	if !app.CheckSecret(req.GetClientSecret()) {
+	case !app.CheckSecret(req.GetClientSecret()):
 		return nil, invalidGrant("client_secret does not match")
 	}
 	resp := s.sign(app, req, token.Claims{Kind: token.App, IssuedAt: began})
@@ -73,17 +79,16 @@ func (s *Service) grantApp(app *catalog.App, req *accountv1.IssueTokenRequest, b
 }
 
 func (s *Service) grantPassword(ctx context.Context, app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	// A user who is not there, or has no password, takes the way of a wrong one.
+	// That a user is not there is said: client SDKs ask for it.
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
-	stored := ""
 	switch {
-	case err == nil:
-		stored = u.hash.String
-	case !errs.Is(err, errs.ReasonNotFound):
+	case errs.Is(err, errs.ReasonNotFound):
+		return nil, errs.New(codes.NotFound, errs.ReasonInvalidGrant, "user not found")
+	case err != nil:
 		return nil, err
 	}
 	// Passwords of any length cost the same, but nobody has one this long.
-	password := req.GetPassword()
+	stored, password := u.hash.String, req.GetPassword()
 	if len(password) > maxPassword*4 {
 		stored, password = "", ""
 	}
@@ -92,31 +97,28 @@ func (s *Service) grantPassword(ctx context.Context, app *catalog.App, req *acco
 		return nil, err
 	}
 	if !ok {
-		return nil, invalidGrant("invalid username or password")
+		return nil, invalidGrant("invalid password")
 	}
 	return s.grantUser(app, req, u, began)
 }
 
 func (s *Service) grantInherit(ctx context.Context, app *catalog.App, req *accountv1.IssueTokenRequest, began time.Time) (*accountv1.IssueTokenResponse, error) {
-	if req.GetUsername() == "" && !req.GetAutoCreateUser() {
-		return nil, invalid()
-	}
 	u, err := findUser(ctx, s.db.Read(), app.Number, req.GetUsername())
 	if errs.Is(err, errs.ReasonNotFound) && req.GetAutoCreateUser() {
 		u, err = s.autoCreate(ctx, app, req.GetUsername())
 	}
 	if err != nil {
-		return nil, err
+		return nil, noEntity(err)
 	}
 	return s.grantUser(app, req, u, began)
 }
 
 // autoCreate registers a user without a password.
 func (s *Service) autoCreate(ctx context.Context, app *catalog.App, username string) (*user, error) {
-	if err := names.CheckNewUser(username); err != nil {
+	if err := ident.CheckNewUser(username); err != nil {
 		return nil, err
 	}
-	created, _, err := s.createUsers(ctx, app, []newUser{{id: names.FoldUser(username)}})
+	created, _, err := s.createUsers(ctx, app, []newUser{{id: ident.FoldUser(username)}})
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +137,7 @@ func (s *Service) grantUser(app *catalog.App, req *accountv1.IssueTokenRequest, 
 		// instant voids, even where it lies ahead of this node's clock.
 		issued = from
 	}
-	resp := s.sign(app, req, token.Claims{Kind: token.User, User: u.username, IssuedAt: issued})
+	resp := s.sign(app, req, token.Claims{Kind: token.User, User: string(u.username), IssuedAt: issued})
 	resp.User = u.proto()
 	return resp, nil
 }

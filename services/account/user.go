@@ -9,14 +9,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 )
 
 // user is a row of users.
 type user struct {
-	username  string
+	username  ident.UserID
 	uuid      string
 	created   int64
 	modified  int64
@@ -32,16 +32,18 @@ type user struct {
 	notifierName  sql.NullString
 	deviceToken   sql.NullString
 	ignoredGroups sql.NullString
+	// pushInfo is a JSON array of bindings.
+	pushInfo sql.NullString
 }
 
 const userColumns = `username, uuid, created, modified, password_hash, valid_from, activated, nickname, display_style,
-	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups`
+	no_disturbing, no_disturbing_start, no_disturbing_end, notifier_name, device_token, ignored_groups, push_info`
 
 // columns are where the values of userColumns go.
 func (u *user) columns() []any {
 	return []any{
 		&u.username, &u.uuid, &u.created, &u.modified, &u.hash, &u.validFrom, &u.activated, &u.nickname, &u.displayStyle,
-		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups,
+		&u.noDisturbing, &u.quietFrom, &u.quietTo, &u.notifierName, &u.deviceToken, &u.ignoredGroups, &u.pushInfo,
 	}
 }
 
@@ -62,7 +64,7 @@ func readUser(ctx context.Context, q store.Querier, query string, args ...any) (
 // proto gives the user as the API shows it: settings only where they are set.
 func (u *user) proto() *accountv1.User {
 	p := &accountv1.User{
-		Uuid: u.uuid, Created: u.created, Modified: u.modified, Username: u.username, Activated: u.activated,
+		Uuid: u.uuid, Created: u.created, Modified: u.modified, Username: string(u.username), Activated: u.activated,
 		Nickname: text(u.nickname), NotifierName: text(u.notifierName), DeviceToken: text(u.deviceToken),
 		NotificationDisplayStyle:      number(u.displayStyle),
 		NotificationNoDisturbingStart: number(u.quietFrom),
@@ -70,6 +72,9 @@ func (u *user) proto() *accountv1.User {
 	}
 	if u.noDisturbing.Valid {
 		p.NotificationNoDisturbing = &u.noDisturbing.Bool
+	}
+	if u.pushInfo.Valid {
+		p.PushInfo = bindingsProto(decodeBindings(u.pushInfo.String))
 	}
 	if u.ignoredGroups.Valid {
 		p.NotificationIgnore = decodeIgnored(u.ignoredGroups.String)
@@ -108,10 +113,10 @@ func voidTokens(now string) string {
 // findUser finds a user by ID or UUID; the error is errs.NotFound if there is
 // none. An ID that looks like another user's UUID wins.
 func findUser(ctx context.Context, q store.Querier, app int64, name string) (*user, error) {
-	if !names.ValidUser(name) {
+	folded := ident.FoldUser(name)
+	if !folded.Valid() {
 		return nil, errs.NotFound()
 	}
-	folded := names.FoldUser(name)
 	u, err := readUser(ctx, q, `SELECT `+userColumns+` FROM users WHERE app = $1 AND username = $2`, app, folded)
 	if errs.Is(err, errs.ReasonNotFound) && looksLikeUUID(folded) {
 		u, err = readUser(ctx, q, `SELECT `+userColumns+` FROM users WHERE app = $1 AND uuid = $2`, app, folded)
@@ -120,7 +125,7 @@ func findUser(ctx context.Context, q store.Querier, app int64, name string) (*us
 }
 
 // findUserID is findUser for callers that need only the ID.
-func (s *Service) findUserID(ctx context.Context, app int64, name string) (string, error) {
+func (s *Service) findUserID(ctx context.Context, app int64, name string) (ident.UserID, error) {
 	u, err := findUser(ctx, s.db.Read(), app, name)
 	if err != nil {
 		return "", err
@@ -128,17 +133,14 @@ func (s *Service) findUserID(ctx context.Context, app int64, name string) (strin
 	return u.username, nil
 }
 
-func looksLikeUUID(name string) bool {
-	if len(name) != 36 {
-		return false
-	}
-	return uuid.Validate(name) == nil
+func looksLikeUUID(id ident.UserID) bool {
+	return len(id) == 36 && uuid.Validate(string(id)) == nil
 }
 
 // holdUsers makes sure that users stay until the transaction ends, so that no
 // row about a user is added while the user is deleted. Every transaction holds
 // its users in the order of their IDs.
-func (s *Service) holdUsers(ctx context.Context, tx *sql.Tx, app int64, users ...string) error {
+func (s *Service) holdUsers(ctx context.Context, tx *sql.Tx, app int64, users ...ident.UserID) error {
 	lock := "" // SQLite has one writer
 	if s.db.Dialect() == store.Postgres {
 		lock = " FOR KEY SHARE"
@@ -147,7 +149,7 @@ func (s *Service) holdUsers(ctx context.Context, tx *sql.Tx, app int64, users ..
 	for _, u := range users {
 		args = append(args, u)
 	}
-	held, err := store.Column[string](ctx, tx, `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+
+	held, err := store.Column[ident.UserID](ctx, tx, `SELECT username FROM users WHERE app = $1 AND username IN (`+store.In(2, len(users))+
 		`) ORDER BY username`+lock, args...)
 	if err != nil {
 		return fmt.Errorf("hold users: %w", err)

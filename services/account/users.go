@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -18,7 +17,7 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	key := ident.User{App: ident.AppKey(app.Key), ID: ident.UserID(names.FoldUser(req.GetUsername()))}
+	key := ident.User{App: app.AppKey(), ID: ident.FoldUser(req.GetUsername())}
 	known, mark, _ := s.cache.Get(key)
 	if known.user != nil {
 		return &accountv1.GetUserResponse{User: known.user.proto()}, nil
@@ -27,7 +26,7 @@ func (s *Service) GetUser(ctx context.Context, req *accountv1.GetUserRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if u.username == string(key.ID) {
+	if u.username == key.ID {
 		s.cache.Update(key, mark, withUser(u))
 	}
 	return &accountv1.GetUserResponse{User: u.proto()}, nil
@@ -38,6 +37,9 @@ func (s *Service) ListUsers(ctx context.Context, req *accountv1.ListUsersRequest
 	app, err := s.app(req.GetOrg(), req.GetApp())
 	if err != nil {
 		return nil, err
+	}
+	if req.Ql != nil {
+		return nil, invalid()
 	}
 	limit, err := pageLimit(req.Limit)
 	if err != nil {

@@ -77,11 +77,11 @@ func TestBadBodies(t *testing.T) {
 		uncharged               bool
 	}{
 		{
-			name: "no JSON", body: `{"to":[}`, status: 400, error: "json_parse",
-			description: "Unexpected character ('}' (code 125)): was expecting a value (string, number, object, array, true, false or null) at [line 1, column 8]",
+			name: "no JSON", body: `{"to":[}`, status: 400, error: "invalid_request_body",
+			description: "Request body is invalid. Please check body is correct.",
 		},
-		{name: "array", body: `[]`, status: 400, error: "illegal_argument", description: errs.MessageInvalidRequest},
-		{name: "wrong type", body: `{"to":"a"}`, status: 400, error: "illegal_argument", description: errs.MessageInvalidRequest},
+		{name: "array", body: `[]`, status: 400, error: "invalid_request_body"},
+		{name: "wrong type", body: `{"to":"a"}`, status: 400, error: "invalid_request_body"},
 		{name: "XML", body: "<a/>", contentType: "text/xml", status: 415, error: "web_application", description: "Unsupported Media Type"},
 		{name: "multipart", body: good, contentType: "multipart/form-data; boundary=x", status: 415, error: "web_application", description: "Unsupported Media Type"},
 		{name: "nonsense label", body: good, contentType: ";;;", status: 415, error: "web_application"},
@@ -151,7 +151,7 @@ func TestServiceErrors(t *testing.T) {
 		{"not found", errs.NotFound(), 404, "service_resource_not_found", "Service resource not found"},
 		{"forbidden", errs.Forbidden("message recall service is unopened"), 403, "forbidden_op", "message recall service is unopened"},
 		{"unauthenticated", errs.Unauthenticated(errs.ReasonUnauthorized, "no"), 401, "unauthorized", "no"},
-		{"quota", errs.QuotaExceeded("users"), 429, "resource_limited", "You have exceeded the limit of the Free edition. Please upgrade to higher edition."},
+		{"quota", errs.QuotaExceeded("users"), 429, "resource_limited", "You have exceeded the limit of the community edition,Please upgrade to the enterprise edition"},
 		{"backlog", retry, 429, "reach_limit", "This request has reached api limit"},
 		{"app gone meanwhile", errs.AppNotFound("acme", "chat"), 404, "organization_application_not_found", "Could not find application for acme/chat from URI: acme/chat/messages/users"},
 		{"unavailable", errs.Unavailable("the message log", errors.New("secret cause")), 503, "service_unavailable", "the message log is unavailable"},

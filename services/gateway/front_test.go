@@ -81,17 +81,19 @@ func TestPathsAreDecoded(t *testing.T) {
 	r.answer(accountv1.UserService_GetUser_FullMethodName, &accountv1.GetUserResponse{User: amelia()}, nil)
 	require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/a%6delia"}).status)
 	require.Equal(t, "amelia", last[*accountv1.GetUserRequest](t, r.backend).GetUsername())
-	// A slash that is escaped is part of the name, once it is decoded once.
-	for segment, name := range map[string]string{
-		"a%2Fb": "a/b", "%61%2fb%2E": "a/b.", "a%252Fb": "a%2Fb", "%61%252Fb%2F": "a%2Fb/", "%2F": "/", "a%2Fb%3A%C3%BC": "a/b:ü", "a%25ffb%2f": "a%ffb/",
-	} {
+	// They are decoded once.
+	for segment, name := range map[string]string{"a%252Fb": "a%2Fb", "%61%252Fb": "a%2Fb", "a%3A%C3%BC": "a:ü", "a%25ffb": "a%ffb", "a+b": "a+b", "a%2Cb;c": "a,b;c"} {
 		require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/" + segment}).status, segment)
 		require.Equal(t, name, last[*accountv1.GetUserRequest](t, r.backend).GetUsername(), segment)
 	}
-	// A slash at the end names a user without a name, not the whole list.
-	r.answer(accountv1.UserService_DeleteUser_FullMethodName, &accountv1.DeleteUserResponse{User: amelia()}, nil)
-	r.do(request{method: "DELETE", path: "/acme/chat/users/"})
-	require.Empty(t, last[*accountv1.DeleteUserRequest](t, r.backend).GetUsername())
+	// No name has a slash, so a segment with one is that of nothing.
+	calls := r.count()
+	for _, segment := range []string{"a%2Fb", "%61%2fb%2E", "%61%252Fb%2F", "%2F", "a%2Fb%3A%C3%BC", "a%25ffb%2f"} {
+		r.do(request{method: "GET", path: "/acme/chat/users/" + segment}).fails(t, 404, "service_resource_not_found", "")
+	}
+	r.do(request{method: "DELETE", path: "/acme/chat/users/"}).fails(t, 404, "service_resource_not_found", "")
+	require.Equal(t, calls, r.count(), "no service was called")
+	require.Equal(t, 200, r.do(request{method: "GET", path: "/acme/chat/users/amelia/"}).status, "what is read may end in a slash")
 }
 
 // TestMetadata makes sure that services hear nothing from callers that the
@@ -204,7 +206,7 @@ func TestAdmission(t *testing.T) {
 	calls := r.count()
 	for _, body := range []string{`{"to":["a"]}`, `not JSON`} {
 		got = call(body)
-		got.fails(t, 429, "reach_limit", "This request has reached api limit")
+		got.fails(t, 403, "message_send_error", "message send reach limit")
 		require.Equal(t, "2", got.header.Get("Retry-After"))
 		require.Equal(t, "6000", got.header.Get("X-Ratelimit-Limit"))
 		require.Equal(t, "3", got.header.Get("X-Ratelimit-Remaining"))
@@ -212,7 +214,7 @@ func TestAdmission(t *testing.T) {
 	}
 	decide(&limiterv1.CheckResponse{Reason: "backlog", RetryAfterMs: 1}, nil)
 	got = call(`{"to":["a"]}`)
-	got.fails(t, 429, "reach_limit", "")
+	got.fails(t, 403, "message_send_error", "message send reach limit")
 	require.Equal(t, "1", got.header.Get("Retry-After"))
 	decide(&limiterv1.CheckResponse{Reason: "too_costly"}, nil)
 	call(`{"to":["a"]}`).fails(t, 400, "illegal_argument", "the call costs more than its limit ever allows")

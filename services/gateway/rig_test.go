@@ -20,6 +20,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/testkit"
+	"github.com/chappe-im/chappe/pkg/tier"
 	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
@@ -171,11 +172,11 @@ func newRig(t *testing.T, change ...func(*gateway.Config, *gateway.Deps)) *rig {
 		backend: &backend{answers: make(map[string]answerer)}, t: t,
 		app: &catalog.App{
 			Org: "acme", Name: "chat", Key: "acme#chat", Number: 1, UUID: appUUID,
-			Registration: catalog.RegistrationAuthorized, Keys: key("acme/chat"),
+			Registration: catalog.RegistrationAuthorized, Keys: key("acme/chat"), Tier: enterprise(t),
 		},
 		open: &catalog.App{
 			Org: "acme", Name: "open", Key: "acme#open", Number: 2, UUID: appUUID,
-			Registration: catalog.RegistrationOpen, Keys: key("acme/open"),
+			Registration: catalog.RegistrationOpen, Keys: key("acme/open"), Tier: enterprise(t),
 		},
 		reg: prometheus.NewRegistry(),
 	}
@@ -302,4 +303,20 @@ func amelia() *accountv1.User {
 		Uuid: "6c1f2e40-7a55-11ee-9c3b-0b6d2f1a9e77", Created: 1700000000123, Modified: 1700000000123,
 		Username: "amelia", Activated: true, Nickname: proto.String("Amelia P."),
 	}
+}
+
+// enterprise returns the compiled-in tier of that name.
+func enterprise(t *testing.T) *tier.Compiled {
+	t.Helper()
+	docs, err := tier.Seeds()
+	require.NoError(t, err)
+	for _, d := range docs {
+		if d.Name == "enterprise" {
+			compiled, err := tier.Compile(d)
+			require.NoError(t, err)
+			return compiled
+		}
+	}
+	require.FailNow(t, "there is no such tier")
+	return nil
 }

@@ -165,7 +165,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 		return errors.New("gateway: started twice")
 	}
 	g.lis = lis
-	go func() { g.done <- g.server.Serve(lis) }()
+	go func() { g.done <- g.server.Serve(refusalListener{lis}) }()
 	return nil
 }
 

@@ -51,6 +51,7 @@ func appProto(a *catalog.App) *limiterv1.App {
 	return &limiterv1.App{
 		Org: a.Org, App: a.Name, Tier: a.TierName, Uuid: a.UUID, ClientId: a.ClientID, Registration: a.Registration,
 		Created: a.Created.UnixMilli(), Overrides: a.Overrides, TokenTtlSeconds: int64(a.TokenTTL.Seconds()),
+		Settings: &limiterv1.AppSettings{RestSendChecks: a.Settings.RESTSendChecks},
 	}
 }
 

@@ -194,7 +194,7 @@ func TestBacklogRefusesSends(t *testing.T) {
 
 	r.clock.Add(reportAge)
 	require.True(t, check("shop", "send_message").GetAllowed(), "reports are forgotten")
-	r.budgets.sweep(r.clock.read())
+	r.budgets.sweep(r.clock.Load())
 	require.Zero(t, r.budgets.reporting.Load())
 	require.Empty(t, r.budgets.apps)
 

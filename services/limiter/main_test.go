@@ -2,7 +2,6 @@ package limiter
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,27 +10,24 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/testkit"
+	"github.com/chappe-im/chappe/pkg/testkit/fixture"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-type clock struct{ atomic.Int64 }
-
-func (c *clock) read() int64 { return c.Load() }
-
 type rig struct {
 	*Service
 	etcd    *etcdx.Client
 	catalog *catalog.Catalog
-	clock   *clock
+	clock   *fixture.Clock
 }
 
 // newRig starts a limiter on an etcd prefix of its own, with the compiled-in
 // tiers and a clock that the test moves.
 func newRig(t testing.TB, opts ...Option) *rig {
 	t.Helper()
-	r := &rig{etcd: testkit.Etcd(t), clock: &clock{}}
+	r := &rig{etcd: testkit.Etcd(t), clock: &fixture.Clock{}}
 	require.NoError(t, catalog.Seed(t.Context(), r.etcd))
 	reg := prometheus.NewRegistry()
 	var err error
@@ -39,7 +35,7 @@ func newRig(t testing.TB, opts ...Option) *rig {
 	require.NoError(t, err)
 	t.Cleanup(r.catalog.Stop)
 	r.Service, err = New(DefaultConfig(), Deps{
-		Etcd: r.etcd, Catalog: r.catalog, Logger: testkit.Logger(t), Registerer: reg, Clock: r.clock.read,
+		Etcd: r.etcd, Catalog: r.catalog, Logger: testkit.Logger(t), Registerer: reg, Clock: r.clock.Load,
 	}, opts...)
 	require.NoError(t, err)
 	require.NoError(t, r.Start(t.Context()))

@@ -65,7 +65,7 @@ func (s *Service) SendFromClient(ctx context.Context, req *messagingv1.SendFromC
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
-	if !fits(app, &m, len(req.GetMeta())) {
+	if !fitsEncoded(app, m, len(req.GetMeta())) {
 		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
 	}
 
@@ -130,23 +130,19 @@ func repeatKey(from ident.Device, to ident.UserID, meta *msyncv1.Meta) string {
 // take, in bytes.
 const metaOverhead = 2 << 10
 
-// fits holds what a device sent against the tier's limit for its type: its
-// texts, and all of it, because devices can put bytes where no text is looked
-// for. Pairs of short texts can take as much again as the texts themselves.
-// Receipts have no texts.
-func fits(app *catalog.App, m *content.Message, encoded int) bool {
-	room := int64(metaOverhead)
-	if entrytype.IsMessage(m.Type) {
-		if checkSize(app, *m) != nil {
-			return false
-		}
-		limit := textLimit(app, m.Type)
-		if limit > content.MaxBytes {
-			return true // no bound but that of frames
-		}
-		room += 2 * limit
+// fitsEncoded reports whether what a device sent is within the tier's limit for
+// its type: its texts, and all of it, because devices can put bytes where no
+// text is looked for. Pairs of short texts can take as much again as the texts
+// themselves. Receipts have no texts.
+func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
+	if !entrytype.IsMessage(m.Type) {
+		return encoded <= metaOverhead
 	}
-	return int64(encoded) <= room
+	if !fits(app, m) {
+		return false
+	}
+	limit := textLimit(app, m.Type)
+	return limit < 0 || int64(encoded-metaOverhead)/2 <= limit
 }
 
 // onlyExt keeps the extension pairs of a meta, which travel with the message.

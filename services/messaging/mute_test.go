@@ -21,7 +21,9 @@ func TestMutesEndWithoutAnEvent(t *testing.T) {
 	r.users.muted["moritz"] = until.UnixMilli()
 	sends := map[string]func() error{
 		"REST": func() error {
-			_, err := r.send.SendToUsers(rest(t.Context()), txt("moritz", "x", "lena"))
+			req := txt("moritz", "x", "lena")
+			req.App = "strict"
+			_, err := r.send.SendToUsers(rest(t.Context()), req)
 			return err
 		},
 		"device": func() error {

@@ -7,24 +7,21 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
+	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
-	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
 // GetOfflineMessageCount implements messagingv1.MessagingServiceServer. It
-// counts what a user has not been given yet; 0 while the user is online.
+// counts the messages that no device of a user has confirmed.
 func (s *Service) GetOfflineMessageCount(ctx context.Context, req *messagingv1.GetOfflineMessageCountRequest) (*messagingv1.GetOfflineMessageCountResponse, error) {
-	app, online, err := s.appAndOnline(ctx, req.GetOrg(), req.GetApp(), req.GetUsername())
+	app, user, err := s.resolve(ctx, req.GetOrg(), req.GetApp(), req.GetUsername())
 	if err != nil {
 		return nil, err
-	}
-	if online {
-		return &messagingv1.GetOfflineMessageCountResponse{}, nil
 	}
 	if err := s.barrier.Wait(ctx); err != nil {
 		return nil, err
 	}
-	n, err := s.devices.OfflineCount(ctx, app.Number, ident.FoldUser(req.GetUsername()))
+	n, err := s.devices.OfflineCount(ctx, app.Number, user)
 	if err != nil {
 		return nil, err
 	}
@@ -38,33 +35,30 @@ func (s *Service) GetOfflineMessageStatus(ctx context.Context, req *messagingv1.
 	if err != nil || id < 0 {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	app, online, err := s.appAndOnline(ctx, req.GetOrg(), req.GetApp(), req.GetUsername())
+	app, user, err := s.resolve(ctx, req.GetOrg(), req.GetApp(), req.GetUsername())
 	if err != nil {
 		return nil, err
-	}
-	if online {
-		return &messagingv1.GetOfflineMessageStatusResponse{Delivered: true}, nil
 	}
 	if err := s.barrier.Wait(ctx); err != nil {
 		return nil, err
 	}
-	undelivered, err := s.devices.IsUndelivered(ctx, app.Number, ident.FoldUser(req.GetUsername()), id)
+	undelivered, err := s.devices.IsUndelivered(ctx, app.Number, user, id)
 	if err != nil {
 		return nil, err
 	}
 	return &messagingv1.GetOfflineMessageStatusResponse{Delivered: !undelivered}, nil
 }
 
-// appAndOnline returns an app and reports whether one of its users is online.
-// Unknown users are an error, which is presence's to give.
-func (s *Service) appAndOnline(ctx context.Context, org, name, user string) (*catalog.App, bool, error) {
+// resolve returns an app and the ID of one of its users, who may be named by
+// UUID. The error of an unknown user is account's.
+func (s *Service) resolve(ctx context.Context, org, name, user string) (*catalog.App, ident.UserID, error) {
 	app, ok := s.deps.Apps.App(org, name)
 	if !ok {
-		return nil, false, errs.AppNotFound(org, name)
+		return nil, "", errs.AppNotFound(org, name)
 	}
-	status, err := s.deps.Presence.GetOnlineStatus(ctx, &presencev1.GetOnlineStatusRequest{Org: org, App: name, Username: user})
+	resp, err := s.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: name, Username: user})
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	return app, status.GetOnline(), nil
+	return app, ident.UserID(resp.GetUser().GetUsername()), nil
 }

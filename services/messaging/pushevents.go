@@ -43,9 +43,28 @@ type PushEvent struct {
 	Text  string `json:"text"`
 	// Ext is the message's ext, in which apps put what their push layer reads.
 	Ext json.RawMessage `json:"ext"`
-	// NotifierName and DeviceToken are what the recipient's device registered.
-	NotifierName string `json:"notifier_name,omitempty"`
-	DeviceToken  string `json:"device_token,omitempty"`
+	// NotifierName and DeviceToken are what the recipient's device registered
+	// last, Bindings what all devices have, the newest first.
+	NotifierName string        `json:"notifier_name,omitempty"`
+	DeviceToken  string        `json:"device_token,omitempty"`
+	Bindings     []PushBinding `json:"bindings,omitempty"`
+	// Language and Template are the recipient's choices.
+	Language string        `json:"language,omitempty"`
+	Template *PushTemplate `json:"template,omitempty"`
+}
+
+// PushBinding is the push token of a device.
+type PushBinding struct {
+	DeviceID     string `json:"device_id"`
+	NotifierName string `json:"notifier_name"`
+	DeviceToken  string `json:"device_token"`
+}
+
+// PushTemplate is how the app words what a user is told.
+type PushTemplate struct {
+	Name           string `json:"name"`
+	TitlePattern   string `json:"title_pattern"`
+	ContentPattern string `json:"content_pattern"`
 }
 
 const (
@@ -160,17 +179,22 @@ func (n *notifier) record(ctx context.Context, data []byte) ([]natsx.PubAckFutur
 	}
 	var acks []natsx.PubAckFuture
 	for _, t := range offline {
-		user, err := n.users.pushSettings(ctx, ident.User{App: app, ID: ident.UserID(t.GetTo())})
+		known, err := n.users.pushSettings(ctx, ident.User{App: app, ID: ident.UserID(t.GetTo())})
 		if err != nil {
 			return nil, err
 		}
-		if user == nil || (quiet(user, n.now().In(n.zone)) && !ext.Get(extForce).Bool()) {
+		user, now := known.user, n.now().In(n.zone)
+		if user == nil {
+			continue
+		}
+		if (quiet(user, now) || unwanted(known.wants, t.GetTo(), r.GetFrom(), ext, now)) && !ext.Get(extForce).Bool() {
 			continue
 		}
 		event := PushEvent{
 			App: r.GetApp(), User: t.GetTo(), MessageID: strconv.FormatInt(t.GetId(), 10), From: r.GetFrom(), ChatType: "chat",
 			Type: content.TypeName(r.GetType()), Timestamp: r.GetTimestamp(), Ext: json.RawMessage(ext.Raw),
 			NotifierName: user.GetNotifierName(), DeviceToken: user.GetDeviceToken(), Text: genericText,
+			Bindings: bindingsOf(user), Language: known.wants.GetLanguage(), Template: templateOf(known.wants.GetTemplate()),
 		}
 		if user.GetNotificationDisplayStyle() == styleFull {
 			if event.Title, err = n.nickname(ctx, ident.User{App: app, ID: ident.UserID(r.GetFrom())}); err != nil {
@@ -220,11 +244,26 @@ func (n *notifier) nickname(ctx context.Context, sender ident.User) (string, err
 	if sender.ID == ident.Admin {
 		return string(sender.ID), nil
 	}
-	u, err := n.users.pushSettings(ctx, sender)
+	known, err := n.users.pushSettings(ctx, sender)
 	if err != nil {
 		return "", err
 	}
-	return cmp.Or(u.GetNickname(), string(sender.ID)), nil
+	return cmp.Or(known.user.GetNickname(), string(sender.ID)), nil
+}
+
+func bindingsOf(u *accountv1.User) []PushBinding {
+	var out []PushBinding
+	for _, b := range u.GetPushInfo() {
+		out = append(out, PushBinding{DeviceID: b.GetDeviceId(), NotifierName: b.GetNotifierName(), DeviceToken: b.GetDeviceToken()})
+	}
+	return out
+}
+
+func templateOf(t *accountv1.Template) *PushTemplate {
+	if t == nil {
+		return nil
+	}
+	return &PushTemplate{Name: t.GetName(), TitlePattern: t.GetTitlePattern(), ContentPattern: t.GetContentPattern()}
 }
 
 const (

@@ -29,6 +29,14 @@ func TestPushEvents(t *testing.T) {
 		"quiet":  {Username: "quiet", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &hour, NotificationNoDisturbingEnd: &hour},
 		"awake":  {Username: "awake", NotificationNoDisturbing: proto.Bool(true), NotificationNoDisturbingStart: &other, NotificationNoDisturbingEnd: proto.Int32((other + 1) % 24)},
 		"online": {Username: "online"},
+		"hushed": {Username: "hushed"},
+		"devices": {Username: "devices", PushInfo: []*accountv1.PushBinding{
+			{DeviceId: "d1", NotifierName: "fcm", DeviceToken: "t1"}, {DeviceId: "d2", NotifierName: "apns", DeviceToken: "t2"},
+		}},
+	}
+	r.users.wants = map[string]*accountv1.LookupPushResponse{
+		"hushed":  {Own: &accountv1.Notification{Type: "ALL"}, Users: []*accountv1.TargetNotification{{Target: "lena", Notification: &accountv1.Notification{Type: "NONE"}}}},
+		"devices": {Own: &accountv1.Notification{Type: "ALL"}, Language: "FR", Template: &accountv1.Template{Name: "t", TitlePattern: "x", ContentPattern: "y"}},
 	}
 	r.start()
 	events := make(chan *natsx.Msg, 64)
@@ -56,9 +64,12 @@ func TestPushEvents(t *testing.T) {
 			}
 		}
 	}
-	all := []string{"plain", "full", "quiet", "awake", "online"}
+	all := []string{"plain", "full", "quiet", "awake", "online", "hushed", "devices"}
 	send(txt("lena", "see you", all...), "")
-	collect(3)
+	collect(4)
+	require.Equal(t, []messaging.PushBinding{{DeviceID: "d1", NotifierName: "fcm", DeviceToken: "t1"}, {DeviceID: "d2", NotifierName: "apns", DeviceToken: "t2"}}, got["devices {}"].Bindings)
+	require.Equal(t, "FR", got["devices {}"].Language)
+	require.Equal(t, &messaging.PushTemplate{Name: "t", TitlePattern: "x", ContentPattern: "y"}, got["devices {}"].Template)
 	require.Equal(t, "You have a new message", got["plain {}"].Text)
 	require.Empty(t, got["plain {}"].Title, "the plain style says nothing of the message")
 	full := got["full {}"]

@@ -30,6 +30,10 @@ const (
 	// Push settings are for users who are not connected.
 	settingsCacheSize = 50_000
 	settingsMaxAge    = 30 * time.Second
+	// maxKeptSettings bounds the conversations of a user whose settings are kept.
+	maxKeptSettings = 50
+	// maxLookup bounds the users that accounts are asked for at once.
+	maxLookup = 600
 )
 
 // recipient is what sending needs to know of a user.
@@ -55,23 +59,24 @@ func (r recipient) mutedAt(now time.Time) bool {
 // users that they are about.
 type recipientCache struct {
 	users accountv1.UserServiceClient
+	push  accountv1.PushServiceClient
 	cache *usercache.Cache[recipient]
 	// settings are the push settings, which the same events change.
-	settings *usercache.Cache[*accountv1.User]
+	settings *usercache.Cache[pushSettings]
 	// restUntil is until when accounts are left alone, Unix nanoseconds.
 	restUntil atomic.Int64
 }
 
-func newRecipientCache(users accountv1.UserServiceClient, now func() time.Time) (*recipientCache, error) {
+func newRecipientCache(users accountv1.UserServiceClient, push accountv1.PushServiceClient, now func() time.Time) (*recipientCache, error) {
 	c, err := usercache.New[recipient](recipientCacheSize, recipientStale, now)
 	if err != nil {
 		return nil, err
 	}
-	settings, err := usercache.New[*accountv1.User](settingsCacheSize, settingsMaxAge, now)
+	settings, err := usercache.New[pushSettings](settingsCacheSize, settingsMaxAge, now)
 	if err != nil {
 		return nil, err
 	}
-	return &recipientCache{users: users, cache: c, settings: settings}, nil
+	return &recipientCache{users: users, push: push, cache: c, settings: settings}, nil
 }
 
 func (c *recipientCache) onEvent(m *natsx.Msg) {
@@ -143,6 +148,18 @@ type lookup struct {
 
 // fetch asks accounts for users and puts what they are where they belong.
 func (c *recipientCache) fetch(ctx context.Context, app ident.AppKey, q lookup, out []recipient, now time.Time) error {
+	for begin := 0; begin < len(q.users); begin += maxLookup {
+		end := min(begin+maxLookup, len(q.users))
+		part := lookup{users: q.users[begin:end], at: q.at[begin:end], marks: q.marks[begin:end]}
+		if err := c.fetchSome(ctx, app, part, out, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchSome is fetch for at most maxLookup users.
+func (c *recipientCache) fetchSome(ctx context.Context, app ident.AppKey, q lookup, out []recipient, now time.Time) error {
 	org, name, _ := app.Split()
 	resp, err := c.users.LookupRecipients(ctx, &accountv1.LookupRecipientsRequest{Org: org, App: name, Usernames: plain(q.users)})
 	if err != nil {
@@ -174,8 +191,14 @@ func plain(users []ident.UserID) []string {
 	return out
 }
 
-// pushSettings returns a user with the push settings; nil if there is none.
-func (c *recipientCache) pushSettings(ctx context.Context, u ident.User) (*accountv1.User, error) {
+// pushSettings are what is known of a user; user is nil if there is none.
+type pushSettings struct {
+	user  *accountv1.User
+	wants *accountv1.LookupPushResponse
+}
+
+// pushSettings returns a user with what the user wants to be told of.
+func (c *recipientCache) pushSettings(ctx context.Context, u ident.User) (pushSettings, error) {
 	known, mark, ok := c.settings.Get(u)
 	if ok {
 		return known, nil
@@ -183,8 +206,17 @@ func (c *recipientCache) pushSettings(ctx context.Context, u ident.User) (*accou
 	org, app, _ := u.App.Split()
 	resp, err := c.users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: string(u.ID)})
 	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
-		return nil, err
+		return pushSettings{}, err
 	}
-	c.settings.Put(u, mark, resp.GetUser())
-	return resp.GetUser(), nil
+	got := pushSettings{user: resp.GetUser()}
+	if got.user != nil {
+		got.wants, err = c.push.LookupPush(ctx, &accountv1.LookupPushRequest{Org: org, App: app, Username: string(u.ID)})
+		if err != nil {
+			return pushSettings{}, err
+		}
+	}
+	if len(got.wants.GetUsers())+len(got.wants.GetGroups()) <= maxKeptSettings {
+		c.settings.Put(u, mark, got)
+	}
+	return got, nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,7 +37,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// apps knows three apps of one tier.
+// apps knows four apps of one tier; strict looks at senders by REST too.
 type apps map[string]*catalog.App
 
 func (a apps) App(org, app string) (*catalog.App, bool) { return a.AppByKey(org + "#" + app) }
@@ -56,6 +57,22 @@ type users struct {
 	known   map[string]*accountv1.User
 	away    error
 	hung    chan struct{}
+	wants   map[string]*accountv1.LookupPushResponse
+}
+
+// pushes answers what users want to be told of.
+type pushes struct {
+	accountv1.UnimplementedPushServiceServer
+	*users
+}
+
+func (p pushes) LookupPush(_ context.Context, req *accountv1.LookupPushRequest) (*accountv1.LookupPushResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w, ok := p.wants[req.GetUsername()]; ok {
+		return w, nil
+	}
+	return &accountv1.LookupPushResponse{Own: &accountv1.Notification{Type: "ALL"}}, nil
 }
 
 // setAway has look-ups fail; nil has them work.
@@ -104,18 +121,14 @@ func (u *users) GetUser(_ context.Context, req *accountv1.GetUserRequest) (*acco
 	if x, ok := u.known[req.GetUsername()]; ok {
 		return &accountv1.GetUserResponse{User: x}, nil
 	}
-	return nil, errs.NotFound()
+	if u.known != nil || strings.HasPrefix(req.GetUsername(), "nobody") {
+		return nil, errs.NotFound()
+	}
+	return &accountv1.GetUserResponse{User: &accountv1.User{Username: strings.ToLower(req.GetUsername())}}, nil
 }
 
 type presence struct {
 	presencev1.UnimplementedPresenceServiceServer
-}
-
-func (presence) GetOnlineStatus(_ context.Context, req *presencev1.GetOnlineStatusRequest) (*presencev1.GetOnlineStatusResponse, error) {
-	if req.GetUsername() == "nobody" {
-		return nil, errs.NotFound()
-	}
-	return &presencev1.GetOnlineStatusResponse{Online: req.GetUsername() == "online"}, nil
 }
 
 func (presence) BatchGetOnlineStatus(_ context.Context, req *presencev1.BatchGetOnlineStatusRequest) (*presencev1.BatchGetOnlineStatusResponse, error) {
@@ -211,8 +224,11 @@ func newIdleRig(t testing.TB, pace int64, db *store.DB) *rig {
 		pacer: &pacer{rate: pace, began: time.Now(), by: map[string]*rate.Pacer{}, last: map[string]int64{}},
 		apps:  apps{},
 	}
-	for i, name := range []string{"shop", "other", "free"} {
-		r.apps["acme#"+name] = &catalog.App{Org: "acme", Name: name, Key: "acme#" + name, Number: int64(i + 1), Tier: compiled}
+	for i, name := range []string{"shop", "other", "free", "strict"} {
+		r.apps["acme#"+name] = &catalog.App{
+			Org: "acme", Name: name, Key: "acme#" + name, Number: int64(i + 1), Tier: compiled,
+			Settings: catalog.Settings{RESTSendChecks: name == "strict"},
+		}
 	}
 	return r
 }
@@ -239,6 +255,7 @@ func (r *rig) start() {
 	logger := testkit.Logger(r.t)
 	ch := grpcx.NewChannel(grpcx.NewInterceptors(logger, prometheus.NewRegistry()))
 	accountv1.RegisterUserServiceServer(ch, r.users)
+	accountv1.RegisterPushServiceServer(ch, pushes{users: r.users})
 	presencev1.RegisterPresenceServiceServer(ch, presence{})
 	limiterv1.RegisterLimiterServiceServer(ch, r.pacer)
 	cfg := messaging.DefaultConfig()
@@ -257,8 +274,9 @@ func (r *rig) start() {
 	r.metrics = prometheus.NewRegistry()
 	s, err := messaging.New(cfg, messaging.Deps{
 		DB: r.db, NATS: conn, Etcd: r.etcd, Apps: r.apps,
-		Users: accountv1.NewUserServiceClient(ch.Conn()), Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
-		Limiter: limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: r.metrics,
+		Users: accountv1.NewUserServiceClient(ch.Conn()), Push: accountv1.NewPushServiceClient(ch.Conn()),
+		Presence: presencev1.NewPresenceServiceClient(ch.Conn()),
+		Limiter:  limiterv1.NewLimiterServiceClient(ch.Conn()), Logger: logger, Registerer: r.metrics,
 		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
 	})
 	require.NoError(r.t, err)

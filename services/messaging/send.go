@@ -2,7 +2,9 @@ package messaging
 
 import (
 	"context"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/tidwall/gjson"
 	"google.golang.org/grpc/metadata"
@@ -29,6 +31,20 @@ const routeOnline = "ROUTE_ONLINE"
 // budget.
 const SourceMetadata = "chappe-source"
 
+// userSend is a checked send to users on its way to the log.
+type userSend struct {
+	app        *catalog.App
+	from       ident.UserID
+	targets    []ident.UserID // each once
+	content    content.Message
+	onlineOnly bool
+	syncSender bool
+	// timestamp is in Unix milliseconds; 0 means now.
+	timestamp int64
+	// paced says that the deliveries count against the app's downstream budget.
+	paced bool
+}
+
 // SendToUsers implements messagingv1.MessagingServiceServer. It checks a send
 // and commits it.
 func (s *Service) SendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest) (*messagingv1.SendToUsersResponse, error) {
@@ -36,107 +52,148 @@ func (s *Service) SendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
 	}
-	from, err := sender(req.From)
-	if err != nil {
+	if err := checkSend(req); err != nil {
 		return nil, err
 	}
-	targets, err := distinctTargets(req.GetTo())
-	if err != nil {
-		return nil, err
-	}
-	if r := req.GetRoutetype(); r != "" && r != routeOnline {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
-	if req.GetMsgTimestamp() < 0 {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
-	if req.Ext != nil && !gjson.ParseBytes(req.GetExt()).IsObject() {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
+	from, ok := sender(req.From)
+	if !ok {
+		return nil, errs.MessageRefused("param from is illegal")
 	}
 	m, err := content.FromREST(busv1.Kind_KIND_USER, req.GetType(), req.GetBody(), req.GetExt())
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSize(app, m); err != nil {
-		return nil, err
-	}
-
-	now, key := s.deps.Now(), ident.AppKey(app.Key)
-	if from != ident.Admin {
-		who, err := s.recipients.get(ctx, key, []ident.UserID{from}, now)
-		if err != nil {
-			return nil, err
-		}
-		if who[0].mutedAt(now) {
-			return nil, errs.Forbidden("user " + string(from) + " is muted")
-		}
-	}
-	to, err := s.recipients.get(ctx, key, targets, now)
+	results, err := s.commitUserSend(ctx, userSend{
+		app: app, from: from, targets: distinctTargets(req.GetTo()), content: m, onlineOnly: req.GetRoutetype() == routeOnline,
+		syncSender: req.GetSyncDevice(), timestamp: req.GetMsgTimestamp(), paced: fromREST(ctx),
+	})
 	if err != nil {
 		return nil, err
 	}
-	timestamp := req.GetMsgTimestamp()
-	if timestamp == 0 {
-		timestamp = now.UnixMilli()
-	}
+	return &messagingv1.SendToUsersResponse{Results: results}, nil
+}
+
+// fromREST reports whether a call came in by REST.
+func fromREST(ctx context.Context) bool {
 	source := metadata.ValueFromIncomingContext(ctx, SourceMetadata)
+	return len(source) > 0 && source[0] == "rest"
+}
+
+// commitUserSend checks the size and, if the app wants it, the sender, and
+// commits the message to every target. Targets that do not exist get an ID and
+// no message.
+func (s *Service) commitUserSend(ctx context.Context, u userSend) ([]*messagingv1.SendResult, error) {
+	now, key := s.deps.Now(), ident.AppKey(u.app.Key)
+	if err := s.allowSend(ctx, u.app, u.from, u.content, now); err != nil {
+		return nil, err
+	}
+	to, err := s.recipients.get(ctx, key, u.targets, now)
+	if err != nil {
+		return nil, err
+	}
+	if u.timestamp == 0 {
+		u.timestamp = now.UnixMilli()
+	}
 	d := partition.Draft{
 		App: key,
 		Record: &busv1.LogRecord{
-			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: string(from), Timestamp: timestamp, Body: m.Body,
-			OnlineOnly: req.GetRoutetype() == routeOnline, SyncSender: req.GetSyncDevice(), Paced: len(source) > 0 && source[0] == "rest",
+			App: u.app.Key, Kind: busv1.Kind_KIND_USER, Type: u.content.Type, From: string(u.from), Timestamp: u.timestamp,
+			Body: u.content.Body, OnlineOnly: u.onlineOnly, SyncSender: u.syncSender, Paced: u.paced,
 		},
-		Targets: make([]partition.Target, len(targets)),
+		Targets: make([]partition.Target, len(u.targets)),
 	}
-	for i, user := range targets {
-		d.Targets[i] = partition.Target{To: string(user), Drop: !to[i].exists || to[i].blocks(from)}
+	for i, user := range u.targets {
+		d.Targets[i] = partition.Target{To: string(user), Drop: !to[i].exists}
 	}
 	if err := s.log.Commit(ctx, &d); err != nil {
 		return nil, err
 	}
-	s.metrics.accepted.WithLabelValues("server").Add(float64(len(targets)))
+	s.metrics.accepted.WithLabelValues("server").Add(float64(len(u.targets)))
 
-	resp := &messagingv1.SendToUsersResponse{Results: make([]*messagingv1.SendResult, len(targets))}
-	results := make([]messagingv1.SendResult, len(targets))
+	out := make([]*messagingv1.SendResult, len(u.targets))
+	results := make([]messagingv1.SendResult, len(u.targets))
 	for i := range d.Targets {
 		r := &results[i]
 		r.Target, r.MessageId = d.Targets[i].To, strconv.FormatInt(d.Targets[i].ID, 10)
-		resp.Results[i] = r
+		out[i] = r
 	}
-	return resp, nil
+	return out, nil
 }
 
-// sender returns the folded sender: "admin" when none is named.
-func sender(from *string) (ident.UserID, error) {
+// allowSend refuses a message that is too large and, in apps whose settings
+// say so, one whose sender is globally muted.
+func (s *Service) allowSend(ctx context.Context, app *catalog.App, from ident.UserID, m content.Message, now time.Time) error {
+	if !fits(app, m) {
+		return errs.MessageRefused("message is too large").WithCode(errs.CodeMessageTooLong)
+	}
+	if !app.Settings.RESTSendChecks || from == ident.Admin {
+		return nil
+	}
+	who, err := s.recipients.get(ctx, ident.AppKey(app.Key), []ident.UserID{from}, now)
+	if err != nil {
+		return err
+	}
+	if who[0].mutedAt(now) {
+		return errs.Forbidden("user " + string(from) + " is muted")
+	}
+	return nil
+}
+
+// checkSend checks what the wire contract has texts for, in its order.
+func checkSend(req *messagingv1.SendToUsersRequest) error {
+	body := gjson.ParseBytes(req.GetBody())
+	switch {
+	case req.From != nil && req.GetFrom() == "":
+		return errs.MessageRefused("param from can't be empty").WithCode(errs.CodeFromEmpty)
+	case len(req.GetTo()) == 0, anyEmpty(req.GetTo()):
+		return errs.MessageRefused("param to can't be empty").WithCode(errs.CodeToEmpty)
+	case req.GetType() == "":
+		return errs.MessageRefused("param type can't be empty")
+	case body.Type == gjson.Null, body.IsObject() && empty(body):
+		return errs.MessageRefused("param body can't be empty").WithCode(errs.CodeBodyEmpty)
+	case req.Ext != nil && !gjson.ParseBytes(req.GetExt()).IsObject():
+		return errs.MessageRefused("param ext must be JSONObject")
+	case len(req.GetTo()) > maxUserTargets:
+		return errs.MessageRefused("params to's size can't exceed limit " + strconv.Itoa(maxUserTargets))
+	case req.GetRoutetype() != "" && req.GetRoutetype() != routeOnline:
+		return errs.MessageRefused("param routetype is illegal")
+	case req.GetMsgTimestamp() < 0:
+		return errs.MessageRefused("param msg_timestamp is illegal")
+	default:
+		return nil
+	}
+}
+
+// anyEmpty reports whether a target has no name.
+func anyEmpty(targets []string) bool { return slices.Contains(targets, "") }
+
+// empty reports whether an object has no fields.
+func empty(object gjson.Result) bool {
+	none := true
+	object.ForEach(func(_, _ gjson.Result) bool {
+		none = false
+		return false
+	})
+	return none
+}
+
+// sender returns the folded sender, "admin" when none is named; ok is false if
+// no user can have the name.
+func sender(from *string) (folded ident.UserID, ok bool) {
 	if from == nil {
-		return ident.Admin, nil
+		return ident.Admin, true
 	}
-	if *from == "" {
-		return "", errs.Invalid("from can't be empty")
-	}
-	if !ident.ValidUser(*from) {
-		return "", errs.Invalid(errs.MessageInvalidRequest)
-	}
-	return ident.FoldUser(*from), nil
+	return ident.FoldUser(*from), ident.ValidUser(*from)
 }
 
 // distinctTargets folds the targets and drops repetitions, keeping the order.
-func distinctTargets(to []string) ([]ident.UserID, error) {
-	if len(to) == 0 || len(to) > maxUserTargets {
-		return nil, errs.Invalid(errs.MessageInvalidRequest)
-	}
+func distinctTargets(to []string) []ident.UserID {
 	if len(to) == 1 {
-		if to[0] == "" || len(to[0]) > ident.MaxUserID {
-			return nil, errs.Invalid(errs.MessageInvalidRequest)
-		}
-		return []ident.UserID{ident.FoldUser(to[0])}, nil
+		return []ident.UserID{ident.FoldUser(to[0])}
 	}
 	out := make([]ident.UserID, 0, len(to))
 	seen := make(map[ident.UserID]struct{}, len(to))
 	for _, t := range to {
-		if t == "" || len(t) > ident.MaxUserID {
-			return nil, errs.Invalid(errs.MessageInvalidRequest)
-		}
 		user := ident.FoldUser(t)
 		if _, ok := seen[user]; ok {
 			continue
@@ -144,20 +201,13 @@ func distinctTargets(to []string) ([]ident.UserID, error) {
 		seen[user] = struct{}{}
 		out = append(out, user)
 	}
-	return out, nil
+	return out
 }
 
-// checkSize holds a message against the tier's limit for its type. Media
-// messages carry the address of a file, whose own size the upload limits; what
-// surrounds it may be as long as a text.
-func checkSize(app *catalog.App, m content.Message) error {
-	if m.Size > content.MaxBytes {
-		return errs.Invalid("message is too large")
-	}
-	if limit := textLimit(app, m.Type); limit >= 0 && int64(m.Size) > limit {
-		return errs.TooLarge()
-	}
-	return nil
+// fits reports whether a message is within the tier's limit for its type.
+func fits(app *catalog.App, m content.Message) bool {
+	limit := textLimit(app, m.Type)
+	return limit < 0 || int64(m.Size) <= limit
 }
 
 // textLimit returns the bytes that a message's texts and ext may have. Media

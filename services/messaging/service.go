@@ -99,6 +99,7 @@ type Deps struct {
 	Etcd       *etcdx.Client
 	Apps       Apps
 	Users      accountv1.UserServiceClient
+	Push       accountv1.PushServiceClient
 	Presence   presencev1.PresenceServiceClient
 	Limiter    limiterv1.LimiterServiceClient
 	Logger     *slog.Logger
@@ -137,7 +138,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer)}
 	var err error
-	if s.recipients, err = newRecipientCache(deps.Users, deps.Now); err != nil {
+	if s.recipients, err = newRecipientCache(deps.Users, deps.Push, deps.Now); err != nil {
 		return nil, err
 	}
 	if s.log, err = partition.NewLog(partition.LogConfig{

@@ -61,7 +61,7 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 	reads := map[string]func(ctx context.Context, s *Service) (int32, error){
 		"push settings": func(ctx context.Context, s *Service) (int32, error) {
 			u, err := s.recipients.pushSettings(ctx, ident.User{App: app, ID: name})
-			return u.GetNotificationDisplayStyle(), err
+			return u.user.GetNotificationDisplayStyle(), err
 		},
 		"recipients and mutes": func(ctx context.Context, s *Service) (int32, error) {
 			r, err := s.recipients.get(ctx, app, []ident.UserID{name}, time.Now())
@@ -76,7 +76,7 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			t.Run(what+", "+how, func(t *testing.T) {
 				t.Parallel()
 				users := &slowUsers{style: 1, block: true, asked: make(chan struct{}), answer: make(chan struct{})}
-				recipients, err := newRecipientCache(users, time.Now)
+				recipients, err := newRecipientCache(users, noWants{}, time.Now)
 				require.NoError(t, err)
 				s := &Service{deps: Deps{Users: users}, recipients: recipients}
 
@@ -104,4 +104,11 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			})
 		}
 	}
+}
+
+// noWants answers for users who have no wishes.
+type noWants struct{ accountv1.PushServiceClient }
+
+func (noWants) LookupPush(context.Context, *accountv1.LookupPushRequest, ...grpc.CallOption) (*accountv1.LookupPushResponse, error) {
+	return &accountv1.LookupPushResponse{}, nil
 }

@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -24,8 +25,11 @@ func (s *Service) GetOnlineStatus(ctx context.Context, req *presencev1.GetOnline
 // BatchGetOnlineStatus reports which users have a connection. They need not
 // exist.
 func (s *Service) BatchGetOnlineStatus(_ context.Context, req *presencev1.BatchGetOnlineStatusRequest) (*presencev1.BatchGetOnlineStatusResponse, error) {
-	if n := len(req.GetUsernames()); n == 0 || n > maxUsersPerCall {
+	switch n := len(req.GetUsernames()); {
+	case n == 0:
 		return nil, invalid()
+	case n > maxUsersPerCall:
+		return nil, errs.Invalidf("request body exceeds maximum limit, maximum limit is %d", maxUsersPerCall)
 	}
 	app := ident.NewAppKey(req.GetOrg(), req.GetApp())
 	resp := &presencev1.BatchGetOnlineStatusResponse{Online: make([]bool, len(req.GetUsernames()))}

@@ -73,10 +73,10 @@ func TestBatchGetOnlineStatus(t *testing.T) {
 	online, err = get(users(100))
 	require.NoError(t, err)
 	require.Len(t, online, 100)
-	for _, bad := range [][]string{nil, users(101)} {
-		_, err = get(bad)
-		requireInvalid(t, err, errs.MessageInvalidRequest)
-	}
+	_, err = get(nil)
+	requireInvalid(t, err, errs.MessageInvalidRequest)
+	_, err = get(users(101))
+	requireInvalid(t, err, "request body exceeds maximum limit, maximum limit is 100")
 }
 
 func TestDisconnectUser(t *testing.T) {

@@ -26,6 +26,7 @@ const (
 	msgExtTooBig   = "ext is too big"
 	msgBadResource = "resource not exist"
 	msgManyGets    = "too many get presences"
+	msgNoUsers     = "usernames is empty"
 )
 
 // SetPresence stores what a device says of itself and tells the subscribers.
@@ -103,13 +104,11 @@ func settableResource(resource string) bool {
 	return true
 }
 
-// GetPresence returns the presence of users, who need not exist.
+// GetPresence returns the presence of users, who need not exist, as the one who
+// asks need not.
 func (s *Service) GetPresence(ctx context.Context, req *presencev1.GetPresenceRequest) (*presencev1.GetPresenceResponse, error) {
-	targets, err := foldTargets(req.GetUsernames(), msgManyGets)
+	targets, err := foldTargets(req.GetUsernames(), msgNoUsers, msgManyGets)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.knownUser(ctx, req.GetOrg(), req.GetApp(), req.GetUsername()); err != nil {
 		return nil, err
 	}
 	app, err := s.app(req.GetOrg(), req.GetApp())
@@ -124,10 +123,10 @@ func (s *Service) GetPresence(ctx context.Context, req *presencev1.GetPresenceRe
 }
 
 // foldTargets returns the stored form of the users a call names, or the error
-// for too many or none.
-func foldTargets(usernames []string, tooMany string) ([]ident.UserID, error) {
+// for none or too many.
+func foldTargets(usernames []string, none, tooMany string) ([]ident.UserID, error) {
 	if len(usernames) == 0 {
-		return nil, invalid()
+		return nil, errs.Invalid(none)
 	}
 	if len(usernames) > maxUsersPerCall {
 		return nil, errs.Invalid(tooMany)

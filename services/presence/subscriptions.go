@@ -23,6 +23,7 @@ const (
 	msgSelf        = "you can't sub yourself"
 	msgManySubs    = "too many sub presence"
 	msgManyUnsubs  = "too many unsub presences"
+	msgNullUsers   = "usernames cannot be null"
 	msgManyQueries = "too many queries"
 )
 
@@ -33,7 +34,7 @@ func (s *Service) SubscribePresence(ctx context.Context, req *presencev1.Subscri
 	if !ok {
 		return nil, invalid()
 	}
-	targets, err := foldTargets(req.GetUsernames(), msgManySubs)
+	targets, err := foldTargets(req.GetUsernames(), msgNoUsers, msgManySubs)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func parseExpiry(s string) (int64, bool) {
 
 // UnsubscribePresence ends subscriptions. It is no error if there are none.
 func (s *Service) UnsubscribePresence(ctx context.Context, req *presencev1.UnsubscribePresenceRequest) (*presencev1.UnsubscribePresenceResponse, error) {
-	targets, err := foldTargets(req.GetUsernames(), msgManyUnsubs)
+	targets, err := foldTargets(req.GetUsernames(), msgNullUsers, msgManyUnsubs)
 	if err != nil {
 		return nil, err
 	}

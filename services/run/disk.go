@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chappe-im/chappe/pkg/obs"
 )
 
 // diskWatch looks at the free space of the disks that this process stores
@@ -54,13 +56,15 @@ func within(dir, parent string) bool {
 
 func (s *Server) startDiskWatch(ctx context.Context) (stopper, error) {
 	w := &diskWatch{
-		server: s, dirs: s.cfg.storedDirs(), reserve: uint64(s.cfg.DiskReserve), free: s.diskFree, //nolint:gosec // validated
+		server: s, dirs: s.cfg.storedDirs(), reserve: uint64(s.cfg.DiskReserve), free: s.diskFree, // validated
 		gauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chappe_disk_free_bytes", Help: "Free space of the fullest disk that this process stores something on.",
 		}),
 		done: make(chan struct{}),
 	}
-	s.registry.MustRegister(w.gauge)
+	if err := obs.Register(s.registry, "the disk watch", w.gauge); err != nil {
+		return nil, err
+	}
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	w.look()
 	s.disk.Store(w)

@@ -147,7 +147,7 @@ func (s *Server) startMessaging(ctx context.Context) (stopper, error) {
 	}
 	svc, err := messaging.New(cfg, messaging.Deps{
 		DB: db, NATS: conn, Etcd: s.etcd, Apps: s.catalog,
-		Users: accountv1.NewUserServiceClient(accounts), Presence: presencev1.NewPresenceServiceClient(presences),
+		Users: accountv1.NewUserServiceClient(accounts), Push: accountv1.NewPushServiceClient(accounts), Presence: presencev1.NewPresenceServiceClient(presences),
 		Limiter: limiterv1.NewLimiterServiceClient(limits),
 		Logger:  s.logger, Registerer: s.registry, Now: time.Now,
 	})

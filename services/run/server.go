@@ -25,6 +25,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/installation"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/quota"
 	"github.com/chappe-im/chappe/pkg/secrets"
 	"github.com/chappe-im/chappe/pkg/store"
@@ -118,7 +119,10 @@ func New(cfg Config, embedded Embedded, logger *slog.Logger, out io.Writer, opts
 	for _, opt := range opts {
 		opt(s)
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := obs.Register(s.registry, "the process", collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})); err != nil {
+		return nil, err
+	}
 	in := grpcx.NewInterceptors(logger, s.registry)
 	s.channel = grpcx.NewChannel(in)
 	if err := s.makePrivate(); err != nil {

@@ -4,21 +4,24 @@ import "strings"
 
 func pushTables() map[string]table {
 	// A call changes what it names and must name something.
+	bad := func(name string) refusal { return says("parameters is invalid : " + name) }
+	style, begins, ends := bad("notification_display_style"), bad("notification_no_disturbing_start"), bad("notification_no_disturbing_end")
+	tooManyDigits := "notification_ignore_" + strings.Repeat("1", 33)
 	row := func(own, body string) table {
 		params := []param{
-			{"nickname", text, taken, []value{{"empty", `""`, taken}, {"of 100", chars(100, "é"), taken}, {"of 101", chars(101, "x"), unfit}, {"with NUL", `"a\u0000"`, unfit}}},
+			{"nickname", text, taken, []value{{"empty", `""`, taken}, {"of 100", chars(100, "é"), taken}, {"of 101", chars(101, "x"), longNick}, {"with NUL", `"a\u0000"`, bad("nickname")}}},
 			{"notification_display_style", number, taken, []value{
-				{"0", `0`, taken}, {"1 as text", `"1"`, taken}, {"-1", `-1`, unfit}, {"2", `2`, unfit}, {"large", `2147483648`, unfit},
+				{"0", `0`, taken}, {"1 as text", `"1"`, taken}, {"-1", `-1`, style}, {"2", `2`, style}, {"large", `2147483648`, style},
 			}},
 			{"notification_no_disturbing", flag, taken, []value{{"as text", `"true"`, taken}, {"false", `false`, taken}}},
-			{"notification_no_disturbing_start", number, taken, hours},
-			{"notification_no_disturbing_end", number, taken, hours},
+			{"notification_no_disturbing_start", number, taken, hours(begins)},
+			{"notification_no_disturbing_end", number, taken, hours(ends)},
 			{"notification_ignore_184524748161025", flag, taken, []value{{"as text", `"false"`, taken}}},
-			{"notification_ignore_abc", flag, taken, []value{{"of no group", `true`, unfit}}},
-			{"notification_ignore_" + strings.Repeat("1", 33), flag, taken, []value{{"of too many digits", `true`, unfit}}},
-			{"notifier_name", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), unfit}, {"with NUL", `"a\u0000"`, unfit}}},
-			{"device_token", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), unfit}}},
-			{"device_id", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), unfit}}},
+			{"notification_ignore_abc", flag, taken, []value{{"of no group", `true`, bad("notification_ignore_abc")}}},
+			{tooManyDigits, flag, taken, []value{{"of too many digits", `true`, bad(tooManyDigits)}}},
+			{"notifier_name", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), bad("notifier_name")}, {"with NUL", `"a\u0000"`, bad("notifier_name")}}},
+			{"device_token", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), bad("device_token")}}},
+			{"device_id", text, taken, []value{{"of 512", chars(512, "x"), taken}, {"of 513", chars(513, "x"), bad("device_id")}}},
 		}
 		for i := range params {
 			if params[i].name == own {
@@ -26,10 +29,16 @@ func pushTables() map[string]table {
 			}
 		}
 		return table{
-			method: "PUT", path: "/users/{username=amelia}", body: body, who: appOrSelf, stranger: gone, nothing: unfit, params: params,
+			method: "PUT", path: "/users/{username=amelia}", body: body, who: appOrSelf, stranger: noProperty, nothing: unfit, params: params,
+			mistyped: func(name string) refusal {
+				if name == "" {
+					return unfit
+				}
+				return bad(name)
+			},
 			more: []special{
 				{name: "nothing known", body: `{"colour":"red"}`, want: unfit},
-				{name: "one of two does not fit", body: `{"nickname":"N","notification_display_style":7}`, want: unfit},
+				{name: "one of two does not fit", body: `{"nickname":"N","notification_display_style":7}`, want: style},
 				{name: "no group", body: `{"notification_ignore_":true}`, want: unfit},
 			},
 		}
@@ -41,15 +50,18 @@ func pushTables() map[string]table {
 	}
 }
 
-var hours = []value{
-	{"-1", `-1`, unfit}, {"24", `24`, unfit}, {"24 as text", `"24"`, unfit}, {"large", `2147483648`, unfit}, {"0", `0`, taken}, {"23 as text", `"23"`, taken},
+func hours(bad refusal) []value {
+	return []value{
+		{"-1", `-1`, bad}, {"24", `24`, bad}, {"24 as text", `"24"`, bad}, {"large", `2147483648`, bad}, {"0", `0`, taken}, {"23 as text", `"23"`, taken},
+	}
 }
 
 func attributeTables() map[string]table {
-	tooLarge := says("user metadata is too large")
+	tooLarge := refusal{403, "FORBIDDEN", "size of metadata for this single user exceeds the user defined limit, 2048Bytes"}
+	notYours := refusal{401, "metadata_error", "auth error"}
 	return map[string]table{
 		"set_user_attributes": {
-			method: "PUT", path: "/metadata/user/{username=amelia}", body: `{"k":"v"}`, who: appOrSelf, stranger: taken, impossible: unfit, nothing: unfit,
+			method: "PUT", path: "/metadata/user/{username=amelia}", body: `{"k":"v"}`, who: appOrSelf, foreign: notYours, stranger: taken, impossible: unfit, nothing: unfit,
 			more: []special{
 				{name: "an empty object", body: `{}`, want: unfit},
 				{name: "null for a value", body: `{"k":"v","a":null}`, want: unfit},
@@ -60,7 +72,7 @@ func attributeTables() map[string]table {
 				{name: "a broken escape in a form", body: `k=%zz`, want: unfit},
 				{name: "no UTF-8 in a form", body: `k=%ff`, want: unfit},
 				{name: "no UTF-8, not escaped, in a form", body: "k=\xff", want: unfit},
-				{name: "a semicolon in a form", body: `a=1;b=2`, want: unfit},
+				{name: "a semicolon in a form", body: `k=1;b=2`, want: taken},
 				{name: "2,049 bytes", body: "k=" + strings.Repeat("x", 2048), want: tooLarge},
 				{name: "2,049 bytes of two-byte characters", body: "k=" + strings.Repeat("é", 1024), want: tooLarge},
 				{name: "a long name", body: strings.Repeat("k", 2049) + "=", want: tooLarge},
@@ -77,14 +89,14 @@ func attributeTables() map[string]table {
 				{"targets", strs, unfit, []value{
 					{"none", `[]`, unfit},
 					{"100", list(100, quoted), taken},
-					{"101", list(101, quoted), unfit},
+					{"101", list(101, quoted), refusal{400, "BAD_REQUEST", "exceed allowed batch size 100"}},
 					{"one twice", `["amelia","AMELIA","amelia"]`, taken},
 					{"who cannot be", impossible, taken},
 				}},
-				{"properties", strs, unfit, []value{{"none", `[]`, unfit}, {"an empty one", `[""]`, taken}, {"one twice", `["k","k"]`, taken}, {"1,000", list(1000, quoted), taken}}},
+				{"properties", strs, taken, []value{{"none", `[]`, taken}, {"an empty one", `[""]`, taken}, {"one twice", `["k","k"]`, taken}, {"1,000", list(1000, quoted), taken}}},
 			},
 		},
-		"delete_user_attributes": {method: "DELETE", path: "/metadata/user/{username=amelia}", who: appOrSelf, stranger: taken},
+		"delete_user_attributes": {method: "DELETE", path: "/metadata/user/{username=amelia}", who: appOrSelf, foreign: notYours, stranger: taken},
 	}
 }
 
@@ -104,8 +116,14 @@ func relationTables() map[string]table {
 			inPath: map[string][]value{"friend_username": {{"no friend", "carla", taken}, {"self", "amelia", taken}}},
 			query:  []param{{"resource", text, taken, []value{{"of nobody", "web_1", taken}, {"empty", "", taken}, {"long", strings.Repeat("x", 2000), taken}}}},
 		},
-		"list_contacts":    {method: "GET", path: "/users/{owner_username=amelia}/contacts/users", who: appOrSelf, stranger: gone},
-		"list_user_blocks": {method: "GET", path: "/users/{owner_username=amelia}/blocks/users", who: appOrSelf, stranger: gone},
+		"list_contacts": {method: "GET", path: "/users/{owner_username=amelia}/contacts/users", who: appOrSelf, stranger: gone},
+		"list_user_blocks": {
+			method: "GET", path: "/users/{owner_username=amelia}/blocks/users", who: appOrSelf, stranger: gone,
+			query: []param{
+				{"pageSize", number, taken, []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"50", "50", taken}, {"51", "51", unfit}, {"the largest", "2147483647", unfit}}},
+				{"cursor", text, taken, []value{{"of nobody", "nothing", unfit}, {"short", "AAAA", unfit}, {"long", strings.Repeat("A", 5000), unfit}, {"empty", "", taken}}},
+			},
+		},
 		"add_user_blocks": {
 			method: "POST", path: "/users/{owner_username=amelia}/blocks/users", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
 			params: []param{{"usernames", strs, unfit, []value{
@@ -135,10 +153,10 @@ func muteTables() map[string]table {
 	}
 	return map[string]table{
 		"set_global_mute": {
-			method: "POST", path: "/mutes", body: `{"username":"amelia","chat":600}`, nothing: unfit,
+			method: "POST", path: "/mutes", body: `{"username":"amelia","chat":600}`, nothing: noProperty,
 			params: []param{
-				{"username", text, unfit, []value{
-					{"empty", `""`, unfit}, {"unknown", `"nobody"`, gone}, {"illegal", `"a b"`, gone}, {"of 65 bytes", chars(65, "x"), gone}, {"in capitals", `"AMELIA"`, taken},
+				{"username", text, noProperty, []value{
+					{"empty", `""`, noProperty}, {"unknown", `"nobody"`, noProperty}, {"illegal", `"a b"`, noProperty}, {"of 65 bytes", chars(65, "x"), noProperty}, {"in capitals", `"AMELIA"`, taken},
 				}},
 				{"chat", number, taken, seconds},
 				{"groupchat", number, taken, seconds},
@@ -149,26 +167,28 @@ func muteTables() map[string]table {
 				{name: "no kind", body: `{"username":"amelia"}`, want: taken},
 			},
 		},
-		"get_global_mute": {method: "GET", path: "/mutes/{username=amelia}", stranger: gone},
+		"get_global_mute": {method: "GET", path: "/mutes/{username=amelia}", stranger: noProperty},
 		"list_global_mutes": {method: "GET", path: "/mutes", query: []param{
 			{"pageNum", number, taken, []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"the largest", "2147483647", taken}}},
-			{"pageSize", number, taken, []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"50", "50", taken}, {"51", "51", taken}, {"the largest", "2147483647", taken}}},
+			{"pageSize", number, taken, []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"50", "50", taken}, {"51", "51", unfit}, {"the largest", "2147483647", unfit}}},
 		}},
 	}
 }
 
 func presenceTables() map[string]table {
 	badStatus, badDevice, tooBig := says("set presence failed"), says("resource not exist"), says("ext is too big")
-	users := func(tooMany refusal, more ...value) []param {
-		return []param{{"usernames", strs, unfit, append([]value{
-			{"none", `[]`, unfit}, {"100", list(100, quoted), taken}, {"101", list(101, quoted), tooMany}, {"unknown", `["nobody"]`, taken}, {"one twice", `["bruno","BRUNO"]`, taken},
+	users := func(none, tooMany refusal, more ...value) []param {
+		return []param{{"usernames", strs, none, append([]value{
+			{"none", `[]`, none}, {"100", list(100, quoted), taken}, {"101", list(101, quoted), tooMany}, {"unknown", `["nobody"]`, taken}, {"one twice", `["bruno","BRUNO"]`, taken},
 		}, more...)}}
 	}
 	self := says("you can't sub yourself")
 	manyUnsubs := says("too many unsub presences")
+	empty, null := says("usernames is empty"), says("usernames cannot be null")
 	return map[string]table{
 		"set_presence": {
 			method: "POST", path: "/users/{username=amelia}/presence/{resource:web_1}/{status:1}", body: `{"ext":"x"}`, who: appOrSelf, stranger: gone, nothing: taken,
+			null: map[string]refusal{"ext": says("ext cannot be null")},
 			params: []param{{"ext", text, taken, []value{
 				{"empty", `""`, taken},
 				{"of 1,024 bytes", chars(1024, "x"), taken},
@@ -202,8 +222,8 @@ func presenceTables() map[string]table {
 			},
 		},
 		"subscribe_presence": {
-			method: "POST", path: "/users/{username=amelia}/presence/{expiry:3600}", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(says("too many sub presence"), value{"self", `["bruno","AMELIA"]`, self}, value{"empty", `[""]`, unfit}, value{"illegal", `["a b"]`, unfit},
+			method: "POST", path: "/users/{username=amelia}/presence/{expiry:3600}", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: empty,
+			params: users(empty, says("too many sub presence"), value{"self", `["bruno","AMELIA"]`, self}, value{"empty", `[""]`, unfit}, value{"illegal", `["a b"]`, unfit},
 				value{"of 65 bytes", `[` + chars(65, "x") + `]`, unfit}),
 			inPath: map[string][]value{"expiry": {
 				{"0", "0", unfit},
@@ -218,12 +238,13 @@ func presenceTables() map[string]table {
 			}},
 		},
 		"get_presence_batch": {
-			method: "POST", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(says("too many get presences"), value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			method: "POST", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: taken, nothing: empty,
+			params: users(empty, says("too many get presences"), value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
 		},
 		"unsubscribe_presence": {
-			method: "DELETE", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: unfit,
-			params: users(manyUnsubs, value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			method: "DELETE", path: "/users/{username=amelia}/presence", body: `{"usernames":["bruno"]}`, who: appOrSelf, stranger: gone, nothing: null,
+			params: users(null, manyUnsubs, value{"self", `["amelia"]`, taken}, value{"who cannot be", impossible, taken}),
+			shapes: map[string]refusal{"[]": null},
 			more: []special{
 				{name: "a list", body: `["bruno"]`, want: taken},
 				{name: "a list of 100", body: list(100, quoted), want: taken},
@@ -231,7 +252,7 @@ func presenceTables() map[string]table {
 				{name: "a list with null", body: `["bruno",null]`, want: unfit},
 				{name: "users", body: `{"users":["bruno"]}`, want: taken},
 				{name: "users, a name", body: `{"users":"bruno"}`, want: unfit},
-				{name: "users, none", body: `{"users":[]}`, want: unfit},
+				{name: "users, none", body: `{"users":[]}`, want: null},
 				{name: "users, 101", body: `{"users":` + list(101, quoted) + `}`, want: manyUnsubs},
 			},
 		},

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/testkit"
 	"github.com/chappe-im/chappe/pkg/tier"
+	"github.com/chappe-im/chappe/pkg/token"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 	"github.com/chappe-im/chappe/test/harness"
 )
@@ -31,7 +33,11 @@ func (f *fixture) try(p probe) {
 	own := strings.NewReplacer("#", number, "CLIENT", f.ClientID, "SECRET", f.ClientSecret)
 	var body io.Reader
 	if p.body != "" {
-		body = strings.NewReader(own.Replace(p.body))
+		sent := own.Replace(p.body)
+		if p.respelled {
+			sent = respell(f.t, sent)
+		}
+		body = strings.NewReader(sent)
 	}
 	req, err := http.NewRequestWithContext(f.t.Context(), p.method, app.Server.HTTP+"/"+app.Org+"/"+app.Name+own.Replace(p.path), body)
 	require.NoError(f.t, err, p.name)
@@ -40,6 +46,9 @@ func (f *fixture) try(p probe) {
 	}
 	if p.label != "" {
 		req.Header.Set("Content-Type", p.label)
+	}
+	if p.coding != "" {
+		req.Header.Set("Content-Encoding", p.coding)
 	}
 	resp, err := harness.API.Do(req)
 	require.NoError(f.t, err, p.name)
@@ -65,6 +74,7 @@ func (f *fixture) try(p probe) {
 	for _, k := range []string{"exception", "timestamp", "duration"} {
 		require.Contains(f.t, got, k, name)
 	}
+	want.hasCode(f.t, got, name)
 	if reason, repeated := got["result"]; repeated {
 		require.Equal(f.t, got["error_description"], reason, name)
 	} else if want.status == http.StatusBadRequest && strings.Contains(p.path, "/presence") {
@@ -151,6 +161,7 @@ func badInput(t *testing.T, server *harness.Server, all map[string]table, overri
 		tokens["amelia"], tokens["bruno"] = f.UserToken(t, "amelia"), f.UserToken(t, "bruno")
 		tokens["expired"], tokens["expired user"] = f.short()
 		tokens["corrupt"] = "nonsense"
+		tokens["forged"] = forged(t, f)
 		fixtures[id], tokensOf[id] = f, tokens
 	}
 	for _, id := range slices.Sorted(maps.Keys(all)) {
@@ -203,12 +214,17 @@ func (f *fixture) goods(tb *table, tokens map[string]string) int {
 	}
 	n := 1
 	if tb.body != "" {
-		for _, label := range []string{"application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded"} {
+		for _, label := range []string{
+			"application/json", "application/json; charset=utf-8", "application/json, application/json", "application/x-www-form-urlencoded",
+		} {
 			p.label = label
 			f.try(p)
 			n++
 		}
-		p.label = ""
+		p.label, p.coding = "", "identity"
+		f.try(p)
+		p.coding = ""
+		n++
 	}
 	switch tb.who {
 	case appOrSelf:
@@ -225,6 +241,14 @@ func (f *fixture) goods(tb *table, tokens map[string]string) int {
 	return n + 1
 }
 
+// forged returns an app token whose signature is not ours.
+func forged(t *testing.T, f *fixture) string {
+	t.Helper()
+	number, ok := token.PeekApp(f.Token)
+	require.True(t, ok)
+	return token.Sign(token.Key{ID: 1, Secret: []byte("not the secret of the app")}, token.Claims{Kind: token.App, App: number, IssuedAt: time.Now()})
+}
+
 // short gives tokens of the app and of amelia that run out after a second.
 func (f *fixture) short() (app, user string) {
 	f.t.Helper()
@@ -239,15 +263,24 @@ func (f *fixture) short() (app, user string) {
 }
 
 // areas are the modules of the catalogue whose calls have tables here.
-var areas = []string{"account", "push", "user_metadata", "contact", "global_mute", "presence"}
+var areas = []string{"account", "message", "push", "user_metadata", "contact", "global_mute", "presence"}
 
 func TestEveryRowHasATable(t *testing.T) {
 	t.Parallel()
 	all := tables()
+	served := make(map[string]bool)
+	for _, r := range routes.All() {
+		for _, id := range r.Rules {
+			served[id] = true
+		}
+	}
 	rows := 0
 	for _, r := range tier.Catalogue() {
 		if !slices.Contains(areas, r.Module) {
 			continue
+		}
+		if r.Module == "message" && !served[r.ID] {
+			continue // not built yet
 		}
 		rows++
 		if _, ok := all[r.ID]; !ok {
@@ -263,7 +296,7 @@ func TestTablesNameEveryParameter(t *testing.T) {
 	t.Parallel()
 	all := tables()
 	// What only the gateway says, and what stands in the form of the body.
-	notSent := []string{"org", "app", "check_old", "anonymous", "batch", "users", "attributes", "notification_ignore"}
+	notSent := []string{"org", "app", "check_old", "anonymous", "batch", "users", "attributes", "notification_ignore", "ql", "use_msg_id"}
 	for _, r := range routes.All() {
 		for _, id := range r.Rules {
 			tb, ok := all[id]

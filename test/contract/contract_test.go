@@ -273,6 +273,7 @@ func (f *fixture) refused(got harness.Response, name string, status int, word, t
 	for _, k := range []string{"exception", "timestamp", "duration"} {
 		require.Contains(f.t, got.Body, k, name)
 	}
+	refusal{status, word, text}.hasCode(f.t, got.Body, name)
 }
 
 // list repeats a JSON text n times in an array.

@@ -147,7 +147,7 @@ func TestDeletion(t *testing.T) {
 	require.Empty(t, f.names("/users/amelia/contacts/users"))
 	require.Empty(t, f.names("/users/amelia/blocks/users"))
 	f.answers("GET", "/mutes/amelia", "", `{`+muteHead+`,"action":"get","data":{"userid":"ORG#APP_amelia","chat":0,"groupchat":0,"chatroom":0,"unixtime":"<int>"}}`)
-	f.answers("POST", "/users/bruno/presence", `{"usernames":["amelia"]}`, `{"result":[{"uid":"amelia","last_time":"0","ext":"","status":{}}]}`)
+	f.answers("POST", "/users/bruno/presence", `{"usernames":["amelia"]}`, `{"result":[{"uid":"amelia","last_time":"0","ext":"","status":[]}]}`)
 	f.answers("GET", "/users/amelia/presence/sublist", "", `{"result":{"totalnum":"0","sublist":[]}}`)
 	f.eventually(func() bool { return f.offline("amelia") == float64(0) })
 
@@ -220,11 +220,13 @@ func TestTokensOutliveACrash(t *testing.T) {
 	require.Equal(t, 401, app.Call(t, "GET", "/metadata/user/amelia", nil, voided).Status, "what was void stays void")
 }
 
-// TestMute mutes a user for three seconds: neither the app nor a device of the
-// user's sends then, and both do once the time is over.
+// TestMute mutes a user for three seconds: neither the app, which has asked for
+// that, nor a device of the user's sends then, and both do once the time is
+// over.
 func TestMute(t *testing.T) {
 	t.Parallel()
 	f := newFixtureWith(t, harness.Start(t), unlimited(t))
+	f.strict()
 	c := f.Dial(t, "amelia", device())
 	var answer harness.Response
 	byApp := func() bool {

@@ -36,7 +36,7 @@ func TestOpenRegistration(t *testing.T) {
 		"no password":      {"", `{"username":"x1"}`, noPassword},
 		"empty password":   {"", `{"username":"x1","password":""}`, noPassword},
 		"no username":      {"", `{"password":"x"}`, noUsername},
-		"illegal":          {"", `{"username":"a b","password":"x"}`, notLegal},
+		"illegal":          {"", `{"username":"a b","password":"x"}`, notLegal("a b")},
 		"there already":    {"", `{"username":"AMELIA","password":"x"}`, notUnique},
 		"a batch":          {"", `[{"username":"x1","password":"x"}]`, noToken},
 		"a batch, corrupt": {"nonsense", `[{"username":"x1","password":"x"}]`, corrupt},
@@ -52,7 +52,7 @@ func TestUserQuota(t *testing.T) {
 	t.Parallel()
 	server := harness.Start(t)
 	f := newFixtureWith(t, server, `{"rate_counting":{"per_ip":false},"quotas":{"registered_users":5}}`)
-	full := refusal{429, "resource_limited", "You have exceeded the limit of the Free edition. Please upgrade to higher edition."}
+	full := refusal{429, "resource_limited", "You have exceeded the limit of the community edition,Please upgrade to the enterprise edition"}
 	try := func(name, path, body string, want refusal) {
 		t.Helper()
 		f.try(probe{name: name, method: "POST", path: path, token: f.Token, body: body, want: want})

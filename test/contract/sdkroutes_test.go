@@ -15,14 +15,17 @@ import (
 	"github.com/chappe-im/chappe/test/harness"
 )
 
-// sdkRows are the tests of calls that only client SDKs make and that have no
-// rule, by the names under which they are counted.
+// sdkRows are the tests of calls that have no rule, by the names under which
+// they are counted.
 func sdkRows() map[string]func(*testing.T, *fixture) {
-	return map[string]func(*testing.T, *fixture){
+	all := map[string]func(*testing.T, *fixture){
 		"page_contacts": testPageContacts, "set_contact_remark": testSetContactRemark, "request_contacts": testRequestContacts,
 		"accept_contact": testAcceptContact, "decline_contact": testDeclineContact, "remove_user_blocks": testRemoveBlocks,
 		"get_token_expiry": testTokenExpiry, "list_connections": testListConnections,
 	}
+	maps.Copy(all, pushCallRows())
+	maps.Copy(all, bulkContactRows())
+	return all
 }
 
 func TestEveryUnlistedCallHasATest(t *testing.T) {
@@ -58,6 +61,9 @@ func done(action, path string) string {
 	return `{"action":"` + action + `","uri":"BASE` + path + `","entities":[],"data":{"result":true},` + times + `}`
 }
 
+// noted is the answer to a remark.
+func noted(path string) string { return `{"status":"ok",` + done("put", path)[1:] }
+
 // TestSDKBadInput makes every call of the tables with everything that may be
 // wrong with it.
 func TestSDKBadInput(t *testing.T) {
@@ -76,7 +82,7 @@ func testPageContacts(t *testing.T, f *fixture) {
 	f.call("PUT", "/users/amelia/contacts/users/carla", `{"remark":"Carlita"}`)
 	const bruno, carla = `{"username":"bruno","remark":""}`, `{"username":"carla","remark":"Carlita"}`
 	f.answers("GET", path+"?needReturnRemark=true&limit=20&cursor=&_v=1", "", page(2, `{"contacts":[`+carla+`,`+bruno+`]}`))
-	first := f.answers("GET", path+"?limit=1", "", page(1, `{"contacts":[`+carla+`],"cursor":"<text>"}`))
+	first := f.answers("GET", path+"?limit=1", "", strings.TrimSuffix(page(1, `{"contacts":[`+carla+`],"cursor":"<text>"}`), "}")+`,"cursor":"<text>"}`)
 	cursor := first.Body["data"].(map[string]any)["cursor"].(string)
 	require.Regexp(t, `^[A-Za-z0-9_-]+$`, cursor, "it goes into an address as it is")
 	f.answers("GET", path+"?limit=1&cursor="+cursor, "", page(1, `{"contacts":[`+bruno+`]}`))
@@ -84,7 +90,8 @@ func testPageContacts(t *testing.T, f *fixture) {
 	// The server SDK has another path for the same.
 	got := f.call("GET", "/user/Amelia/contacts?limit=50", "")
 	require.Equal(t, 200, got.Status, "%s", got.Raw)
-	require.Len(t, got.Body["data"].(map[string]any)["contacts"], 2)
+	require.Equal(t, []any{map[string]any{"username": "carla", "remark": "Carlita"}, map[string]any{"username": "bruno"}},
+		got.Body["data"].(map[string]any)["contacts"], "a remark that is there was given")
 	require.NotContains(t, got.Body["data"], "cursor", "who follows cursors would not stop")
 
 	// The list without pages shows remarks when asked for them.
@@ -106,20 +113,20 @@ func testSetContactRemark(t *testing.T, f *fixture) {
 	const path = "/users/amelia/contacts/users/bruno"
 	long := strings.Repeat("猫", 100)
 	for range 2 {
-		f.answers("PUT", path+"?resource=web_1", `{"remark":"`+long+`"}`, done("put", path))
+		f.answers("PUT", path+"?resource=web_1", `{"remark":"`+long+`"}`, noted(path))
 		require.Equal(t, long, remark("amelia"))
 	}
 	require.Empty(t, remark("bruno"), "it is amelia's note")
-	f.answers("PUT", "/user/amelia/contacts/users/bruno", `{"remark":"Bro"}`, done("put", "/user/amelia/contacts/users/bruno"))
+	f.answers("PUT", "/user/amelia/contacts/users/bruno", `{"remark":"Bro"}`, noted("/user/amelia/contacts/users/bruno"))
 	require.Equal(t, "Bro", remark("amelia"))
-	f.answers("PUT", path, `{"remark":""}`, done("put", path))
+	f.answers("PUT", path, `{"remark":""}`, noted(path))
 	require.Empty(t, remark("amelia"))
 	f.call("PUT", path, `{"remark":"Bro"}`)
 	f.call("DELETE", path, "")
 	f.call("POST", path, "")
 	require.Empty(t, remark("amelia"), "a remark goes with the friend")
 	f.refuses(false,
-		bad{"no friend", "PUT", "/users/amelia/contacts/users/carla", `{"remark":"x"}`, 404, noResource, notFound},
+		bad{"no friend", "PUT", "/users/amelia/contacts/users/carla", `{"remark":"x"}`, 400, illegal, "updateRemark they are not friends, please add as a friend first."},
 		bad{"101 characters", "PUT", path, `{"remark":"` + strings.Repeat("x", 101) + `"}`, 400, illegal, invalid},
 		bad{"none", "PUT", path, `{}`, 400, illegal, invalid})
 }
@@ -215,7 +222,7 @@ func testTokenExpiry(t *testing.T, f *fixture) {
 func testListConnections(t *testing.T, f *fixture) {
 	const path = "/users/amelia/resources"
 	want := func(n int, list string) string {
-		return fmt.Sprintf(`{"action":"get","uri":"BASE%s","entities":[],"data":%s,%s,"count":%d}`, path, list, times, n)
+		return fmt.Sprintf(`{"action":"get","path":"/users/amelia/resources","uri":"BASE%s","entities":[],"data":%s,%s,"count":%d}`, path, list, times, n)
 	}
 	f.answers("GET", path, "", want(0, `[]`))
 	phone := f.Dial(t, "amelia", msyncclient.Options{Resource: "webim_random_1"})
@@ -245,9 +252,11 @@ func testDefaultRate(t *testing.T, server *harness.Server) {
 func sdkTables() map[string]table {
 	requested := func(f *fixture) { f.call("POST", "/users/bruno/contacts/apply", `{"usernames":["amelia"]}`) }
 	lists := []value{{"of one who cannot exist", `["a b"]`, gone}, {"of nobody", `["nobody"]`, gone}, {"of oneself", `["Amelia"]`, unfit}, {"empty", `[]`, unfit}}
-	few := []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"100", "100", taken}, {"1000000", "1000000", taken}}
+	tooMany := says("getContacts | page size more than max limit : 50")
+	few := []value{{"0", "0", unfit}, {"-1", "-1", unfit}, {"1", "1", taken}, {"50", "50", taken}, {"51", "51", tooMany}, {"1000000", "1000000", tooMany}}
+	noFriends := says("updateRemark they are not friends, please add as a friend first.")
 	cursors := []value{{"nonsense", "x", unfit}, {"empty", "", taken}, {"long", strings.Repeat("x", 2000), unfit}, {"padded", "AAAA%3D%3D", unfit}}
-	return map[string]table{
+	all := map[string]table{
 		"page_contacts": {
 			method: "GET", path: "/users/{owner_username=amelia}/contacts", who: appOrSelf, stranger: gone,
 			query: []param{{"limit", number, taken, few}, {"cursor", text, taken, cursors}},
@@ -258,7 +267,7 @@ func sdkTables() map[string]table {
 			params: []param{{"remark", text, unfit, []value{
 				{"empty", `""`, taken}, {"of 100 characters", chars(100, "猫"), taken}, {"of 101 characters", chars(101, "x"), unfit}, {"with NUL", `"a\u0000"`, unfit},
 			}}},
-			inPath:  map[string][]value{"friend_username": {{"no friend", "carla", gone}, {"self", "amelia", gone}, {"in capitals", "BRUNO", taken}}},
+			inPath:  map[string][]value{"friend_username": {{"no friend", "carla", noFriends}, {"self", "amelia", noFriends}, {"in capitals", "BRUNO", taken}}},
 			prepare: func(f *fixture) { f.call("POST", "/users/amelia/contacts/users/bruno", "") },
 		},
 		"request_contacts": {
@@ -290,4 +299,7 @@ func sdkTables() map[string]table {
 		"get_token_expiry": {method: "GET", path: "/sdk/users/{username=amelia}/token/expires", who: appOrSelf, stranger: gone},
 		"list_connections": {method: "GET", path: "/users/{username=amelia}/resources", who: appOrSelf, stranger: gone},
 	}
+	maps.Copy(all, pushCallTables())
+	maps.Copy(all, bulkContactTables())
+	return all
 }

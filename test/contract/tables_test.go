@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,10 +36,19 @@ type table struct {
 	// stranger is the answer about a user in the path who is unknown, impossible
 	// that about one who cannot exist, if it is another.
 	stranger, impossible refusal
+	// foreign is the answer to the token of another user, if it is not mayNot.
+	foreign refusal
 	// nothing is the answer to a body without any field, and to none at all.
 	nothing refusal
+	// broken is the answer to a body that is no JSON, mistyped that to a field of
+	// another type, in bodies that are no object as well; without them, the
+	// usual ones.
+	broken   refusal
+	mistyped func(name string) refusal
 	// params are the fields of the body, query those of the query.
 	params, query []param
+	// null are answers to null for a field, where it is not as if absent.
+	null map[string]refusal
 	// shapes are answers to bodies that are no object, where they are not
 	// unfit.
 	shapes map[string]refusal
@@ -51,6 +61,8 @@ type table struct {
 	prepare func(f *fixture)
 	// once says that the good call can be made only once.
 	once bool
+	// guarded says that wrong tries are delayed once they are many.
+	guarded bool
 }
 
 // callers says whose tokens a call takes.
@@ -84,6 +96,29 @@ var (
 
 func says(text string) refusal { return refusal{400, illegal, text} }
 
+// code returns the number that goes with an answer, 0 if there is none.
+func (r refusal) code() int {
+	switch {
+	case r == notOpen:
+		return 0
+	case r.status == 401:
+		return 40001
+	}
+	return map[string]int{
+		"param from can't be empty": 14001, "param to can't be empty": 14002, "param body can't be empty": 14005, "message is too large": 14007,
+	}[r.text]
+}
+
+// hasCode makes sure that an answer has its number, or none.
+func (r refusal) hasCode(t *testing.T, got map[string]any, name string) {
+	t.Helper()
+	if n := r.code(); n != 0 {
+		require.InDelta(t, n, got["error_code"], 0, name)
+		return
+	}
+	require.NotContains(t, got, "error_code", name)
+}
+
 // param is a field of a body or query.
 type param struct {
 	name string
@@ -107,13 +142,16 @@ const (
 	number
 	flag
 	strs
+	fields   // an object
+	whatever // no type is wrong by itself
 )
 
 // others are values of other types, as they stand in a body.
 var others = map[kind][]string{
 	text:   {`7`, `true`, `["x"]`, `{"x":"y"}`},
-	number: {`"many"`, `""`, `true`, `[1]`, `{}`, `1.5`, `"0x10"`, `"1 "`, `1e999`, `99999999999999999999`, `-99999999999999999999`},
+	number: {`"many"`, `""`, `true`, `[1]`, `{}`, `1.5`, `"0x10"`, `"1 "`, `1e300`, `99999999999999999999`, `-99999999999999999999`},
 	flag:   {`1`, `"yes"`, `""`, `[true]`, `{}`},
+	fields: {`"x"`, `7`, `true`, `[]`, `[{}]`},
 	strs:   {`"x"`, `7`, `true`, `{}`, `[7]`, `[null]`, `[["x"]]`, `[{"x":"y"}]`},
 }
 
@@ -132,6 +170,8 @@ type probe struct {
 	app                        *harness.App
 	method, path, token, label string
 	body                       string
+	coding                     string // Content-Encoding
+	respelled                  bool   // the body is sent as respell has it
 	want                       refusal
 	changes                    bool // a good call, which may change something
 }
@@ -166,6 +206,23 @@ var strangers = []value{
 	{"with NUL", "a%00b", gone},
 }
 
+// misfit is the answer to a field of another type; without a name, to a body
+// that is no object.
+func (tb *table) misfit(name string) refusal {
+	if tb.mistyped == nil {
+		return unfit
+	}
+	return tb.mistyped(name)
+}
+
+// orElse returns the first refusal that is none of taken.
+func orElse(r, otherwise refusal) refusal {
+	if r == taken {
+		return otherwise
+	}
+	return r
+}
+
 // sent gives a body as it is sent.
 func (tb *table) sent(body string) string {
 	if body == "" {
@@ -187,8 +244,9 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 	if tb.who != anybody {
 		as("no token", "", noToken)
 		as("corrupt token", "nonsense", corrupt)
-		as("token of another app", tokens["foreign"], unknown)
-		as("token of another app's user", tokens["foreign user"], unknown)
+		as("token of another app", tokens["foreign"], corrupt)
+		as("token of another app's user", tokens["foreign user"], corrupt)
+		as("forged token", tokens["forged"], unknown)
 		as("expired token", tokens["expired"], noToken)
 		as("expired token of a user", tokens["expired user"], noToken)
 	}
@@ -196,7 +254,7 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 	case appOnly:
 		as("the user's own token", tokens["amelia"], mayNot)
 	case appOrSelf:
-		as("another user's token", tokens["bruno"], mayNot)
+		as("another user's token", tokens["bruno"], orElse(tb.foreign, mayNot))
 		if tb.self != taken {
 			as("the user's own token", tokens["amelia"], tb.self)
 		}
@@ -235,7 +293,7 @@ func (tb *table) cases(f *fixture, tokens map[string]string) []probe {
 		}
 		all = append(all, p)
 	}
-	return append(all, tb.elsewhere(f, good)...)
+	return append(respelled(all, tb.guarded), tb.elsewhere(f, good)...)
 }
 
 // elsewhere are cases about what is not the call's own: app, method, label.
@@ -251,12 +309,18 @@ func (tb *table) elsewhere(f *fixture, good string) []probe {
 				"Could not find application for %s/%s from URI: %s/%s%s", where[0], where[1], where[0], where[1], bare)},
 		})
 	}
+	if !strings.Contains(good, "?") {
+		all = append(all, tb.slashes(f, good)...)
+	}
 	all = append(all, probe{
 		name: "wrong method", method: "PATCH", path: good, body: tb.sent(tb.body), token: f.Token,
 		want: refusal{405, "unsupported_service_operation", "Service operation not supported"},
 	})
 	if tb.body == "" {
 		return all
+	}
+	for _, coding := range []string{"gzip", "deflate", "br", "identity, gzip"} {
+		all = append(all, probe{name: "body in " + coding, method: tb.method, path: good, body: tb.sent(tb.body), coding: coding, token: f.Token, want: foreign})
 	}
 	for _, label := range []string{"text/xml", "text/plain", "multipart/form-data; boundary=x", "application/octet-stream", ";"} {
 		all = append(all, probe{name: "body labelled " + label, method: tb.method, path: good, body: tb.sent(tb.body), label: label, token: f.Token, want: foreign})
@@ -296,19 +360,19 @@ func (tb *table) bodies(f *fixture, good string, add func(name, path, body strin
 	for name, body := range map[string]string{
 		"half an object": `{"x":`, "a comma too many": `{"x":1,}`, "names without quotes": `{x:1}`, "two objects": `{}{}`, "no JSON": `hello`,
 		"no UTF-8": "{\"x\":\"\xff\"}", "a control character": "{\"x\":\"\x01\"}", "half a pair of surrogates outside a string": `\ud800`,
-		"too deep": strings.Repeat("[", 600) + strings.Repeat("]", 600), "a number out of shape": `{"x":01}`,
+		"too deep": strings.Repeat("[", 600) + strings.Repeat("]", 600), "a number out of shape": `{"x":01}`, "a number out of range": `{"x":[1e999]}`, "a long number out of range": `{"x":` + strings.Repeat("9", 400) + `}`,
 	} {
 		if want, own := tb.shapes[name]; own {
 			add(name, good, body, want)
 		} else {
-			add(name, good, body, broken)
+			add(name, good, body, orElse(tb.broken, broken))
 		}
 	}
 	for _, shape := range []string{`7`, `"x"`, `true`, `null`, `[]`, `[7]`} {
 		if want, own := tb.shapes[shape]; own {
 			add("body "+shape, good, shape, want)
 		} else {
-			add("body "+shape, good, shape, unfit)
+			add("body "+shape, good, shape, tb.misfit(""))
 		}
 	}
 	add("body too large", good, `{"x":"`+strings.Repeat("x", 1<<20)+`"}`, large)
@@ -329,9 +393,9 @@ func (tb *table) bodies(f *fixture, good string, add func(name, path, body strin
 	add("an empty object", good, `{}`, tb.nothing)
 	for _, p := range tb.params {
 		add("no "+p.name, good, with(p.name, ""), p.missing)
-		add(p.name+" null", good, with(p.name, "null"), p.missing)
+		add(p.name+" null", good, with(p.name, "null"), orElse(tb.null[p.name], p.missing))
 		for _, v := range others[p.kind] {
-			add(p.name+" "+v, good, with(p.name, v), unfit)
+			add(p.name+" "+v, good, with(p.name, v), tb.misfit(p.name))
 		}
 		for _, v := range p.values {
 			add(p.name+" "+v.name, good, with(p.name, v.text), v.want)

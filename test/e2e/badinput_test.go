@@ -47,35 +47,35 @@ func TestBadInput(t *testing.T) {
 		status                    int
 		word, text                string
 	}{
-		"malformed JSON":          {"POST", "/messages/users", `{"to":[`, app.Token, 400, "json_parse", ""},
-		"not JSON at all":         {"POST", "/messages/users", `to=bruno`, app.Token, 400, "json_parse", ""},
-		"targets of a string":     {"POST", "/messages/users", `{"to":"bruno","type":"txt","body":{"msg":"x"}}`, app.Token, 400, "illegal_argument", invalid},
-		"type of a number":        {"POST", "/messages/users", `{"to":["bruno"],"type":{},"body":{"msg":"x"}}`, app.Token, 400, "illegal_argument", invalid},
-		"body of a string":        {"POST", "/messages/users", `{"to":["bruno"],"type":"txt","body":"x"}`, app.Token, 400, "illegal_argument", invalid},
-		"ext null":                {"POST", "/messages/users", `{"to":["bruno"],"type":"txt","body":{"msg":"x"},"ext":null}`, app.Token, 400, "illegal_argument", invalid},
-		"empty from":              {"POST", "/messages/users", `{"from":"","to":["bruno"],"type":"txt","body":{"msg":"x"}}`, app.Token, 400, "illegal_argument", "from can't be empty"},
-		"unknown type":            {"POST", "/messages/users", `{"from":"amelia","to":["bruno"],"type":"smell","body":{"msg":"x"}}`, app.Token, 400, "illegal_argument", invalid},
-		"no targets":              {"POST", "/messages/users", `{"from":"amelia","to":[],"type":"txt","body":{"msg":"x"}}`, app.Token, 400, "illegal_argument", invalid},
-		"601 targets":             {"POST", "/messages/users", targets(601), app.Token, 400, "illegal_argument", invalid},
-		"text of 5,121 bytes":     {"POST", "/messages/users", text(strings.Repeat("x", 5121)), app.Token, 413, "Request Entity Too Large", "Request Entity Too Large"},
-		"text above 40 KB":        {"POST", "/messages/users", text(strings.Repeat("x", 41000)), app.Token, 400, "illegal_argument", "message is too large"},
+		"malformed JSON":          {"POST", "/messages/users", `{"to":[`, app.Token, 400, "invalid_request_body", ""},
+		"not JSON at all":         {"POST", "/messages/users", `to=bruno`, app.Token, 400, "invalid_request_body", ""},
+		"targets of a string":     {"POST", "/messages/users", `{"to":"bruno","type":"txt","body":{"msg":"x"}}`, app.Token, 400, "invalid_request_body", ""},
+		"type of a number":        {"POST", "/messages/users", `{"to":["bruno"],"type":{},"body":{"msg":"x"}}`, app.Token, 400, "invalid_request_body", ""},
+		"body of a string":        {"POST", "/messages/users", `{"to":["bruno"],"type":"txt","body":"x"}`, app.Token, 400, "invalid_request_body", ""},
+		"ext null":                {"POST", "/messages/users", `{"to":["bruno"],"type":"txt","body":{"msg":"x"},"ext":null}`, app.Token, 400, "message_send_error", "param ext must be JSONObject"},
+		"empty from":              {"POST", "/messages/users", `{"from":"","to":["bruno"],"type":"txt","body":{"msg":"x"}}`, app.Token, 400, "message_send_error", "param from can't be empty"},
+		"unknown type":            {"POST", "/messages/users", `{"from":"amelia","to":["bruno"],"type":"smell","body":{"msg":"x"}}`, app.Token, 400, "message_send_error", "param type is illegal"},
+		"no targets":              {"POST", "/messages/users", `{"from":"amelia","to":[],"type":"txt","body":{"msg":"x"}}`, app.Token, 400, "message_send_error", "param to can't be empty"},
+		"601 targets":             {"POST", "/messages/users", targets(601), app.Token, 400, "message_send_error", "params to's size can't exceed limit 600"},
+		"text of 5,121 bytes":     {"POST", "/messages/users", text(strings.Repeat("x", 5121)), app.Token, 400, "message_send_error", "message is too large"},
+		"text above 40 KB":        {"POST", "/messages/users", text(strings.Repeat("x", 41000)), app.Token, 400, "message_send_error", "message is too large"},
 		"body above the limit":    {"POST", "/messages/users", text(strings.Repeat("x", 1<<20)), app.Token, 413, "Request Entity Too Large", "Request Entity Too Large"},
 		"no token":                {"POST", "/messages/users", text("x"), "", 401, "unauthorized", expiredText},
 		"expired token":           {"POST", "/messages/users", text("x"), expired, 401, "unauthorized", expiredText},
 		"malformed token":         {"POST", "/messages/users", text("x"), "nonsense", 401, "auth_bad_access_token", "Unable to authenticate due to corrupt access token"},
-		"token of another app":    {"POST", "/messages/users", text("x"), foreign.Token, 401, "auth_bad_access_token", "Unable to authenticate"},
+		"token of another app":    {"POST", "/messages/users", text("x"), foreign.Token, 401, "auth_bad_access_token", "Unable to authenticate due to corrupt access token"},
 		"a user's token":          {"POST", "/messages/users", text("x"), user, 401, "unauthorized", ""},
-		"illegal username":        {"POST", "/users", `{"username":"a b","password":"x"}`, app.Token, 400, "illegal_argument", "username is not legal"},
-		"username of 65 bytes":    {"POST", "/users", `{"username":"` + strings.Repeat("u", 65) + `","password":"x"}`, app.Token, 400, "illegal_argument", "username is not legal"},
+		"illegal username":        {"POST", "/users", `{"username":"a b","password":"x"}`, app.Token, 400, "illegal_argument", "username [a b] is not legal"},
+		"username of 65 bytes":    {"POST", "/users", `{"username":"` + strings.Repeat("u", 65) + `","password":"x"}`, app.Token, 400, "illegal_argument", "USERNAME_TOO_LONG"},
 		"no username":             {"POST", "/users", `{"password":"x"}`, app.Token, 400, "illegal_argument", "Entity user requires a property named username"},
 		"registered before":       {"POST", "/users", `{"username":"AMELIA","password":"x"}`, app.Token, 400, "duplicate_unique_property_exists", ""},
 		"registration not open":   {"POST", "/users", `{"username":"carla","password":"x"}`, "", 401, "unauthorized", "registration is not open, please contact the app admin"},
-		"61 users at once":        {"POST", "/users", `[` + strings.TrimSuffix(strings.Repeat(`{"username":"x","password":"y"},`, 61), ",") + `]`, app.Token, 400, "illegal_argument", invalid},
+		"61 users at once":        {"POST", "/users", `[` + strings.TrimSuffix(strings.Repeat(`{"username":"x","password":"y"},`, 61), ",") + `]`, app.Token, 400, "illegal_argument", ""},
 		"unknown user":            {"GET", "/users/nobody", "", app.Token, 404, "service_resource_not_found", "Service resource not found"},
 		"limit of a word":         {"GET", "/users?limit=many", "", app.Token, 400, "illegal_argument", invalid},
 		"unknown path":            {"GET", "/nowhere", "", app.Token, 404, "service_resource_not_found", "Service resource not found"},
 		"wrong method":            {"DELETE", "/messages/users", "", app.Token, 405, "unsupported_service_operation", "Service operation not supported"},
-		"wrong password":          {"POST", "/token", `{"grant_type":"password","username":"amelia","password":"x"}`, "", 400, "invalid_grant", "invalid username or password"},
+		"wrong password":          {"POST", "/token", `{"grant_type":"password","username":"amelia","password":"x"}`, "", 400, "invalid_grant", "invalid password"},
 		"wrong client secret":     {"POST", "/token", `{"grant_type":"client_credentials","client_id":"` + app.ClientID + `","client_secret":"x"}`, "", 400, "invalid_grant", "client_secret does not match"},
 		"wrong client id":         {"POST", "/token", `{"grant_type":"client_credentials","client_id":"x","client_secret":"x"}`, "", 400, "invalid_grant", "client_id does not match"},
 		"inherit without token":   {"POST", "/token", `{"grant_type":"inherit","username":"amelia"}`, "", 401, "unauthorized", expiredText},
@@ -117,8 +117,9 @@ func TestBadInput(t *testing.T) {
 	require.Equal(t, http.StatusOK, app.Call(t, http.MethodPost, "/users", `{"username":"`+strings.Repeat("u", 64)+`","password":"x"}`, app.Token).Status)
 }
 
-// TestBlockedAndUnknownTargets get an ID and no message.
-func TestBlockedAndUnknownTargets(t *testing.T) {
+// TestUnknownTargets get an ID and no message. Who blocks the sender gets the
+// message: block lists are for devices.
+func TestUnknownTargets(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
 	app := s.NewApp(t, "enterprise", harness.NoLimits)
@@ -138,7 +139,7 @@ func TestBlockedAndUnknownTargets(t *testing.T) {
 		return r.Body["data"].(map[string]any)[user].(float64)
 	}
 	require.Eventually(t, func() bool { return count("carla") == 1 }, 10*time.Second, 10*time.Millisecond)
-	require.Zero(t, count("bruno"))
+	require.Eventually(t, func() bool { return count("bruno") == 1 }, 10*time.Second, 10*time.Millisecond)
 	// The name may be used from now on; what was sent before stays unsent.
 	app.Register(t, "nobody")
 	require.Zero(t, count("nobody"))

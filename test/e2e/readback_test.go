@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/msyncclient"
+	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/test/harness"
 )
 
@@ -56,7 +59,12 @@ func TestReadersFindWhatWasAcknowledged(t *testing.T) {
 // send depends on: within one process nobody waits for an event.
 func TestSendsGoByWhatWasChangedBefore(t *testing.T) {
 	t.Parallel()
-	app := harness.Start(t).NewApp(t, "enterprise", harness.NoLimits)
+	server := harness.Start(t)
+	app := server.NewApp(t, "enterprise", harness.NoLimits)
+	_, err := server.Admin().SetAppSettings(t.Context(), &limiterv1.SetAppSettingsRequest{
+		Org: app.Org, App: app.Name, RestSendChecks: proto.Bool(true), Actor: "test",
+	})
+	require.NoError(t, err)
 	call := func(method, path string, in any) harness.Response {
 		return app.Call(t, method, path, in, app.Token)
 	}
@@ -83,10 +91,18 @@ func TestSendsGoByWhatWasChangedBefore(t *testing.T) {
 		send(http.StatusOK, false, "nobody")
 		app.Register(t, amelia)
 		send(http.StatusOK, true, "just registered")
+		// Block lists are for devices.
+		device := app.Dial(t, bruno, msyncclient.Options{})
 		require.Equal(t, http.StatusOK, call(http.MethodPost, "/users/"+amelia+"/blocks/users", map[string]any{"usernames": []string{bruno}}).Status)
-		send(http.StatusOK, false, "blocked")
+		_, err := device.SendText(t.Context(), amelia, "blocked")
+		require.Error(t, err, "blocked")
+		send(http.StatusOK, true, "blocked")
 		require.Equal(t, http.StatusOK, call(http.MethodDelete, "/users/"+amelia+"/blocks/users/"+bruno, nil).Status)
+		_, err = device.SendText(t.Context(), amelia, "not blocked any more")
+		require.NoError(t, err, "not blocked any more")
+		offline++
 		send(http.StatusOK, true, "not blocked any more")
+		device.Close()
 		require.Equal(t, http.StatusOK, call(http.MethodPost, "/mutes", map[string]any{"username": bruno, "chat": 60}).Status)
 		send(http.StatusForbidden, false, "muted")
 		require.Equal(t, http.StatusOK, call(http.MethodPost, "/mutes", map[string]any{"username": bruno, "chat": 0}).Status)

@@ -169,5 +169,5 @@ func keep(r Result) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile("results.json", append(raw, '\n'), 0o644) //nolint:gosec // part of the repository
+	return os.WriteFile("results.json", append(raw, '\n'), 0o644) // part of the repository
 }

@@ -68,7 +68,7 @@ type blow struct {
 // each strikes so many times, with some work in between.
 func each(t *testing.T, n int, blows []blow, over func()) {
 	t.Helper()
-	random := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // no secret
+	random := rand.New(rand.NewPCG(*seed, 0)) // no secret
 	for range n {
 		b := blows[random.IntN(len(blows))]
 		d := 200*time.Millisecond + time.Duration(random.Int64N(int64(4*time.Second)))

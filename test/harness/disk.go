@@ -90,7 +90,7 @@ func CopyTree(t testing.TB, from, to string) {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.Open(from) //nolint:gosec // a test's own file
+	in, err := os.Open(from) // a test's own file
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -98,7 +98,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // a test's own file
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) // a test's own file
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ const startPatience = 60 * time.Second
 // did not get there.
 func tryProcess(t testing.TB, env string, reach func(t testing.TB, addrs []string) *Server, more ...string) (*Process, error) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // the test binary itself
+	cmd := exec.Command(os.Args[0]) // the test binary itself
 	cmd.Env = append(append(os.Environ(), env), more...)
 	said := &tail{}
 	cmd.Stderr = io.MultiWriter(os.Stderr, said)

@@ -12,7 +12,7 @@ import (
 
 // echo answers every byte with the same byte.
 func echo(t *testing.T) string {
-	lis, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
+	lis, err := net.Listen("tcp", "127.0.0.1:0") // closed with the test
 	require.NoError(t, err)
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -35,7 +35,7 @@ func echo(t *testing.T) string {
 }
 
 func dial(t *testing.T, addr string) net.Conn {
-	c, err := net.Dial("tcp", addr) //nolint:noctx // on this host
+	c, err := net.Dial("tcp", addr) // on this host
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

@@ -69,7 +69,7 @@ func (n *NATS) Files() string { return filepath.Join(n.Dir, "nats") }
 // FreeAddr returns an address of this host that nobody listens on.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0") // closed at once
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()

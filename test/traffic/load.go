@@ -159,7 +159,7 @@ func recipient(n int) string { return fmt.Sprintf("reader%d", n) }
 // random is a source of its own for each writer and device, so that a seed
 // means the same however they take turns.
 func (l *Load) random(a, b uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(l.cfg.Seed, a<<32|b)) //nolint:gosec // pauses, not secrets
+	return rand.New(rand.NewPCG(l.cfg.Seed, a<<32|b)) // pauses, not secrets
 }
 
 // Use sends the traffic through other gateways from now on.

@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
-	"github.com/chappe-im/chappe/pkg/names"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
@@ -23,7 +23,9 @@ type writer struct {
 	n        int
 }
 
-func (w *writer) conversation() string { return names.UserConversation(w.from, w.to) }
+func (w *writer) conversation() string {
+	return string(ident.UserConversation(ident.UserID(w.from), ident.UserID(w.to)))
+}
 
 func (w *writer) next() Sent {
 	w.n++
@@ -189,7 +191,7 @@ func (w *writer) meta(text string) (*msyncv1.Meta, error) {
 		return nil, err
 	}
 	return &msyncv1.Meta{
-		Id:        proto.Uint64(uint64(time.Now().UnixMicro())), //nolint:gosec // after 1970
+		Id:        proto.Uint64(uint64(time.Now().UnixMicro())), // after 1970
 		To:        &msyncv1.JID{AppKey: proto.String(w.load.app.Key()), Name: proto.String(w.to), Domain: proto.String(msyncclient.DomainUser)},
 		Ns:        msyncv1.Meta_CHAT.Enum(),
 		Payload:   payload,

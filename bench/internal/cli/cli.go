@@ -56,6 +56,23 @@ func (c *common) open(ctx context.Context) (*target.Target, error) {
 	return target.New(ctx, c.target)
 }
 
+// measured returns the body of a command that measures a server once and shows
+// what came of it.
+func (c *common) measured(run func(context.Context, *target.Target) (*measure.Result, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		t, err := c.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer t.Close()
+		r, err := run(cmd.Context(), t)
+		if err != nil {
+			return err
+		}
+		return show(cmd.OutOrStdout(), c.output, r)
+	}
+}
+
 func outputFlag(cmd *cobra.Command, p *string) {
 	cmd.Flags().StringVar(p, "output", "text", "text or json")
 }

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/chappe-im/chappe/bench/internal/measure"
+	"github.com/chappe-im/chappe/bench/internal/target"
 )
 
 func sendCommand() *cobra.Command {
@@ -15,24 +17,15 @@ func sendCommand() *cobra.Command {
 		Use:   "send",
 		Short: "REST sends to one user each",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := c.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer t.Close()
+		RunE: c.measured(func(ctx context.Context, t *target.Target) (*measure.Result, error) {
 			cfg.Target, cfg.PID = t, c.pid
-			s, err := measure.NewSend(cmd.Context(), cfg)
+			s, err := measure.NewSend(ctx, cfg)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			defer s.Close()
-			r, err := s.Run(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), c.output, r)
-		},
+			return s.Run(ctx)
+		}),
 	}
 	c.flags(cmd)
 	f := cmd.Flags()
@@ -54,24 +47,15 @@ func fanoutCommand() *cobra.Command {
 		Use:   "fanout",
 		Short: "Sends to many connected users at once",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := c.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer t.Close()
+		RunE: c.measured(func(ctx context.Context, t *target.Target) (*measure.Result, error) {
 			cfg.Target, cfg.PID = t, c.pid
-			f, err := measure.NewFanout(cmd.Context(), cfg)
+			f, err := measure.NewFanout(ctx, cfg)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			defer f.Close()
-			r, err := f.Run(cmd.Context(), rounds)
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), c.output, r)
-		},
+			return f.Run(ctx, rounds)
+		}),
 	}
 	c.flags(cmd)
 	f := cmd.Flags()
@@ -93,22 +77,14 @@ func idleCommand() *cobra.Command {
 		Use:   "idle",
 		Short: "Memory of idle connections",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := c.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer t.Close()
+		RunE: c.measured(func(ctx context.Context, t *target.Target) (*measure.Result, error) {
 			cfg.Target, cfg.PID = t, c.pid
-			if cfg.Users, cfg.Tokens, err = measure.PrepareIdle(cmd.Context(), t, n); err != nil {
-				return err
+			var err error
+			if cfg.Users, cfg.Tokens, err = measure.PrepareIdle(ctx, t, n); err != nil {
+				return nil, err
 			}
-			r, err := measure.Idle(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), c.output, r)
-		},
+			return measure.Idle(ctx, cfg)
+		}),
 	}
 	c.flags(cmd)
 	f := cmd.Flags()

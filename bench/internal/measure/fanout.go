@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/chappe-im/chappe/bench/internal/check"
 	"github.com/chappe-im/chappe/bench/internal/rawhttp"
 	"github.com/chappe-im/chappe/bench/internal/receiver"
@@ -106,30 +104,11 @@ func NewFanout(ctx context.Context, cfg FanoutConfig) (*Fanout, error) {
 			req: cfg.Target.SendRequest(), conn: rawhttp.New(cfg.Target.Host(), callTimeout),
 		})
 	}
-	f.receivers = make([]*receiver.Receiver, cfg.Receivers)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(loginWorkers)
-	for i, user := range f.users {
-		g.Go(func() error {
-			r, err := receiver.Login(gctx, receiver.Config{
-				URL: cfg.Target.WS(), AppKey: cfg.Target.AppKey(), User: user, Token: tokens[i],
-				OnText: func(_, text []byte) { f.arrived(i, string(text)) }, Capture: i == 0,
-			})
-			if err != nil {
-				return err
-			}
-			f.receivers[i] = r
-			select {
-			case <-r.Synced():
-				return nil
-			case <-r.Done():
-				return r.Err()
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-		})
-	}
-	if err := g.Wait(); err != nil {
+	f.receivers, err = connect(ctx, cfg.Target, f.users, tokens, func(i int, c *receiver.Config) {
+		c.OnText = func(_, text []byte) { f.arrived(i, string(text)) }
+		c.Capture = i == 0
+	})
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -141,11 +120,7 @@ func (f *Fanout) Close() {
 	for _, c := range f.chunks {
 		c.conn.Close()
 	}
-	for _, r := range f.receivers {
-		if r != nil {
-			r.Close()
-		}
-	}
+	closeAll(f.receivers)
 }
 
 func (f *Fanout) arrived(i int, text string) {

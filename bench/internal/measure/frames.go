@@ -92,9 +92,7 @@ func (f *Frames) Close() {
 	for _, c := range f.chunks {
 		c.conn.Close()
 	}
-	for _, r := range f.receivers {
-		r.Close()
-	}
+	closeAll(f.receivers)
 }
 
 func (f *Frames) arrived(i int) {

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/chappe-im/chappe/bench/internal/proc"
 	"github.com/chappe-im/chappe/bench/internal/receiver"
 	"github.com/chappe-im/chappe/bench/internal/target"
@@ -48,41 +46,13 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
 		return nil, errors.New("memory can only be read of a known process, and with connections")
 	}
 	login := func(n int) ([]*receiver.Receiver, error) {
-		conns := make([]*receiver.Receiver, n)
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(loginWorkers)
-		for i := range n {
-			g.Go(func() (err error) {
-				conns[i], err = receiver.Login(gctx, receiver.Config{
-					URL: cfg.Target.WS(), AppKey: cfg.Target.AppKey(), User: cfg.Users[i], Token: cfg.Tokens[i],
-				})
-				if err != nil {
-					return err
-				}
-				select {
-				case <-conns[i].Synced():
-					return nil
-				case <-conns[i].Done():
-					return conns[i].Err()
-				case <-gctx.Done():
-					return gctx.Err()
-				}
-			})
-		}
-		return conns, g.Wait()
-	}
-	closeAll := func(conns []*receiver.Receiver) {
-		for _, c := range conns {
-			if c != nil {
-				c.Close()
-			}
-		}
+		return connect(ctx, cfg.Target, cfg.Users[:n], cfg.Tokens[:n], nil)
 	}
 	warm, err := login(min(warmLogins, len(cfg.Users)))
-	closeAll(warm)
 	if err != nil {
 		return nil, err
 	}
+	closeAll(warm)
 	base, err := readMemory(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -94,10 +64,10 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
 		return nil, err
 	}
 	conns, err := login(len(cfg.Users))
-	defer func() { closeAll(conns) }()
 	if err != nil {
 		return nil, err
 	}
+	defer closeAll(conns)
 	took := time.Since(start)
 	if err := hold(ctx, conns, cfg.Hold); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func answered(what string, res rawhttp.Response, err error) (load.Outcome, error
 	switch {
 	case err != nil:
 		return load.Failed, err
-	case res.Status == http.StatusTooManyRequests:
+	case res.Limited():
 		time.Sleep(min(max(res.RetryAfter, 10*time.Millisecond), time.Second))
 		return load.Throttled, nil
 	case res.Status != http.StatusOK:

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/chappe-im/chappe/bench/internal/rawhttp"
 	"github.com/chappe-im/chappe/bench/internal/receiver"
 	"github.com/chappe-im/chappe/bench/internal/stats"
@@ -72,33 +70,14 @@ func NewPresence(ctx context.Context, cfg PresenceConfig) (*Presence, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Presence{cfg: cfg, conn: rawhttp.New(cfg.Target.Host(), callTimeout), receivers: make([]*receiver.Receiver, len(users))}
+	p := &Presence{cfg: cfg, conn: rawhttp.New(cfg.Target.Host(), callTimeout)}
 	for i := range p.requests {
 		p.requests[i] = cfg.Target.Request(http.MethodPost, "users", user, "presence", "web", fmt.Sprint(100+i))
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(loginWorkers)
-	for i, name := range users {
-		g.Go(func() error {
-			r, err := receiver.Login(gctx, receiver.Config{
-				URL: cfg.Target.WS(), AppKey: cfg.Target.AppKey(), User: name, Token: tokens[i],
-				OnNotice: func(payload []byte) { p.told(i, payload) },
-			})
-			if err != nil {
-				return err
-			}
-			p.receivers[i] = r
-			select {
-			case <-r.Synced():
-				return nil
-			case <-r.Done():
-				return r.Err()
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-		})
-	}
-	if err = g.Wait(); err == nil {
+	p.receivers, err = connect(ctx, cfg.Target, users, tokens, func(i int, c *receiver.Config) {
+		c.OnNotice = func(payload []byte) { p.told(i, payload) }
+	})
+	if err == nil {
 		err = cfg.Target.Subscribe(ctx, users, user)
 	}
 	if err == nil {
@@ -115,11 +94,7 @@ func NewPresence(ctx context.Context, cfg PresenceConfig) (*Presence, error) {
 // Close ends all connections.
 func (p *Presence) Close() {
 	p.conn.Close()
-	for _, r := range p.receivers {
-		if r != nil {
-			r.Close()
-		}
-	}
+	closeAll(p.receivers)
 }
 
 func (p *Presence) told(i int, payload []byte) {

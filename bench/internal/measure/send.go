@@ -218,7 +218,7 @@ func (s *Send) op(_ context.Context, worker, n int) (load.Outcome, error) {
 		w.seqs[i] = seq
 		s.tracker.Accepted(conv, seq)
 		return load.Done, nil
-	case res.Status == http.StatusTooManyRequests:
+	case res.Limited():
 		s.tracker.Refused(conv, seq)
 		time.Sleep(min(max(res.RetryAfter, 10*time.Millisecond), time.Second))
 		return load.Throttled, nil

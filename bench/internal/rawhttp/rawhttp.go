@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -56,6 +57,12 @@ type Response struct {
 	Body   []byte
 	// RetryAfter is what the server asked to wait; 0 if it did not.
 	RetryAfter time.Duration
+}
+
+// Limited reports whether a limit refused the call: 429, or 403 with the time
+// to come back where messages are limited and not calls.
+func (r Response) Limited() bool {
+	return r.Status == http.StatusTooManyRequests || r.Status == http.StatusForbidden && r.RetryAfter > 0
 }
 
 // New makes a client for host:port; timeout bounds each call.

@@ -62,6 +62,10 @@ func TestAgainstNetHTTP(t *testing.T) {
 	limited := do("/limit", "")
 	require.Equal(t, 429, limited.Status)
 	require.Equal(t, 2*time.Second, limited.RetryAfter)
+	require.True(t, limited.Limited())
+	for want, r := range map[bool]Response{true: {Status: 403, RetryAfter: time.Second}, false: {Status: 403}} {
+		require.Equal(t, want, r.Limited())
+	}
 	require.Equal(t, "slow down", string(limited.Body))
 	require.Len(t, conns, 1, "the connection is kept")
 	require.Equal(t, "bye", string(do("/close", "").Body))

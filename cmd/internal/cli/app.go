@@ -22,6 +22,7 @@ type appView struct {
 	Registration    string          `json:"registration"`
 	Created         int64           `json:"created"`
 	TokenTTLSeconds int64           `json:"token_ttl_seconds"`
+	RESTSendChecks  bool            `json:"rest_send_checks"`
 	Overrides       json.RawMessage `json:"overrides,omitempty"`
 }
 
@@ -29,6 +30,7 @@ func viewApp(a *limiterv1.App, secret string) appView {
 	v := appView{
 		Org: a.GetOrg(), App: a.GetApp(), Tier: a.GetTier(), UUID: a.GetUuid(), ClientID: a.GetClientId(),
 		ClientSecret: secret, Registration: a.GetRegistration(), Created: a.GetCreated(), TokenTTLSeconds: a.GetTokenTtlSeconds(),
+		RESTSendChecks: a.GetSettings().GetRestSendChecks(),
 	}
 	if o := a.GetOverrides(); o != "" {
 		v.Overrides = json.RawMessage(o)
@@ -47,6 +49,7 @@ func (v appView) table(t *tabwriter.Writer) {
 	row(t, "registration", v.Registration)
 	row(t, "created", when(v.Created))
 	row(t, "token lifetime", v.TokenTTLSeconds, "seconds")
+	row(t, "rest send checks", v.RESTSendChecks)
 	if v.Overrides != nil {
 		row(t, "overrides", string(v.Overrides))
 	}
@@ -61,7 +64,7 @@ func appCommand() *cobra.Command {
 	c := &client{}
 	cmd := &cobra.Command{Use: "app", Short: "Create apps and change them"}
 	c.flags(cmd)
-	cmd.AddCommand(c.appCreate(), c.appList(), c.appShow(), c.appSetTier(), c.appOverride(), c.appRotateSecret())
+	cmd.AddCommand(c.appCreate(), c.appList(), c.appShow(), c.appSetTier(), c.appOverride(), c.appSet(), c.appRotateSecret())
 	return cmd
 }
 
@@ -171,6 +174,31 @@ func (c *client) appOverride() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("file", "clear")
 	return cmd
 }
+
+func (c *client) appSet() *cobra.Command {
+	var restSendChecks bool
+	cmd := &cobra.Command{Use: "set ORG/APP", Short: "Change switches of an app", Args: cobra.ExactArgs(1)}
+	cmd.RunE = c.run(func(ctx context.Context, out io.Writer, args []string) error {
+		org, app, err := splitApp(args[0])
+		if err != nil {
+			return err
+		}
+		req := &limiterv1.SetAppSettingsRequest{Org: org, App: app, Actor: c.who()}
+		if cmd.Flags().Changed(flagRESTSendChecks) {
+			req.RestSendChecks = &restSendChecks
+		}
+		resp, err := c.admin.SetAppSettings(ctx, req)
+		if err != nil {
+			return err
+		}
+		return c.printApp(out, resp.GetApp(), "")
+	})
+	cmd.Flags().BoolVar(&restSendChecks, flagRESTSendChecks, false, "refuse sends over REST while their sender is globally muted")
+	cmd.MarkFlagsOneRequired(flagRESTSendChecks)
+	return cmd
+}
+
+const flagRESTSendChecks = "rest-send-checks"
 
 func (c *client) appRotateSecret() *cobra.Command {
 	var revoke bool

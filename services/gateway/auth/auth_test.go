@@ -76,7 +76,7 @@ func TestVerify(t *testing.T) {
 		},
 		{
 			name: "of another app", org: "demo", app: "chat", raw: sign(other, other.Keys[0], token.App, "", later), reason: errs.ReasonBadToken,
-			message: "Unable to authenticate",
+			message: "Unable to authenticate due to corrupt access token",
 		},
 		{
 			name: "unknown key", org: "demo", app: "chat", raw: sign(chat, token.Key{ID: 9, Secret: keys[0].Secret}, token.App, "", later),

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/fullstorydev/grpchan"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -33,6 +35,9 @@ func (h *Handler) checked(conn grpc.ClientConnInterface) grpc.ClientConnInterfac
 	return grpchan.InterceptClientConn(conn, h.check, nil)
 }
 
+// noFilter lets a query set all fields that the entry of the call names.
+var noFilter = utilities.NewDoubleArray(nil)
+
 func (h *Handler) check(
 	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
@@ -42,6 +47,11 @@ func (h *Handler) check(
 		return errs.Internal(fmt.Errorf("rest: %s was called outside of a request", method))
 	}
 	c.message = m
+	if len(c.form) > 0 {
+		if err := runtime.PopulateQueryParameters(m, c.form, noFilter); err != nil {
+			return c.charge(ctx, errs.Invalid(errs.MessageInvalidRequest))
+		}
+	}
 	if route.Authorize != nil {
 		if err := route.Authorize(&c.access, m); err != nil {
 			return err
@@ -87,7 +97,11 @@ func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 	case resp.GetReason() == refusedTooCostly:
 		return errs.Invalid("the call costs more than its limit ever allows")
 	}
-	e := errs.RateLimited(time.Duration(resp.GetRetryAfterMs()) * time.Millisecond)
+	retry := time.Duration(resp.GetRetryAfterMs()) * time.Millisecond
+	e := errs.RateLimited(retry)
+	if c.access.App.Tier.Rule(rule).CountsMessages() {
+		e = errs.SendRateLimited(retry)
+	}
 	return e.With(metaLimit, strconv.FormatInt(resp.GetLimit(), 10)).
 		With(metaRemaining, strconv.FormatInt(resp.GetRemaining(), 10)).
 		With(metaReset, strconv.FormatInt(resp.GetResetAfterMs(), 10))

@@ -6,7 +6,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +36,8 @@ type call struct {
 	// called.
 	message  proto.Message
 	admitted bool
+	// form is what the query of a call with a body sets.
+	form url.Values
 	// failure is why the body could not be read; the generated handlers pass
 	// on only its text.
 	failure error
@@ -149,7 +153,7 @@ func (c *call) parse(m proto.Message) error {
 		return b.Into(m, nil, false)
 	}
 	kind, ok := mediaType(c.req.Header)
-	if !ok {
+	if !ok || encoded(c.req.Header) {
 		return unsupportedMedia()
 	}
 	return b.Into(m, c.body, kind != mediaJSON)
@@ -163,6 +167,16 @@ const (
 	mediaForm
 )
 
+// encoded reports whether a body is compressed.
+func encoded(h http.Header) bool {
+	for _, coding := range h["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+			return true
+		}
+	}
+	return false
+}
+
 // mediaType reads a body's label. Clients in the field send JSON without a
 // label, or labelled as a form because curl does so.
 func mediaType(h http.Header) (media, bool) {
@@ -173,7 +187,9 @@ func mediaType(h http.Header) (media, bool) {
 	if values[0] == jsonType {
 		return mediaJSON, true
 	}
-	t, _, err := mime.ParseMediaType(values[0])
+	// Browsers join a header that an old client SDK sets twice.
+	label, _, _ := strings.Cut(values[0], ",")
+	t, _, err := mime.ParseMediaType(label)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return 0, false
 	}

@@ -45,8 +45,12 @@ func statusOf(e *errs.Error) int {
 		return http.StatusRequestEntityTooLarge
 	case errs.ReasonForbidden:
 		return http.StatusForbidden
-	case errs.ReasonDuplicate, errs.ReasonRequiredProperty, errs.ReasonJSON, errs.ReasonInvalidGrant, errs.ReasonIllegalArgument:
+	case errs.ReasonDuplicate, errs.ReasonRequiredProperty, errs.ReasonJSON, errs.ReasonIllegalArgument:
 		return http.StatusBadRequest
+	case errs.ReasonMessageSend:
+		if e.Code == codes.ResourceExhausted {
+			return http.StatusForbidden
+		}
 	case errs.ReasonRateLimit, errs.ReasonQuota:
 		return http.StatusTooManyRequests
 	case errs.ReasonMediaType:
@@ -90,6 +94,8 @@ func exceptionOf(e *errs.Error, status int) string {
 		return "org.apache.usergrid.persistence.exceptions.DuplicateUniquePropertyExistsException"
 	case errs.ReasonRequiredProperty:
 		return "org.apache.usergrid.persistence.exceptions.RequiredPropertyNotFoundException"
+	case errs.ReasonMessageSend:
+		return "MessageSendException"
 	case errs.ReasonAppNotFound:
 		return "org.apache.usergrid.rest.exceptions.OrganizationApplicationNotFoundException"
 	case errs.ReasonInvalidGrant:
@@ -136,33 +142,51 @@ func (c *call) fail(e *errs.Error) {
 		description += " from URI: " + strings.TrimPrefix(c.req.URL.Path, "/")
 	}
 
-	env := &c.env
-	env.Buf = append(env.Buf[:0], `{"error":`...)
-	env.Buf = restjson.AppendString(env.Buf, orElse(e.Reason, errs.ReasonInternal))
-	env.Buf = append(env.Buf, `,"exception":`...)
 	exception := exceptionOf(e, status)
-	if e.Reason == errs.ReasonNotFound && c.message != nil && c.endpoint.route.Self != "" {
-		// What is missing in a call about users is a user. Client SDKs tell it
+	if e.Reason == errs.ReasonNotFound && c.message != nil {
+		// What a service misses under this word is a user. Client SDKs tell it
 		// from other failures by this name, and only by this.
 		exception = "UserNotFoundException"
 	}
-	env.Buf = restjson.AppendString(env.Buf, exception)
-	now := time.Now()
-	env.Buf = append(env.Buf, `,"timestamp":`...)
-	env.Buf = strconv.AppendInt(env.Buf, now.UnixMilli(), 10)
-	env.Buf = append(env.Buf, `,"duration":`...)
-	env.Buf = strconv.AppendInt(env.Buf, now.Sub(c.began).Milliseconds(), 10)
-	env.Buf = append(env.Buf, `,"error_description":`...)
-	env.Buf = restjson.AppendString(env.Buf, description)
-	if c.endpoint != nil && c.endpoint.route.ErrorResult {
-		env.Buf = append(env.Buf, `,"result":`...)
-		env.Buf = restjson.AppendString(env.Buf, description)
-	}
-	env.Buf = append(env.Buf, '}')
+	withResult := c.endpoint != nil && c.endpoint.route.ErrorResult
+	c.env.Buf = appendError(c.env.Buf[:0], e, exception, description, withResult, c.began, time.Now())
 
 	h["Content-Type"] = jsonTypes
 	c.w.WriteHeader(status)
-	_, _ = c.w.Write(env.Buf) // a caller who is gone needs no answer
+	_, _ = c.w.Write(c.env.Buf) // a caller who is gone needs no answer
+}
+
+// appendError writes the answer of a call that failed.
+func appendError(dst []byte, e *errs.Error, exception, description string, withResult bool, began, now time.Time) []byte {
+	dst = append(dst, `{"error":`...)
+	dst = restjson.AppendString(dst, orElse(e.Reason, errs.ReasonInternal))
+	dst = append(dst, `,"exception":`...)
+	dst = restjson.AppendString(dst, exception)
+	dst = append(dst, `,"timestamp":`...)
+	dst = strconv.AppendInt(dst, now.UnixMilli(), 10)
+	dst = append(dst, `,"duration":`...)
+	dst = strconv.AppendInt(dst, now.Sub(began).Milliseconds(), 10)
+	dst = append(dst, `,"error_description":`...)
+	dst = restjson.AppendString(dst, description)
+	if n := e.ErrorCode(); n != 0 {
+		dst = append(dst, `,"error_code":`...)
+		dst = strconv.AppendInt(dst, int64(n), 10)
+	}
+	if withResult {
+		dst = append(dst, `,"result":`...)
+		dst = restjson.AppendString(dst, description)
+	}
+	return append(dst, '}')
+}
+
+// Refusal returns the answer to a request that the HTTP server refuses before
+// there is a call.
+func Refusal(status int, now time.Time) []byte {
+	e := errs.Invalid(errs.MessageInvalidRequest)
+	if status == http.StatusNotImplemented {
+		e = methodNotAllowed()
+	}
+	return appendError(nil, e, exceptionOf(e, http.StatusBadRequest), e.Message, false, now, now)
 }
 
 func orElse(s, otherwise string) string {

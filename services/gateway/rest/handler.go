@@ -182,10 +182,14 @@ func (h *Handler) enter(c *call, r *http.Request, params map[string]string) bool
 		c.fail(c.charge(r.Context(), errs.Invalid(errs.MessageInvalidRequest)))
 		return false
 	}
+	c.access.Pattern = c.endpoint.Path
+	if c.endpoint.Body {
+		c.form = form // generated handlers of calls with a body leave the query alone
+	}
 	c.env.App = app
 	c.env.Action = lowerMethod(r.Method)
 	c.env.Scheme, c.env.Host = h.origin(c.req)
-	c.env.Path, c.env.Query = c.req.URL.EscapedPath(), c.req.URL.RawQuery
+	c.env.Path, c.env.Query = strings.TrimSuffix(c.req.URL.EscapedPath(), "/"), c.req.URL.RawQuery
 
 	r.Form, r.PostForm = form, form
 	return true
@@ -214,6 +218,8 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 		return nil
 	case route.Policy == routes.AppOrSelf && ident.FoldUser(params[route.Self]) == p.User:
 		return nil
+	case route.NotSelf != nil:
+		return route.NotSelf()
 	default:
 		return auth.NotAllowed()
 	}
@@ -238,7 +244,7 @@ func (e *endpoint) query(raw string) (url.Values, bool) {
 	if raw == "" || len(e.route.Query) == 0 {
 		return noForm, true
 	}
-	values, err := url.ParseQuery(raw)
+	values, err := routes.ParseForm(raw)
 	if err != nil {
 		return nil, false
 	}

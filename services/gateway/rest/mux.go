@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -45,6 +46,7 @@ func generated[C any](
 func services(account, presence, messaging grpc.ClientConnInterface) []service {
 	return []service{
 		generated(accountv1.MuteService_ServiceDesc.ServiceName, accountv1.RegisterMuteServiceHandlerClient, accountv1.NewMuteServiceClient, account),
+		generated(accountv1.PushService_ServiceDesc.ServiceName, accountv1.RegisterPushServiceHandlerClient, accountv1.NewPushServiceClient, account),
 		generated(accountv1.RelationService_ServiceDesc.ServiceName, accountv1.RegisterRelationServiceHandlerClient, accountv1.NewRelationServiceClient, account),
 		generated(accountv1.AttributeService_ServiceDesc.ServiceName, accountv1.RegisterAttributeServiceHandlerClient, accountv1.NewAttributeServiceClient, account),
 		generated(presencev1.ConnectionService_ServiceDesc.ServiceName, presencev1.RegisterConnectionServiceHandlerClient, presencev1.NewConnectionServiceClient, presence),
@@ -152,18 +154,22 @@ func (h *Handler) serve(c *call, r *http.Request) {
 	r = r.WithContext(&callContext{Context: r.Context(), c: c})
 	r.Header, r.Host, r.RemoteAddr = nil, "", ""
 	r.Body = lazyBody{c}
-	if r.URL.RawPath != "" {
-		r.URL = hideSlashes(r.URL)
-	}
-	mux, ok := h.areas[routes.Area(r.URL.Path)]
-	switch {
-	case ok:
-		mux.ServeHTTP(&c.w, r)
-	case strings.HasPrefix(r.URL.Path, "/"):
-		c.fail(h.notFound(c.req.URL.Path))
-	default:
+	if !strings.HasPrefix(r.URL.Path, "/") {
 		c.fail(errs.Invalid(errs.MessageInvalidRequest))
+		return
 	}
+	u, ok := plain(r.Method, r.URL)
+	if !ok || slashInSegment(r.URL) {
+		c.fail(h.notFound(c.req.URL))
+		return
+	}
+	r.URL = u
+	mux, ok := h.areas[routes.Area(r.URL.Path)]
+	if !ok {
+		c.fail(h.notFound(c.req.URL))
+		return
+	}
+	mux.ServeHTTP(&c.w, r)
 }
 
 // admitCaller is the middleware of all handlers: it does for a call what needs
@@ -183,9 +189,6 @@ func (h *Handler) admitCaller(next runtime.HandlerFunc) runtime.HandlerFunc {
 			panic(fmt.Sprintf("rest: %s %s is none of the bindings", r.Method, r.URL.Path))
 		}
 		c.endpoint = e
-		if r.URL != c.req.URL {
-			showSlashes(params)
-		}
 		if h.enter(c, r, params) {
 			next(w, r, params)
 		}
@@ -221,25 +224,27 @@ func (h *Handler) onError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Ma
 }
 
 // onRoutingError answers what matches no route.
-func (h *Handler) onRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, status int) {
+func (h *Handler) onRoutingError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, _ *http.Request, status int) {
 	c := callFrom(ctx)
 	switch {
 	case c == nil:
-	case status == http.StatusMethodNotAllowed && !hasSlash(r.URL):
+	case status == http.StatusMethodNotAllowed:
 		c.fail(methodNotAllowed())
-	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
-		c.fail(h.notFound(c.req.URL.Path))
+	case status == http.StatusNotFound:
+		c.fail(h.notFound(c.req.URL))
 	default:
 		c.fail(errs.Invalid(errs.MessageInvalidRequest))
 	}
 }
 
 // notFound tells an unknown app from an unknown path within one.
-func (h *Handler) notFound(path string) *errs.Error {
-	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 3)
+func (h *Handler) notFound(u *url.URL) *errs.Error {
+	parts := strings.SplitN(strings.TrimPrefix(u.EscapedPath(), "/"), "/", 3)
 	if len(parts) == 3 {
-		if _, ok := h.apps.App(parts[0], parts[1]); !ok {
-			return errs.AppNotFound(parts[0], parts[1])
+		org, _ := url.PathUnescape(parts[0]) // it is an escaped path
+		app, _ := url.PathUnescape(parts[1])
+		if _, ok := h.apps.App(org, app); !ok {
+			return errs.AppNotFound(org, app)
 		}
 	}
 	return errs.NotFound()

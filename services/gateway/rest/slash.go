@@ -1,41 +1,32 @@
 package rest
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 )
 
-// A slash that is written %2F belongs to its segment. The mux would take it for
-// the end of the segment, in every mode that decodes all of a parameter, so it
-// stands for a byte that no path has on the way through it: paths are UTF-8.
-const (
-	hiddenSlash        = "\xff"
-	escapedHiddenSlash = "%FF"
-)
-
-var slashHider = strings.NewReplacer("%2F", escapedHiddenSlash, "%2f", escapedHiddenSlash)
-
-// hideSlashes returns a URL whose path is decoded but for the slashes within
-// segments, which are hidden.
-func hideSlashes(u *url.URL) *url.URL {
-	path, err := url.PathUnescape(slashHider.Replace(u.RawPath))
-	if err != nil {
-		// A raw path that cannot be decoded is not how the path was sent.
-		path = u.Path
-	}
-	hidden := *u
-	hidden.Path, hidden.RawPath = path, ""
-	return &hidden
+// slashInSegment reports whether a segment of a path holds a slash, which is
+// written %2F. No name does, so the path is that of nothing.
+func slashInSegment(u *url.URL) bool {
+	return strings.Contains(u.RawPath, "%2F") || strings.Contains(u.RawPath, "%2f")
 }
 
-// showSlashes decodes the slashes within parameters.
-func showSlashes(params map[string]string) {
-	for name, v := range params {
-		if strings.Contains(v, hiddenSlash) {
-			params[name] = strings.ReplaceAll(v, hiddenSlash, "/")
+// plain returns the URL by which the mux finds the call: its path is decoded,
+// and a list that is read may end in a slash. ok is false if the slash at the
+// end makes it the path of nothing.
+func plain(method string, u *url.URL) (_ *url.URL, ok bool) {
+	path := u.Path
+	if len(path) > 1 && path[len(path)-1] == '/' {
+		// Never of another method: DELETE /users/ deletes nobody.
+		if path = path[:len(path)-1]; method != http.MethodGet || path[len(path)-1] == '/' {
+			return nil, false
 		}
 	}
+	if u.RawPath == "" && len(path) == len(u.Path) {
+		return u, true
+	}
+	found := *u
+	found.Path, found.RawPath = path, ""
+	return &found, true
 }
-
-// hasSlash reports whether a path has a hidden slash.
-func hasSlash(u *url.URL) bool { return strings.Contains(u.Path, hiddenSlash) }

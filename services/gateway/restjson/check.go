@@ -5,6 +5,7 @@
 package restjson
 
 import (
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -222,33 +223,43 @@ func (c *checker) word(pos int, word string) (int, bool) {
 	return pos + len(word), true
 }
 
-func (c *checker) number(pos int) (int, bool) {
+func (c *checker) number(begin int) (int, bool) {
+	pos := begin
 	if c.data[pos] == '-' {
 		pos++
 	}
+	var ok bool
 	if pos < len(c.data) && c.data[pos] == '0' {
 		pos++
-	} else {
-		var ok bool
-		if pos, ok = c.digits(pos); !ok {
-			return pos, false
-		}
+	} else if pos, ok = c.digits(pos); !ok {
+		return pos, false
 	}
 	if pos < len(c.data) && c.data[pos] == '.' {
-		var ok bool
 		if pos, ok = c.digits(pos + 1); !ok {
 			return pos, false
 		}
 	}
-	if pos < len(c.data) && (c.data[pos] == 'e' || c.data[pos] == 'E') {
+	exponent := pos < len(c.data) && (c.data[pos] == 'e' || c.data[pos] == 'E')
+	if exponent {
 		pos++
 		if pos < len(c.data) && (c.data[pos] == '+' || c.data[pos] == '-') {
 			pos++
 		}
-		return c.digits(pos)
+		if pos, ok = c.digits(pos); !ok {
+			return pos, false
+		}
+	}
+	if exponent || pos-begin > surelyFinite {
+		if f, err := strconv.ParseFloat(string(c.data[begin:pos]), 64); err != nil && math.IsInf(f, 0) {
+			return c.fail(begin, "Numeric value out of range of double")
+		}
 	}
 	return pos, true
 }
+
+// surelyFinite is a length of numbers that are within the range of a double
+// unless they have an exponent.
+const surelyFinite = 300
 
 // digits checks that there is at least one.
 func (c *checker) digits(pos int) (int, bool) {

@@ -1,6 +1,7 @@
 package restjson
 
 import (
+	"bytes"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -15,6 +16,9 @@ func Invalid() error { return errs.Invalid(errs.MessageInvalidRequest) }
 // ParseError returns the error of a body that is no JSON.
 func ParseError(err error) error { return errs.InvalidReason(errs.ReasonJSON, err.Error()) }
 
+// byteOrderMark may stand before any body.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // Body says how the body of a call stands for its request where it is not the
 // plain JSON of the message. The zero value is that.
 type Body struct {
@@ -24,8 +28,14 @@ type Body struct {
 	Hidden []string
 	// Array names the field that a bare array stands for.
 	Array string
+	// Null holds the texts of the errors of fields that must not be null, by
+	// their proto names.
+	Null map[string]string
 	// Other takes the fields of the body that the message does not have.
 	Other func(m proto.Message, name string, value []byte) error
+	// Error takes the place of the error of a field that does not fit, or of the
+	// whole body: field is empty.
+	Error func(field string, err error) error
 	// Decode takes the place of all that. body has not been looked at; form
 	// reports that it is labelled as a form. Nothing that it puts into m may
 	// share memory with body.
@@ -46,14 +56,23 @@ type Body struct {
 // null: their meaning is the service's business. The app is part of every path
 // and cannot be set.
 func (b *Body) Into(m proto.Message, body []byte, form bool) error {
+	body = bytes.TrimPrefix(body, byteOrderMark)
 	if b.Decode != nil {
-		return b.Decode(body, form, m)
+		return b.failed("", b.Decode(body, form, m))
 	}
 	raw, err := Parse(body)
 	if err != nil || len(raw) == 0 {
-		return err
+		return b.failed("", err)
 	}
 	return b.unmarshal(raw, m.ProtoReflect())
+}
+
+// failed returns the error of a field or of the whole body.
+func (b *Body) failed(field string, err error) error {
+	if err == nil || b.Error == nil {
+		return err
+	}
+	return b.Error(field, err)
 }
 
 // Parse checks that body is JSON, or empty, and cuts the white space around it.
@@ -69,34 +88,86 @@ func Parse(body []byte) ([]byte, error) {
 }
 
 // Unmarshal fills a message from the raw text of an object.
-func Unmarshal(raw []byte, m proto.Message) error {
-	return new(Body).unmarshal(raw, m.ProtoReflect())
+func Unmarshal(raw []byte, m proto.Message) error { return new(Body).Unmarshal(raw, m) }
+
+// Unmarshal fills a message from the raw text of an object, within a body.
+func (b *Body) Unmarshal(raw []byte, m proto.Message) error {
+	return b.unmarshal(raw, m.ProtoReflect())
 }
 
 func (b *Body) unmarshal(raw []byte, m protoreflect.Message) error {
 	fields := m.Descriptor().Fields()
 	if b.Array != "" && len(raw) > 0 && raw[0] == '[' {
-		return setField(m, fields.ByName(protoreflect.Name(b.Array)), raw)
+		return b.failed("", setField(m, fields.ByName(protoreflect.Name(b.Array)), raw))
 	}
 	o, ok := NewObject(raw)
 	if !ok {
-		return Invalid()
+		return b.failed("", Invalid())
 	}
-	for {
-		name, value, ok := o.Next()
-		if !ok {
-			return nil
-		}
+	for _, g := range b.given(&o, fields) {
 		var err error
-		if f := b.field(fields, string(name)); f != nil {
-			err = setField(m, f, value)
-		} else if b.Other != nil {
-			err = b.Other(m.Interface(), string(name), value)
+		if text := b.null(g); text != "" {
+			err = errs.Invalid(text)
+		} else if g.field != nil {
+			err = b.failed(g.name, setField(m, g.field, g.raw))
+		} else {
+			err = b.Other(m.Interface(), g.name, g.raw)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// given is a field of a body; field is nil if the message has none of its name.
+type given struct {
+	name  string
+	field protoreflect.FieldDescriptor
+	raw   []byte
+}
+
+// given returns the fields of a body that mean something: of several of one
+// name the last, whatever the others are.
+func (b *Body) given(o *Object, fields protoreflect.FieldDescriptors) []given {
+	var all []given
+	var others map[string]int
+	for {
+		name, value, ok := o.Next()
+		if !ok {
+			return all
+		}
+		g := given{name: string(name), field: b.field(fields, string(name)), raw: value}
+		place := -1
+		switch {
+		case g.field != nil:
+			place = slices.IndexFunc(all, func(x given) bool { return x.field == g.field })
+		case b.Other == nil:
+			continue
+		default:
+			if i, seen := others[g.name]; seen {
+				place = i
+			} else if others == nil {
+				others = make(map[string]int)
+			}
+			if place < 0 {
+				others[g.name] = len(all)
+			}
+		}
+		if place < 0 {
+			all = append(all, g)
+		} else {
+			all[place] = g
+		}
+	}
+}
+
+// null returns the text of the error of a field that must not be null.
+func (b *Body) null(g given) string {
+	if g.field == nil || !IsNull(g.raw) {
+		return ""
+	}
+	return b.Null[string(g.field.Name())]
 }
 
 // field finds a field that a body may set.
@@ -149,7 +220,6 @@ func setList(m protoreflect.Message, f protoreflect.FieldDescriptor, raw []byte)
 	if !ok {
 		return Invalid()
 	}
-	m.Clear(f) // the last of several fields of one name counts
 	list := m.Mutable(f).List()
 	for {
 		raw, ok := a.Next()
@@ -172,7 +242,6 @@ func setMap(m protoreflect.Message, f protoreflect.FieldDescriptor, raw []byte) 
 	if !ok || f.MapKey().Kind() != protoreflect.StringKind {
 		return Invalid()
 	}
-	m.Clear(f)
 	entries := m.Mutable(f).Map()
 	for {
 		name, raw, ok := o.Next()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
+	tokens "github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
@@ -42,7 +43,7 @@ func accounts() []Route {
 		},
 		{
 			Method: accountv1.UserService_ListUsers_FullMethodName, Rules: []string{"list_users"},
-			Policy: AppOnly, Query: []string{"limit", "cursor"},
+			Policy: AppOnly, Query: []string{"limit", "cursor", "ql"},
 			Answer: Answer{
 				Action: Verb, Params: true, Path: pathUsers, URI: OfPath, Entities: users((*accountv1.ListUsersResponse).GetUsers),
 				Cursor: of((*accountv1.ListUsersResponse).GetCursor), Count: size((*accountv1.ListUsersResponse).GetUsers),
@@ -54,7 +55,7 @@ func accounts() []Route {
 		},
 		{
 			Method: accountv1.UserService_DeleteUsers_FullMethodName, Rules: []string{"delete_users_batch"},
-			Policy: AppOnly, Query: []string{"limit", "cursor"},
+			Policy: AppOnly, Query: []string{"limit", "cursor", "ql"},
 			Answer: Answer{
 				Action: Verb, App: true, Params: true, Path: pathUsers, URI: OfPath,
 				Entities: users((*accountv1.DeleteUsersResponse).GetUsers), Cursor: of((*accountv1.DeleteUsersResponse).GetCursor),
@@ -78,7 +79,7 @@ func accounts() []Route {
 			Method: accountv1.UserService_UpdatePushSettings_FullMethodName,
 			Rules:  []string{"set_push_nickname", "set_push_display_style", "set_push_do_not_disturb"}, Rule: pushRule,
 			Policy: AppOrSelf, Self: "username",
-			Body:   restjson.Body{Hidden: []string{"notification_ignore"}, Other: ignoreGroup},
+			Body:   pushBody(),
 			Answer: Answer{Action: Verb, App: true, Path: pathUsers, URI: OfPath, Entities: oneUser((*accountv1.UpdatePushSettingsResponse).GetUser)},
 		},
 	}
@@ -193,7 +194,7 @@ func authorizeRegistration(a *Access, req proto.Message) error {
 	}
 	switch {
 	case !a.App.Open():
-		return errs.Unauthenticated(errs.ReasonUnauthorized, "registration is not open, please contact the app admin")
+		return errs.RegistrationClosed()
 	case !r.GetBatch():
 		r.Anonymous = true
 		return nil
@@ -214,7 +215,7 @@ func authorizeToken(a *Access, req proto.Message) error {
 	case a.TokenError != nil:
 		return a.TokenError
 	default:
-		return auth.NotAllowed()
+		return tokens.Error(tokens.ErrOtherApp) // a user's token, which proves nothing here
 	}
 }
 

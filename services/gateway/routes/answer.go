@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"net/url"
 	"reflect"
 	"strconv"
 	"time"
@@ -19,11 +18,14 @@ import (
 type Answer struct {
 	// Action is the text of "action"; Verb is the call's HTTP method.
 	Action string
+	// Status is the text of "status".
+	Status string
 	// App adds the three fields that name the app, Params the query.
 	App, Params bool
-	// Path is "path". URI says what "uri" is the full address of.
-	Path *Value
-	URI  URI
+	// Path is "path". URI says what "uri" is the full address of; At is the path
+	// within the app that OfPath stands for, where it is another.
+	Path, At *Value
+	URI      URI
 	// Entities, Data and Count are the fields of these names. Cursor is there
 	// only while there is a further page.
 	Entities, Data, Cursor, Count *Value
@@ -41,7 +43,7 @@ type URI uint8
 const (
 	// Self is the call's own path, as it was sent.
 	Self URI = iota + 1
-	// OfPath is the answer's Path within the app.
+	// OfPath is the answer's Path, or At, within the app.
 	OfPath
 	// OfApp is the app itself.
 	OfApp
@@ -172,10 +174,16 @@ func (a *Answer) Append(e *Envelope, req, resp proto.Message) error {
 			return err
 		}
 	}
+	if a.Status != "" {
+		e.str("status", a.Status)
+	}
 	path := ""
 	if a.Path != nil {
 		path, _ = a.Path.of(req, resp).(string)
 		e.str("path", path)
+	}
+	if a.At != nil {
+		path, _ = a.At.of(req, resp).(string)
 	}
 	switch a.URI {
 	case Self:
@@ -262,7 +270,7 @@ func appendInner(dst []byte, s string) []byte {
 
 // params repeats the query, if there was one: every value as an array.
 func (e *Envelope) params() error {
-	values, err := url.ParseQuery(e.Query)
+	values, err := ParseForm(e.Query)
 	if err != nil || len(values) == 0 {
 		return nil //nolint:nilerr // what cannot be read is not repeated
 	}

@@ -2,11 +2,11 @@ package routes
 
 import (
 	"bytes"
-	"net/url"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
@@ -15,7 +15,7 @@ func attributes() []Route {
 	return []Route{
 		{
 			Method: accountv1.AttributeService_SetUserAttributes_FullMethodName, Rules: []string{"set_user_attributes"},
-			Policy: AppOrSelf, Self: "username",
+			Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 			Body:   restjson.Body{Decode: decodeAttributes, Form: true, Schema: attributesSchema},
 			Answer: Answer{Data: of((*accountv1.SetUserAttributesResponse).GetAttributes)},
 		},
@@ -35,11 +35,14 @@ func attributes() []Route {
 		},
 		{
 			Method: accountv1.AttributeService_DeleteUserAttributes_FullMethodName, Rules: []string{"delete_user_attributes"},
-			Policy: AppOrSelf, Self: "username",
+			Policy: AppOrSelf, Self: "username", NotSelf: notYours,
 			Answer: Answer{Data: always(true)},
 		},
 	}
 }
+
+// notYours is the error of a user who changes the attributes of another.
+func notYours() error { return errs.Unauthenticated(errs.ReasonMetadata, "auth error") }
 
 func attributesByUser(r *accountv1.BatchGetUserAttributesResponse) map[string]map[string]string {
 	all := make(map[string]map[string]string, len(r.GetUsers()))
@@ -84,23 +87,25 @@ func decodeAttributes(body []byte, form bool, req proto.Message) error {
 }
 
 func decodeAttributesJSON(o restjson.Object, m *accountv1.SetUserAttributesRequest) error {
-	m.Attributes = make(map[string]string)
-	for {
-		name, value, ok := o.Next()
-		if !ok {
-			return nil
-		}
+	// Of several fields of one name the last counts, whatever the others are.
+	given := make(map[string][]byte)
+	for name, value, ok := o.Next(); ok; name, value, ok = o.Next() {
+		given[string(name)] = value
+	}
+	m.Attributes = make(map[string]string, len(given))
+	for name, value := range given {
 		switch value[0] {
 		case '{', '[', 'n':
 			return restjson.Invalid()
 		default:
-			m.Attributes[string(name)] = restjson.Text(value)
+			m.Attributes[name] = restjson.Text(value)
 		}
 	}
+	return nil
 }
 
 func decodeAttributesForm(raw []byte, m *accountv1.SetUserAttributesRequest) error {
-	pairs, err := url.ParseQuery(string(raw))
+	pairs, err := ParseForm(string(raw))
 	if err != nil {
 		return restjson.Invalid()
 	}

@@ -114,9 +114,23 @@ func TestBodies(t *testing.T) {
 			want: &messagingv1.SendToUsersRequest{Ext: []byte("null"), Body: []byte("null")},
 		},
 		{
-			name: "send, so is what is no object", body: `{"ext":"x","body":7}`, into: &messagingv1.SendToUsersRequest{},
-			want: &messagingv1.SendToUsersRequest{Ext: []byte(`"x"`), Body: []byte("7")},
+			name: "send, so is an ext that is no object", body: `{"ext":"x"}`, into: &messagingv1.SendToUsersRequest{},
+			want: &messagingv1.SendToUsersRequest{Ext: []byte(`"x"`)},
 		},
+		{name: "send, body is no object", body: `{"body":7}`, into: &messagingv1.SendToUsersRequest{}},
+		{
+			name: "old send", body: `{"target_type":"users","target":["a"],"msg":{"type":"txt"},"from":"b","ext":null,"routetype":null,"sync_device":"true"}`,
+			into: &messagingv1.SendMessageRequest{}, want: &messagingv1.SendMessageRequest{
+				TargetType: "users", Target: []string{"a"}, Msg: []byte(`{"type":"txt"}`), From: str("b"), Ext: []byte("null"), SyncDevice: true,
+			},
+		},
+		{name: "old send, nothing", into: &messagingv1.SendMessageRequest{}, want: &messagingv1.SendMessageRequest{}},
+		{name: "old send, target is a word", body: `{"target":"a"}`, into: &messagingv1.SendMessageRequest{}},
+		{name: "old send, array", body: `[]`, into: &messagingv1.SendMessageRequest{}},
+		{name: "send, one target without array", body: `{"to":"a"}`, into: &messagingv1.SendToUsersRequest{}},
+		{name: "send, from is a number", body: `{"from":7}`, into: &messagingv1.SendToUsersRequest{}},
+		{name: "send, type is a number", body: `{"type":7}`, into: &messagingv1.SendToUsersRequest{}},
+		{name: "send, sync_device is a number", body: `{"sync_device":1}`, into: &messagingv1.SendToUsersRequest{}},
 		{name: "send, the app stands in the path", body: `{"org":"x","app":"y"}`, into: &messagingv1.SendToUsersRequest{}, want: &messagingv1.SendToUsersRequest{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,8 +138,15 @@ func TestBodies(t *testing.T) {
 			body := []byte(c.body)
 			err := bodyOf(t, c.into).Into(c.into, body, c.form)
 			if c.want == nil {
-				require.True(t, errs.Is(err, errs.ReasonIllegalArgument), "%v", err)
-				require.Equal(t, errs.MessageInvalidRequest, errs.From(err).Message)
+				want := errs.Invalid(errs.MessageInvalidRequest)
+				switch c.into.(type) {
+				case *messagingv1.SendToUsersRequest, *messagingv1.SendMessageRequest:
+					want = errs.InvalidBody()
+				case *accountv1.UpdatePushSettingsRequest:
+					require.ErrorContains(t, err, "parameters is invalid : notification_")
+					return
+				}
+				require.Equal(t, want, errs.From(err))
 				return
 			}
 			require.NoError(t, err)
@@ -142,12 +163,15 @@ func TestBrokenBodies(t *testing.T) {
 		require.True(t, errs.Is(err, errs.ReasonJSON), "%s is no form: %v", body, err)
 	}
 	for _, m := range []proto.Message{
-		&messagingv1.SendToUsersRequest{}, &accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
+		&accountv1.RegisterUsersRequest{}, &accountv1.IssueTokenRequest{},
 		&accountv1.UpdatePushSettingsRequest{}, &presencev1.UnsubscribePresenceRequest{}, &accountv1.SetUserAttributesRequest{},
 	} {
 		err := bodyOf(t, m).Into(m, []byte(`{"to":["a",]}`), false)
 		require.True(t, errs.Is(err, errs.ReasonJSON), "%T: %v", m, err)
 		require.Equal(t, "Unexpected character (']' (code 93)): was expecting a value (string, number, object, array, true, false or null) at [line 1, column 12]",
 			errs.From(err).Message)
+	}
+	for _, m := range []proto.Message{&messagingv1.SendToUsersRequest{}, &messagingv1.SendMessageRequest{}} {
+		require.Equal(t, errs.InvalidBody(), errs.From(bodyOf(t, m).Into(m, []byte(`{"to":["a",]}`), false)))
 	}
 }

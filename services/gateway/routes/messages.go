@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
@@ -15,11 +16,17 @@ func messages() []Route {
 		{
 			Method: messagingv1.MessagingService_SendToUsers_FullMethodName, Rules: []string{"send_message_users"},
 			Cost: sendToUsersCost, Policy: AppOnly, Send: true,
-			Body: restjson.Body{Decode: decodeSendToUsers},
+			Body: restjson.Body{Decode: decodeSendToUsers, Error: badSend},
 			Answer: Answer{
 				Action: Verb, App: true, Path: always("/messages/users"), URI: OfPath,
 				Data: of(func(r *messagingv1.SendToUsersResponse) sent { return sent(r.GetResults()) }),
 			},
+		},
+		{
+			Method: messagingv1.MessagingService_SendMessage_FullMethodName, Rules: []string{"send_message"},
+			Cost: sendMessageCost, Policy: AppOnly, Send: true, Query: []string{"useMsgId"},
+			Body:   restjson.Body{Hidden: []string{"use_msg_id"}, Error: badSend},
+			Answer: Answer{Action: Verb, App: true, Path: always("/messages"), URI: OfPath, Data: value(sentOrIDs), Entities: none},
 		},
 		{
 			Method: messagingv1.MessagingService_GetOfflineMessageCount_FullMethodName,
@@ -56,6 +63,21 @@ func (sent) Schema() string {
 	return `{"type":"object","additionalProperties":{"type":"string"}}`
 }
 
+// sentOrIDs has a word for each target, or the ID of its message.
+func sentOrIDs(req *messagingv1.SendMessageRequest, r *messagingv1.SendMessageResponse) map[string]string {
+	all := make(map[string]string, len(r.GetResults()))
+	for _, x := range r.GetResults() {
+		all[x.GetTarget()] = "success"
+		if req.GetUseMsgId() {
+			all[x.GetTarget()] = x.GetMessageId()
+		}
+	}
+	return all
+}
+
+// badSend is the error of a send that cannot be read.
+func badSend(string, error) error { return errs.InvalidBody() }
+
 func offlineCount(req *messagingv1.GetOfflineMessageCountRequest, r *messagingv1.GetOfflineMessageCountResponse) map[string]int64 {
 	return map[string]int64{req.GetUsername(): r.GetCount()}
 }
@@ -74,6 +96,14 @@ func sendToUsersCost(req proto.Message) int64 {
 		return 1
 	}
 	return distinctUsers(r.GetTo())
+}
+
+func sendMessageCost(req proto.Message) int64 {
+	r, ok := req.(*messagingv1.SendMessageRequest)
+	if !ok {
+		return 1
+	}
+	return distinctUsers(r.GetTarget())
 }
 
 // distinctUsers counts users, each once however it is spelled.
@@ -115,50 +145,73 @@ func decodeSendToUsers(body []byte, _ bool, req proto.Message) error {
 	if !ok {
 		return restjson.Invalid()
 	}
+	// Of several fields of one name the last counts, whatever the others are.
+	var in struct{ body, ext, to, from, kind, route, sync, time []byte }
 	for {
 		name, value, more := o.Next()
 		if !more {
-			return nil
+			break
 		}
-		null := restjson.IsNull(value)
-		ok := true
 		switch string(name) {
 		case "body":
-			m.Body = append([]byte{}, value...)
+			in.body = value
 		case "ext":
-			m.Ext = append([]byte{}, value...)
+			in.ext = value
 		case "to":
-			if !null {
-				m.To, ok = restjson.Strings(value, m.To[:0])
-			}
+			in.to = value
 		case "from":
-			if !null {
-				var from string
-				from, ok = text(value)
-				m.From = &from
-			}
+			in.from = value
 		case "type":
-			if !null {
-				m.Type, ok = text(value)
-			}
+			in.kind = value
 		case "routetype":
-			if !null {
-				m.Routetype, ok = text(value)
-			}
+			in.route = value
 		case "sync_device", "syncDevice":
-			if !null {
-				m.SyncDevice, ok = restjson.Bool(value)
-			}
+			in.sync = value
 		case "msg_timestamp", "msgTimestamp":
-			if !null {
-				m.MsgTimestamp, ok = restjson.Integer(value, 64)
-			}
-		}
-		if !ok {
-			return restjson.Invalid()
+			in.time = value
 		}
 	}
+	if in.body != nil {
+		m.Body = append([]byte{}, in.body...)
+	}
+	if in.ext != nil {
+		m.Ext = append([]byte{}, in.ext...)
+	}
+	fits := !given(in.body) || in.body[0] == '{'
+	if given(in.to) {
+		m.To, ok = restjson.Strings(in.to, m.To)
+		fits = fits && ok
+	}
+	if given(in.from) {
+		from := ""
+		from, ok = text(in.from)
+		m.From, fits = &from, fits && ok
+	}
+	for _, f := range [...]struct {
+		raw []byte
+		to  *string
+	}{{in.kind, &m.Type}, {in.route, &m.Routetype}} {
+		if given(f.raw) {
+			*f.to, ok = text(f.raw)
+			fits = fits && ok
+		}
+	}
+	if given(in.sync) {
+		m.SyncDevice, ok = restjson.Bool(in.sync)
+		fits = fits && ok
+	}
+	if given(in.time) {
+		m.MsgTimestamp, ok = restjson.Integer(in.time, 64)
+		fits = fits && ok
+	}
+	if !fits {
+		return restjson.Invalid()
+	}
+	return nil
 }
+
+// given reports whether a field is there and not null.
+func given(raw []byte) bool { return raw != nil && !restjson.IsNull(raw) }
 
 // types are the message types, so that decoding one allocates nothing.
 var types = [...]string{"txt", "img", "audio", "video", "file", "loc", "cmd", "custom"}

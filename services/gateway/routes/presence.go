@@ -1,6 +1,10 @@
 package routes
 
-import presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+import (
+	"encoding/json"
+
+	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+)
 
 func presence() []Route {
 	return []Route{
@@ -27,12 +31,15 @@ func presence() []Route {
 			Policy: AppOrSelf, Self: "username",
 			Answer: Answer{
 				Action: Verb, URI: Self, Entities: none, Count: size((*presencev1.ListConnectionsResponse).GetConnections),
+				Path: value(func(req *presencev1.ListConnectionsRequest, _ *presencev1.ListConnectionsResponse) string {
+					return "/users/" + req.GetUsername() + "/resources"
+				}),
 				Data: of(func(r *presencev1.ListConnectionsResponse) []connection {
 					return each(r.GetConnections(), connectionOf)
 				}),
 			},
 		},
-		presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK),
+		notNull(presenceStatus(presencev1.PresenceService_SetPresence_FullMethodName, "set_presence", resultOK), "ext"),
 		presenceStatus(presencev1.PresenceService_SubscribePresence_FullMethodName, "subscribe_presence",
 			of(func(r *presencev1.SubscribePresenceResponse) result[[]status] {
 				return result[[]status]{each(r.GetResult(), statusWithExpiry)}
@@ -56,6 +63,12 @@ func presenceStatus(method, rule string, answer *Value, query ...string) Route {
 		Method: method, Rules: []string{rule}, Policy: AppOrSelf, Self: "username", Query: query, ErrorResult: true,
 		Answer: Answer{Plain: answer},
 	}
+}
+
+// notNull refuses null for a field.
+func notNull(r Route, field string) Route {
+	r.Body.Null = map[string]string{field: field + " cannot be null"}
+	return r
 }
 
 // unsubscribe takes a bare array of user IDs, or an object that holds it as
@@ -93,15 +106,32 @@ func connectionOf(c *presencev1.Connection) connection {
 
 // status is a user's presence.
 type status struct {
-	UID      string            `json:"uid"`
-	LastTime int64             `json:"last_time,string"`
-	Expiry   *int64            `json:"expiry,omitempty,string"`
-	Ext      string            `json:"ext"`
-	Status   map[string]string `json:"status"`
+	UID      string   `json:"uid"`
+	LastTime int64    `json:"last_time,string"`
+	Expiry   *int64   `json:"expiry,omitempty,string"`
+	Ext      string   `json:"ext"`
+	Status   statuses `json:"status"`
+}
+
+// statuses are the states of a user's devices. None are an empty array: clients
+// tell by it that nobody is there.
+type statuses map[string]string
+
+// MarshalJSON writes an object or an empty array.
+func (s statuses) MarshalJSON() ([]byte, error) {
+	if len(s) == 0 {
+		return []byte("[]"), nil
+	}
+	return json.Marshal(map[string]string(s))
+}
+
+// Schema describes it to readers of the API document.
+func (statuses) Schema() string {
+	return `{"oneOf":[{"type":"object","additionalProperties":{"type":"string"}},{"type":"array","maxItems":0,"items":{"type":"string"}}]}`
 }
 
 func statusOf(p *presencev1.Presence) status {
-	return status{UID: p.GetUid(), LastTime: p.GetLastTime(), Ext: p.GetExt(), Status: orEmpty(p.GetStatus())}
+	return status{UID: p.GetUid(), LastTime: p.GetLastTime(), Ext: p.GetExt(), Status: p.GetStatus()}
 }
 
 func statusWithExpiry(p *presencev1.Presence) status {

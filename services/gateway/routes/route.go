@@ -42,6 +42,8 @@ type Access struct {
 	Principal auth.Principal
 	// TokenError says why there is no principal.
 	TokenError error
+	// Pattern is the path of the binding, with its parameters in braces.
+	Pattern string
 }
 
 // Proof is a credential within a call. A service answers a wrong one with the
@@ -72,6 +74,9 @@ type Route struct {
 	Policy Policy
 	// Self names the path parameter that AppOrSelf compares.
 	Self string
+	// NotSelf is the error of a user who is not the one that AppOrSelf asks for;
+	// without it, auth.NotAllowed.
+	NotSelf func() error
 	// Authorize completes and refuses decoded requests; by then the policy has
 	// been applied.
 	Authorize func(a *Access, req proto.Message) error
@@ -129,7 +134,7 @@ type Table map[string]*Route
 // All makes the table of all REST calls.
 func All() Table {
 	t := make(Table)
-	for _, r := range slices.Concat(accounts(), attributes(), relations(), mutes(), presence(), messages()) {
+	for _, r := range slices.Concat(accounts(), attributes(), relations(), pushes(), mutes(), presence(), messages()) {
 		if t[r.Method] != nil {
 			panic(fmt.Sprintf("routes: %s has two entries", r.Method))
 		}

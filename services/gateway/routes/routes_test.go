@@ -158,7 +158,7 @@ func TestEveryAnswerIsAnObject(t *testing.T) {
 		var got map[string]any
 		require.NoError(t, json.Unmarshal(e.Buf, &got), "%s: %s", method, e.Buf)
 		require.NotContains(t, string(e.Buf), "null", method)
-		for _, v := range []*routes.Value{r.Answer.Path, r.Answer.Cursor} {
+		for _, v := range []*routes.Value{r.Answer.Path, r.Answer.At, r.Answer.Cursor} {
 			require.True(t, v == nil || v.Type.Kind() == reflect.String, method)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/errs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	"github.com/chappe-im/chappe/services/gateway/restjson"
 )
@@ -32,6 +33,19 @@ type userFields struct {
 	End        *int32  `json:"notification_no_disturbing_end,omitempty"`
 	Notifier   *string `json:"notifier_name,omitempty"`
 	Device     *string `json:"device_token,omitempty"`
+
+	PushInfo []pushInfo `json:"pushInfo,omitempty"`
+}
+
+// pushInfo is a push token of one of the user's devices.
+type pushInfo struct {
+	DeviceID string `json:"device_Id"`
+	Device   string `json:"device_token"`
+	Notifier string `json:"notifier_name"`
+}
+
+func pushInfoOf(b *accountv1.PushBinding) pushInfo {
+	return pushInfo{b.GetDeviceId(), b.GetDeviceToken(), b.GetNotifierName()}
 }
 
 func userOf(u *accountv1.User) user {
@@ -42,6 +56,7 @@ func userOf(u *accountv1.User) user {
 		UUID: u.GetUuid(), Type: "user", Created: u.GetCreated(), Modified: u.GetModified(), Username: u.GetUsername(), Activated: u.GetActivated(),
 		Nickname: u.Nickname, Style: u.NotificationDisplayStyle, Disturbing: u.NotificationNoDisturbing,
 		Start: u.NotificationNoDisturbingStart, End: u.NotificationNoDisturbingEnd, Notifier: u.NotifierName, Device: u.DeviceToken,
+		PushInfo: each(u.GetPushInfo(), pushInfoOf),
 	}, u.GetNotificationIgnore()}
 }
 
@@ -65,16 +80,42 @@ func (u user) MarshalJSON() ([]byte, error) {
 // ignorePrefix begins the names of fields that mute push for one group each.
 const ignorePrefix = "notification_ignore_"
 
-// ignoreGroup reads such a field.
-func ignoreGroup(req proto.Message, name string, value []byte) error {
+// pushBody is how push settings are read.
+func pushBody() restjson.Body {
+	return restjson.Body{
+		Hidden: []string{"notification_ignore"}, Other: otherPushField,
+		Error: func(field string, err error) error {
+			if field == "" {
+				return err
+			}
+			return badParameter(field)
+		},
+	}
+}
+
+// badParameter is the error of a push setting that does not fit.
+func badParameter(name string) error { return errs.Invalid("parameters is invalid : " + name) }
+
+// otherPushField reads the fields of push settings whose names no message has.
+func otherPushField(req proto.Message, name string, value []byte) error {
 	m, _ := req.(*accountv1.UpdatePushSettingsRequest)
+	if list, ok := restjson.NewArray(value); ok && name == "entities" {
+		// Old client SDKs send the settings as the entities of an answer.
+		body := pushBody()
+		for element, more := list.Next(); more; element, more = list.Next() {
+			if err := body.Unmarshal(element, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	group, isIgnore := strings.CutPrefix(name, ignorePrefix)
 	if !isIgnore || group == "" || restjson.IsNull(value) {
 		return nil
 	}
 	on, ok := restjson.Bool(value)
 	if !ok {
-		return restjson.Invalid()
+		return badParameter(name)
 	}
 	if m.NotificationIgnore == nil {
 		m.NotificationIgnore = make(map[string]bool, 1)

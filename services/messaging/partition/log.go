@@ -54,6 +54,9 @@ func NewLog(cfg LogConfig, nats *natsx.Conn, now func() time.Time) (*Log, error)
 	}, nil
 }
 
+// NextID returns an ID as messages have them, for one that is not committed.
+func (l *Log) NextID() int64 { return l.ids.Next() }
+
 // Start makes the streams.
 func (l *Log) Start(ctx context.Context) error {
 	for p := range l.cfg.Partitions {

@@ -202,7 +202,7 @@ scenario('remarks are read back with the friends, all at once and in pages', asy
   assert.deepEqual(sizes, [2, 2, 1]);
 
   const stranger = (await world.users(1))[0];
-  await assert.rejects(client.call('setContactRemark', { userId: stranger.name, remark: 'who?' }), { type: USER_NOT_FOUND });
+  await assert.rejects(client.call('setContactRemark', { userId: stranger.name, remark: 'who?' }), { type: REST_ERROR, message: /not friends/ });
   await assert.rejects(client.call('setContactRemark', { userId: friends[0].name, remark: 'x'.repeat(101) }), { type: REST_ERROR });
   // The other side sees nothing of it.
   const friend = await world.connect(friends[1]);

@@ -45,6 +45,9 @@ func (b *builder) answer(x routes.Binding, a *routes.Answer) (*openapi3.Schema, 
 		values := openapi3.NewArraySchema().WithItems(openapi3.NewStringSchema())
 		add("params", false, openapi3.NewSchemaRef("", openapi3.NewObjectSchema().WithAdditionalProperties(values)))
 	}
+	if a.Status != "" {
+		add("status", true, openapi3.NewSchemaRef("", openapi3.NewStringSchema().WithEnum(a.Status)))
+	}
 	if a.Path != nil {
 		text("path")
 	}
@@ -99,6 +102,7 @@ func (b *builder) failure(withResult bool) *openapi3.SchemaRef {
 		for _, p := range []string{"error", "exception", "error_description"} {
 			object.WithProperty(p, openapi3.NewStringSchema())
 		}
+		object.WithProperty("error_code", openapi3.NewIntegerSchema())
 		object.WithPropertyRef("timestamp", milliseconds("When the answer was made, in milliseconds since 1970."))
 		object.WithPropertyRef("duration", milliseconds("How long the call took, in milliseconds."))
 		object.Required = []string{"error", "exception", "timestamp", "duration", "error_description"}

@@ -44,8 +44,10 @@ type User struct {
 	DeviceToken                   *string `protobuf:"bytes,12,opt,name=device_token,json=deviceToken,proto3,oneof" json:"device_token,omitempty"`
 	// Group IDs whose push is muted.
 	NotificationIgnore map[string]bool `protobuf:"bytes,13,rep,name=notification_ignore,json=notificationIgnore,proto3" json:"notification_ignore,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Push tokens of the user's devices, the newest first.
+	PushInfo      []*PushBinding `protobuf:"bytes,14,rep,name=push_info,json=pushInfo,proto3" json:"push_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -169,6 +171,75 @@ func (x *User) GetNotificationIgnore() map[string]bool {
 	return nil
 }
 
+func (x *User) GetPushInfo() []*PushBinding {
+	if x != nil {
+		return x.PushInfo
+	}
+	return nil
+}
+
+// PushBinding is the push token of a device.
+type PushBinding struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// Name of the push service at the app's.
+	NotifierName  string `protobuf:"bytes,2,opt,name=notifier_name,json=notifierName,proto3" json:"notifier_name,omitempty"`
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushBinding) Reset() {
+	*x = PushBinding{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushBinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushBinding) ProtoMessage() {}
+
+func (x *PushBinding) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushBinding.ProtoReflect.Descriptor instead.
+func (*PushBinding) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PushBinding) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *PushBinding) GetNotifierName() string {
+	if x != nil {
+		return x.NotifierName
+	}
+	return ""
+}
+
+func (x *PushBinding) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type NewUser struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Username      *string                `protobuf:"bytes,1,opt,name=username,proto3,oneof" json:"username,omitempty"`
@@ -180,7 +251,7 @@ type NewUser struct {
 
 func (x *NewUser) Reset() {
 	*x = NewUser{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +263,7 @@ func (x *NewUser) String() string {
 func (*NewUser) ProtoMessage() {}
 
 func (x *NewUser) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[1]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +276,7 @@ func (x *NewUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewUser.ProtoReflect.Descriptor instead.
 func (*NewUser) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *NewUser) GetUsername() string {
@@ -245,7 +316,7 @@ type RegisterUsersRequest struct {
 
 func (x *RegisterUsersRequest) Reset() {
 	*x = RegisterUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +328,7 @@ func (x *RegisterUsersRequest) String() string {
 func (*RegisterUsersRequest) ProtoMessage() {}
 
 func (x *RegisterUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[2]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +341,7 @@ func (x *RegisterUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterUsersRequest.ProtoReflect.Descriptor instead.
 func (*RegisterUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RegisterUsersRequest) GetOrg() string {
@@ -319,7 +390,7 @@ type RegisterUsersResponse struct {
 
 func (x *RegisterUsersResponse) Reset() {
 	*x = RegisterUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +402,7 @@ func (x *RegisterUsersResponse) String() string {
 func (*RegisterUsersResponse) ProtoMessage() {}
 
 func (x *RegisterUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[3]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +415,7 @@ func (x *RegisterUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterUsersResponse.ProtoReflect.Descriptor instead.
 func (*RegisterUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{3}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegisterUsersResponse) GetUsers() []*User {
@@ -378,7 +449,7 @@ type RegisterFailure struct {
 
 func (x *RegisterFailure) Reset() {
 	*x = RegisterFailure{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +461,7 @@ func (x *RegisterFailure) String() string {
 func (*RegisterFailure) ProtoMessage() {}
 
 func (x *RegisterFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[4]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +474,7 @@ func (x *RegisterFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFailure.ProtoReflect.Descriptor instead.
 func (*RegisterFailure) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{4}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegisterFailure) GetUsername() string {
@@ -431,7 +502,7 @@ type GetUserRequest struct {
 
 func (x *GetUserRequest) Reset() {
 	*x = GetUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +514,7 @@ func (x *GetUserRequest) String() string {
 func (*GetUserRequest) ProtoMessage() {}
 
 func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[5]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +527,7 @@ func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
 func (*GetUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{5}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetUserRequest) GetOrg() string {
@@ -489,7 +560,7 @@ type GetUserResponse struct {
 
 func (x *GetUserResponse) Reset() {
 	*x = GetUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +572,7 @@ func (x *GetUserResponse) String() string {
 func (*GetUserResponse) ProtoMessage() {}
 
 func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[6]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +585,7 @@ func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
 func (*GetUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{6}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetUserResponse) GetUser() *User {
@@ -529,15 +600,18 @@ type ListUsersRequest struct {
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	// 1 to 100, larger is read as 100; absent means 10.
-	Limit         *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Cursor        string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Limit  *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// A filter. There is none: whoever sends one is refused, rather than given
+	// users that the filter would have left out.
+	Ql            *string `protobuf:"bytes,5,opt,name=ql,proto3,oneof" json:"ql,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +623,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[7]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +636,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{7}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListUsersRequest) GetOrg() string {
@@ -593,6 +667,13 @@ func (x *ListUsersRequest) GetCursor() string {
 	return ""
 }
 
+func (x *ListUsersRequest) GetQl() string {
+	if x != nil && x.Ql != nil {
+		return *x.Ql
+	}
+	return ""
+}
+
 type ListUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Users []*User                `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
@@ -604,7 +685,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +697,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[8]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +710,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{8}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -657,7 +738,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +750,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[9]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +763,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{9}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteUserRequest) GetOrg() string {
@@ -716,7 +797,7 @@ type DeleteUserResponse struct {
 
 func (x *DeleteUserResponse) Reset() {
 	*x = DeleteUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +809,7 @@ func (x *DeleteUserResponse) String() string {
 func (*DeleteUserResponse) ProtoMessage() {}
 
 func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[10]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +822,7 @@ func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{10}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteUserResponse) GetUser() *User {
@@ -752,18 +833,20 @@ func (x *DeleteUserResponse) GetUser() *User {
 }
 
 type DeleteUsersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	Limit         *int32                 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Cursor        string                 `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Org    string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App    string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Limit  *int32                 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor string                 `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// As in ListUsersRequest.
+	Ql            *string `protobuf:"bytes,5,opt,name=ql,proto3,oneof" json:"ql,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteUsersRequest) Reset() {
 	*x = DeleteUsersRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +858,7 @@ func (x *DeleteUsersRequest) String() string {
 func (*DeleteUsersRequest) ProtoMessage() {}
 
 func (x *DeleteUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[11]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +871,7 @@ func (x *DeleteUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUsersRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUsersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{11}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteUsersRequest) GetOrg() string {
@@ -819,6 +902,13 @@ func (x *DeleteUsersRequest) GetCursor() string {
 	return ""
 }
 
+func (x *DeleteUsersRequest) GetQl() string {
+	if x != nil && x.Ql != nil {
+		return *x.Ql
+	}
+	return ""
+}
+
 type DeleteUsersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Users         []*User                `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
@@ -829,7 +919,7 @@ type DeleteUsersResponse struct {
 
 func (x *DeleteUsersResponse) Reset() {
 	*x = DeleteUsersResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +931,7 @@ func (x *DeleteUsersResponse) String() string {
 func (*DeleteUsersResponse) ProtoMessage() {}
 
 func (x *DeleteUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[12]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +944,7 @@ func (x *DeleteUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUsersResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUsersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{12}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteUsersResponse) GetUsers() []*User {
@@ -887,7 +977,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +989,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[13]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1002,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{13}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChangePasswordRequest) GetOrg() string {
@@ -965,7 +1055,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1067,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[14]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1080,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{14}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{15}
 }
 
 type DeactivateUserRequest struct {
@@ -1004,7 +1094,7 @@ type DeactivateUserRequest struct {
 
 func (x *DeactivateUserRequest) Reset() {
 	*x = DeactivateUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1106,7 @@ func (x *DeactivateUserRequest) String() string {
 func (*DeactivateUserRequest) ProtoMessage() {}
 
 func (x *DeactivateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[15]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1119,7 @@ func (x *DeactivateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateUserRequest.ProtoReflect.Descriptor instead.
 func (*DeactivateUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{15}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeactivateUserRequest) GetOrg() string {
@@ -1062,7 +1152,7 @@ type DeactivateUserResponse struct {
 
 func (x *DeactivateUserResponse) Reset() {
 	*x = DeactivateUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1164,7 @@ func (x *DeactivateUserResponse) String() string {
 func (*DeactivateUserResponse) ProtoMessage() {}
 
 func (x *DeactivateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[16]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1177,7 @@ func (x *DeactivateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateUserResponse.ProtoReflect.Descriptor instead.
 func (*DeactivateUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{16}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeactivateUserResponse) GetUser() *User {
@@ -1108,7 +1198,7 @@ type ActivateUserRequest struct {
 
 func (x *ActivateUserRequest) Reset() {
 	*x = ActivateUserRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1210,7 @@ func (x *ActivateUserRequest) String() string {
 func (*ActivateUserRequest) ProtoMessage() {}
 
 func (x *ActivateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[17]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1223,7 @@ func (x *ActivateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateUserRequest.ProtoReflect.Descriptor instead.
 func (*ActivateUserRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{17}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ActivateUserRequest) GetOrg() string {
@@ -1165,7 +1255,7 @@ type ActivateUserResponse struct {
 
 func (x *ActivateUserResponse) Reset() {
 	*x = ActivateUserResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1267,7 @@ func (x *ActivateUserResponse) String() string {
 func (*ActivateUserResponse) ProtoMessage() {}
 
 func (x *ActivateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[18]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1280,7 @@ func (x *ActivateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateUserResponse.ProtoReflect.Descriptor instead.
 func (*ActivateUserResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{18}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{19}
 }
 
 type UpdatePushSettingsRequest struct {
@@ -1214,7 +1304,7 @@ type UpdatePushSettingsRequest struct {
 
 func (x *UpdatePushSettingsRequest) Reset() {
 	*x = UpdatePushSettingsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1316,7 @@ func (x *UpdatePushSettingsRequest) String() string {
 func (*UpdatePushSettingsRequest) ProtoMessage() {}
 
 func (x *UpdatePushSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[19]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1329,7 @@ func (x *UpdatePushSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePushSettingsRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePushSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{19}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdatePushSettingsRequest) GetOrg() string {
@@ -1335,7 +1425,7 @@ type UpdatePushSettingsResponse struct {
 
 func (x *UpdatePushSettingsResponse) Reset() {
 	*x = UpdatePushSettingsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1437,7 @@ func (x *UpdatePushSettingsResponse) String() string {
 func (*UpdatePushSettingsResponse) ProtoMessage() {}
 
 func (x *UpdatePushSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[20]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1450,7 @@ func (x *UpdatePushSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePushSettingsResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePushSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{20}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdatePushSettingsResponse) GetUser() *User {
@@ -1382,7 +1472,7 @@ type LookupRecipientsRequest struct {
 
 func (x *LookupRecipientsRequest) Reset() {
 	*x = LookupRecipientsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1484,7 @@ func (x *LookupRecipientsRequest) String() string {
 func (*LookupRecipientsRequest) ProtoMessage() {}
 
 func (x *LookupRecipientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[21]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1497,7 @@ func (x *LookupRecipientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRecipientsRequest.ProtoReflect.Descriptor instead.
 func (*LookupRecipientsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{21}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LookupRecipientsRequest) GetOrg() string {
@@ -1441,7 +1531,7 @@ type LookupRecipientsResponse struct {
 
 func (x *LookupRecipientsResponse) Reset() {
 	*x = LookupRecipientsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1543,7 @@ func (x *LookupRecipientsResponse) String() string {
 func (*LookupRecipientsResponse) ProtoMessage() {}
 
 func (x *LookupRecipientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[22]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1556,7 @@ func (x *LookupRecipientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRecipientsResponse.ProtoReflect.Descriptor instead.
 func (*LookupRecipientsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{22}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LookupRecipientsResponse) GetRecipients() []*Recipient {
@@ -1495,7 +1585,7 @@ type Recipient struct {
 
 func (x *Recipient) Reset() {
 	*x = Recipient{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1597,7 @@ func (x *Recipient) String() string {
 func (*Recipient) ProtoMessage() {}
 
 func (x *Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[23]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1610,7 @@ func (x *Recipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recipient.ProtoReflect.Descriptor instead.
 func (*Recipient) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{23}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Recipient) GetExists() bool {
@@ -1584,7 +1674,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1686,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[24]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1699,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{24}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IssueTokenRequest) GetOrg() string {
@@ -1690,7 +1780,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1792,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[25]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1805,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{25}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IssueTokenResponse) GetAccessToken() string {
@@ -1759,7 +1849,7 @@ type GetTokenExpiryRequest struct {
 
 func (x *GetTokenExpiryRequest) Reset() {
 	*x = GetTokenExpiryRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1861,7 @@ func (x *GetTokenExpiryRequest) String() string {
 func (*GetTokenExpiryRequest) ProtoMessage() {}
 
 func (x *GetTokenExpiryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[26]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1874,7 @@ func (x *GetTokenExpiryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenExpiryRequest.ProtoReflect.Descriptor instead.
 func (*GetTokenExpiryRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{26}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTokenExpiryRequest) GetOrg() string {
@@ -1826,7 +1916,7 @@ type GetTokenExpiryResponse struct {
 
 func (x *GetTokenExpiryResponse) Reset() {
 	*x = GetTokenExpiryResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1928,7 @@ func (x *GetTokenExpiryResponse) String() string {
 func (*GetTokenExpiryResponse) ProtoMessage() {}
 
 func (x *GetTokenExpiryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[27]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1941,7 @@ func (x *GetTokenExpiryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenExpiryResponse.ProtoReflect.Descriptor instead.
 func (*GetTokenExpiryResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{27}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetTokenExpiryResponse) GetExpireTimestamp() int64 {
@@ -1873,7 +1963,7 @@ type SetUserAttributesRequest struct {
 
 func (x *SetUserAttributesRequest) Reset() {
 	*x = SetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1975,7 @@ func (x *SetUserAttributesRequest) String() string {
 func (*SetUserAttributesRequest) ProtoMessage() {}
 
 func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[28]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +1988,7 @@ func (x *SetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{28}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetUserAttributesRequest) GetOrg() string {
@@ -1939,7 +2029,7 @@ type SetUserAttributesResponse struct {
 
 func (x *SetUserAttributesResponse) Reset() {
 	*x = SetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2041,7 @@ func (x *SetUserAttributesResponse) String() string {
 func (*SetUserAttributesResponse) ProtoMessage() {}
 
 func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[29]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2054,7 @@ func (x *SetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*SetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{29}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetUserAttributesResponse) GetAttributes() map[string]string {
@@ -1985,7 +2075,7 @@ type GetUserAttributesRequest struct {
 
 func (x *GetUserAttributesRequest) Reset() {
 	*x = GetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2087,7 @@ func (x *GetUserAttributesRequest) String() string {
 func (*GetUserAttributesRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[30]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2100,7 @@ func (x *GetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{30}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetUserAttributesRequest) GetOrg() string {
@@ -2043,7 +2133,7 @@ type GetUserAttributesResponse struct {
 
 func (x *GetUserAttributesResponse) Reset() {
 	*x = GetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2145,7 @@ func (x *GetUserAttributesResponse) String() string {
 func (*GetUserAttributesResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[31]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2158,7 @@ func (x *GetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{31}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetUserAttributesResponse) GetAttributes() map[string]string {
@@ -2088,7 +2178,7 @@ type GetUserAttributesCapacityRequest struct {
 
 func (x *GetUserAttributesCapacityRequest) Reset() {
 	*x = GetUserAttributesCapacityRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2190,7 @@ func (x *GetUserAttributesCapacityRequest) String() string {
 func (*GetUserAttributesCapacityRequest) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[32]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2203,7 @@ func (x *GetUserAttributesCapacityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUserAttributesCapacityRequest.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{32}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetUserAttributesCapacityRequest) GetOrg() string {
@@ -2140,7 +2230,7 @@ type GetUserAttributesCapacityResponse struct {
 
 func (x *GetUserAttributesCapacityResponse) Reset() {
 	*x = GetUserAttributesCapacityResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2242,7 @@ func (x *GetUserAttributesCapacityResponse) String() string {
 func (*GetUserAttributesCapacityResponse) ProtoMessage() {}
 
 func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[33]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2255,7 @@ func (x *GetUserAttributesCapacityResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetUserAttributesCapacityResponse.ProtoReflect.Descriptor instead.
 func (*GetUserAttributesCapacityResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{33}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetUserAttributesCapacityResponse) GetBytes() int64 {
@@ -2180,7 +2270,8 @@ type BatchGetUserAttributesRequest struct {
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	// At most 100.
-	Targets       []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	Targets []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Empty means all.
 	Properties    []string `protobuf:"bytes,4,rep,name=properties,proto3" json:"properties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2188,7 +2279,7 @@ type BatchGetUserAttributesRequest struct {
 
 func (x *BatchGetUserAttributesRequest) Reset() {
 	*x = BatchGetUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2291,7 @@ func (x *BatchGetUserAttributesRequest) String() string {
 func (*BatchGetUserAttributesRequest) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[34]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2304,7 @@ func (x *BatchGetUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{34}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BatchGetUserAttributesRequest) GetOrg() string {
@@ -2254,7 +2345,7 @@ type BatchGetUserAttributesResponse struct {
 
 func (x *BatchGetUserAttributesResponse) Reset() {
 	*x = BatchGetUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2357,7 @@ func (x *BatchGetUserAttributesResponse) String() string {
 func (*BatchGetUserAttributesResponse) ProtoMessage() {}
 
 func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[35]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2370,7 @@ func (x *BatchGetUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{35}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BatchGetUserAttributesResponse) GetUsers() []*UserAttributes {
@@ -2300,7 +2391,7 @@ type UserAttributes struct {
 
 func (x *UserAttributes) Reset() {
 	*x = UserAttributes{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2403,7 @@ func (x *UserAttributes) String() string {
 func (*UserAttributes) ProtoMessage() {}
 
 func (x *UserAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[36]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2416,7 @@ func (x *UserAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserAttributes.ProtoReflect.Descriptor instead.
 func (*UserAttributes) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{36}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UserAttributes) GetUsername() string {
@@ -2353,7 +2444,7 @@ type DeleteUserAttributesRequest struct {
 
 func (x *DeleteUserAttributesRequest) Reset() {
 	*x = DeleteUserAttributesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2456,7 @@ func (x *DeleteUserAttributesRequest) String() string {
 func (*DeleteUserAttributesRequest) ProtoMessage() {}
 
 func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[37]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2469,7 @@ func (x *DeleteUserAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{37}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteUserAttributesRequest) GetOrg() string {
@@ -2410,7 +2501,7 @@ type DeleteUserAttributesResponse struct {
 
 func (x *DeleteUserAttributesResponse) Reset() {
 	*x = DeleteUserAttributesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2513,7 @@ func (x *DeleteUserAttributesResponse) String() string {
 func (*DeleteUserAttributesResponse) ProtoMessage() {}
 
 func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[38]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2526,7 @@ func (x *DeleteUserAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserAttributesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{38}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
 }
 
 type AddContactRequest struct {
@@ -2452,7 +2543,7 @@ type AddContactRequest struct {
 
 func (x *AddContactRequest) Reset() {
 	*x = AddContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2555,7 @@ func (x *AddContactRequest) String() string {
 func (*AddContactRequest) ProtoMessage() {}
 
 func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[39]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2568,7 @@ func (x *AddContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactRequest.ProtoReflect.Descriptor instead.
 func (*AddContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{39}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddContactRequest) GetOrg() string {
@@ -2525,7 +2616,7 @@ type AddContactResponse struct {
 
 func (x *AddContactResponse) Reset() {
 	*x = AddContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2537,7 +2628,7 @@ func (x *AddContactResponse) String() string {
 func (*AddContactResponse) ProtoMessage() {}
 
 func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[40]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2641,7 @@ func (x *AddContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddContactResponse.ProtoReflect.Descriptor instead.
 func (*AddContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{40}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AddContactResponse) GetOwnerUuid() string {
@@ -2581,7 +2672,7 @@ type RemoveContactRequest struct {
 
 func (x *RemoveContactRequest) Reset() {
 	*x = RemoveContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2684,7 @@ func (x *RemoveContactRequest) String() string {
 func (*RemoveContactRequest) ProtoMessage() {}
 
 func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[41]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2697,7 @@ func (x *RemoveContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{41}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveContactRequest) GetOrg() string {
@@ -2654,7 +2745,7 @@ type RemoveContactResponse struct {
 
 func (x *RemoveContactResponse) Reset() {
 	*x = RemoveContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2757,7 @@ func (x *RemoveContactResponse) String() string {
 func (*RemoveContactResponse) ProtoMessage() {}
 
 func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[42]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2770,7 @@ func (x *RemoveContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContactResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{42}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveContactResponse) GetOwnerUuid() string {
@@ -2709,7 +2800,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2812,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[43]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2825,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{43}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListContactsRequest) GetOrg() string {
@@ -2777,7 +2868,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2880,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[44]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2893,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{44}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListContactsResponse) GetUsernames() []string {
@@ -2829,7 +2920,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2932,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[45]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2945,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{45}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Contact) GetUsername() string {
@@ -2876,16 +2967,19 @@ type PageContactsRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
-	// 1 to 100, larger is read as 100; absent means 10.
-	Limit         *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// 1 to 50; absent means 10.
+	Limit  *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Friends without a remark have an empty one in the answer. Set by the
+	// gateway only.
+	AlwaysRemark  bool `protobuf:"varint,6,opt,name=always_remark,json=alwaysRemark,proto3" json:"always_remark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PageContactsRequest) Reset() {
 	*x = PageContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +2991,7 @@ func (x *PageContactsRequest) String() string {
 func (*PageContactsRequest) ProtoMessage() {}
 
 func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[46]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3004,7 @@ func (x *PageContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsRequest.ProtoReflect.Descriptor instead.
 func (*PageContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{46}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PageContactsRequest) GetOrg() string {
@@ -2948,6 +3042,13 @@ func (x *PageContactsRequest) GetCursor() string {
 	return ""
 }
 
+func (x *PageContactsRequest) GetAlwaysRemark() bool {
+	if x != nil {
+		return x.AlwaysRemark
+	}
+	return false
+}
+
 type PageContactsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first.
@@ -2960,7 +3061,7 @@ type PageContactsResponse struct {
 
 func (x *PageContactsResponse) Reset() {
 	*x = PageContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3073,7 @@ func (x *PageContactsResponse) String() string {
 func (*PageContactsResponse) ProtoMessage() {}
 
 func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[47]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3086,7 @@ func (x *PageContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageContactsResponse.ProtoReflect.Descriptor instead.
 func (*PageContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{47}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PageContactsResponse) GetContacts() []*Contact {
@@ -3016,7 +3117,7 @@ type SetContactRemarkRequest struct {
 
 func (x *SetContactRemarkRequest) Reset() {
 	*x = SetContactRemarkRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3129,7 @@ func (x *SetContactRemarkRequest) String() string {
 func (*SetContactRemarkRequest) ProtoMessage() {}
 
 func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[48]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3142,7 @@ func (x *SetContactRemarkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{48}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetContactRemarkRequest) GetOrg() string {
@@ -3087,7 +3188,7 @@ type SetContactRemarkResponse struct {
 
 func (x *SetContactRemarkResponse) Reset() {
 	*x = SetContactRemarkResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3200,7 @@ func (x *SetContactRemarkResponse) String() string {
 func (*SetContactRemarkResponse) ProtoMessage() {}
 
 func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[49]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3213,7 @@ func (x *SetContactRemarkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRemarkResponse.ProtoReflect.Descriptor instead.
 func (*SetContactRemarkResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{49}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
 }
 
 type RequestContactsRequest struct {
@@ -3129,7 +3230,7 @@ type RequestContactsRequest struct {
 
 func (x *RequestContactsRequest) Reset() {
 	*x = RequestContactsRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3242,7 @@ func (x *RequestContactsRequest) String() string {
 func (*RequestContactsRequest) ProtoMessage() {}
 
 func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[50]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3255,7 @@ func (x *RequestContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsRequest.ProtoReflect.Descriptor instead.
 func (*RequestContactsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{50}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RequestContactsRequest) GetOrg() string {
@@ -3200,7 +3301,7 @@ type RequestContactsResponse struct {
 
 func (x *RequestContactsResponse) Reset() {
 	*x = RequestContactsResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3313,7 @@ func (x *RequestContactsResponse) String() string {
 func (*RequestContactsResponse) ProtoMessage() {}
 
 func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[51]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3326,7 @@ func (x *RequestContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactsResponse.ProtoReflect.Descriptor instead.
 func (*RequestContactsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{51}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
 }
 
 type AcceptContactRequest struct {
@@ -3243,7 +3344,7 @@ type AcceptContactRequest struct {
 
 func (x *AcceptContactRequest) Reset() {
 	*x = AcceptContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3356,7 @@ func (x *AcceptContactRequest) String() string {
 func (*AcceptContactRequest) ProtoMessage() {}
 
 func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[52]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3369,7 @@ func (x *AcceptContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactRequest.ProtoReflect.Descriptor instead.
 func (*AcceptContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{52}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AcceptContactRequest) GetOrg() string {
@@ -3314,7 +3415,7 @@ type AcceptContactResponse struct {
 
 func (x *AcceptContactResponse) Reset() {
 	*x = AcceptContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3427,7 @@ func (x *AcceptContactResponse) String() string {
 func (*AcceptContactResponse) ProtoMessage() {}
 
 func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[53]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3440,7 @@ func (x *AcceptContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptContactResponse.ProtoReflect.Descriptor instead.
 func (*AcceptContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{53}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
 }
 
 type DeclineContactRequest struct {
@@ -3355,7 +3456,7 @@ type DeclineContactRequest struct {
 
 func (x *DeclineContactRequest) Reset() {
 	*x = DeclineContactRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3468,7 @@ func (x *DeclineContactRequest) String() string {
 func (*DeclineContactRequest) ProtoMessage() {}
 
 func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[54]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3481,7 @@ func (x *DeclineContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactRequest.ProtoReflect.Descriptor instead.
 func (*DeclineContactRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{54}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeclineContactRequest) GetOrg() string {
@@ -3419,7 +3520,7 @@ type DeclineContactResponse struct {
 
 func (x *DeclineContactResponse) Reset() {
 	*x = DeclineContactResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3532,7 @@ func (x *DeclineContactResponse) String() string {
 func (*DeclineContactResponse) ProtoMessage() {}
 
 func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[55]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3545,7 @@ func (x *DeclineContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineContactResponse.ProtoReflect.Descriptor instead.
 func (*DeclineContactResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{55}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
 }
 
 type ListBlocksRequest struct {
@@ -3452,13 +3553,16 @@ type ListBlocksRequest struct {
 	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// 1 to 50. Without it and a cursor the whole list is returned.
+	PageSize      *int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3574,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[56]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3587,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{56}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListBlocksRequest) GetOrg() string {
@@ -3507,16 +3611,33 @@ func (x *ListBlocksRequest) GetOwnerUsername() string {
 	return ""
 }
 
+func (x *ListBlocksRequest) GetPageSize() int32 {
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
+	}
+	return 0
+}
+
+func (x *ListBlocksRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 type ListBlocksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Usernames     []string               `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Usernames []string `protobuf:"bytes,1,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// Empty on the last page.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +3649,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[57]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +3662,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{57}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListBlocksResponse) GetUsernames() []string {
@@ -3549,6 +3670,13 @@ func (x *ListBlocksResponse) GetUsernames() []string {
 		return x.Usernames
 	}
 	return nil
+}
+
+func (x *ListBlocksResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
 }
 
 type AddBlocksRequest struct {
@@ -3564,7 +3692,7 @@ type AddBlocksRequest struct {
 
 func (x *AddBlocksRequest) Reset() {
 	*x = AddBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3704,7 @@ func (x *AddBlocksRequest) String() string {
 func (*AddBlocksRequest) ProtoMessage() {}
 
 func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[58]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3717,7 @@ func (x *AddBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksRequest.ProtoReflect.Descriptor instead.
 func (*AddBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{58}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AddBlocksRequest) GetOrg() string {
@@ -3629,7 +3757,7 @@ type AddBlocksResponse struct {
 
 func (x *AddBlocksResponse) Reset() {
 	*x = AddBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3769,7 @@ func (x *AddBlocksResponse) String() string {
 func (*AddBlocksResponse) ProtoMessage() {}
 
 func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[59]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3654,7 +3782,7 @@ func (x *AddBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBlocksResponse.ProtoReflect.Descriptor instead.
 func (*AddBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{59}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AddBlocksResponse) GetUsernames() []string {
@@ -3676,7 +3804,7 @@ type RemoveBlockRequest struct {
 
 func (x *RemoveBlockRequest) Reset() {
 	*x = RemoveBlockRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3688,7 +3816,7 @@ func (x *RemoveBlockRequest) String() string {
 func (*RemoveBlockRequest) ProtoMessage() {}
 
 func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[60]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +3829,7 @@ func (x *RemoveBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlockRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{60}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveBlockRequest) GetOrg() string {
@@ -3742,7 +3870,7 @@ type RemoveBlockResponse struct {
 
 func (x *RemoveBlockResponse) Reset() {
 	*x = RemoveBlockResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3882,7 @@ func (x *RemoveBlockResponse) String() string {
 func (*RemoveBlockResponse) ProtoMessage() {}
 
 func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[61]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3895,7 @@ func (x *RemoveBlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlockResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlockResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{61}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RemoveBlockResponse) GetOwnerUuid() string {
@@ -3796,7 +3924,7 @@ type RemoveBlocksRequest struct {
 
 func (x *RemoveBlocksRequest) Reset() {
 	*x = RemoveBlocksRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3936,7 @@ func (x *RemoveBlocksRequest) String() string {
 func (*RemoveBlocksRequest) ProtoMessage() {}
 
 func (x *RemoveBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[62]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3949,7 @@ func (x *RemoveBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlocksRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{62}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RemoveBlocksRequest) GetOrg() string {
@@ -3861,7 +3989,7 @@ type RemoveBlocksResponse struct {
 
 func (x *RemoveBlocksResponse) Reset() {
 	*x = RemoveBlocksResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4001,7 @@ func (x *RemoveBlocksResponse) String() string {
 func (*RemoveBlocksResponse) ProtoMessage() {}
 
 func (x *RemoveBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[63]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,12 +4014,2735 @@ func (x *RemoveBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBlocksResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{63}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RemoveBlocksResponse) GetUsernames() []string {
 	if x != nil {
 		return x.Usernames
+	}
+	return nil
+}
+
+type ImportContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	OwnerUsername string                 `protobuf:"bytes,3,opt,name=owner_username,json=ownerUsername,proto3" json:"owner_username,omitempty"`
+	// At most 10.
+	Usernames []string `protobuf:"bytes,4,rep,name=usernames,proto3" json:"usernames,omitempty"`
+	// The new friends are told.
+	IsSendNotice  bool `protobuf:"varint,5,opt,name=is_send_notice,json=isSendNotice,proto3" json:"is_send_notice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportContactsRequest) Reset() {
+	*x = ImportContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportContactsRequest) ProtoMessage() {}
+
+func (x *ImportContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportContactsRequest.ProtoReflect.Descriptor instead.
+func (*ImportContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ImportContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetOwnerUsername() string {
+	if x != nil {
+		return x.OwnerUsername
+	}
+	return ""
+}
+
+func (x *ImportContactsRequest) GetUsernames() []string {
+	if x != nil {
+		return x.Usernames
+	}
+	return nil
+}
+
+func (x *ImportContactsRequest) GetIsSendNotice() bool {
+	if x != nil {
+		return x.IsSendNotice
+	}
+	return false
+}
+
+type ImportContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every name of the request is in one of these, as it was spelled there.
+	Success  []string `protobuf:"bytes,1,rep,name=success,proto3" json:"success,omitempty"`
+	NotExist []string `protobuf:"bytes,2,rep,name=not_exist,json=notExist,proto3" json:"not_exist,omitempty"`
+	// Their contact lists are full, or the user's is.
+	OverLimit []string `protobuf:"bytes,3,rep,name=over_limit,json=overLimit,proto3" json:"over_limit,omitempty"`
+	// Friends of nobody: the user.
+	Failed        []string `protobuf:"bytes,4,rep,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportContactsResponse) Reset() {
+	*x = ImportContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportContactsResponse) ProtoMessage() {}
+
+func (x *ImportContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportContactsResponse.ProtoReflect.Descriptor instead.
+func (*ImportContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ImportContactsResponse) GetSuccess() []string {
+	if x != nil {
+		return x.Success
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetNotExist() []string {
+	if x != nil {
+		return x.NotExist
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetOverLimit() []string {
+	if x != nil {
+		return x.OverLimit
+	}
+	return nil
+}
+
+func (x *ImportContactsResponse) GetFailed() []string {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+type CheckContactsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 100.
+	CheckList     []string `protobuf:"bytes,4,rep,name=check_list,json=checkList,proto3" json:"check_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckContactsRequest) Reset() {
+	*x = CheckContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckContactsRequest) ProtoMessage() {}
+
+func (x *CheckContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckContactsRequest.ProtoReflect.Descriptor instead.
+func (*CheckContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *CheckContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *CheckContactsRequest) GetCheckList() []string {
+	if x != nil {
+		return x.CheckList
+	}
+	return nil
+}
+
+type CheckContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Relations     []*Relation `protobuf:"bytes,1,rep,name=relations,proto3" json:"relations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckContactsResponse) Reset() {
+	*x = CheckContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckContactsResponse) ProtoMessage() {}
+
+func (x *CheckContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckContactsResponse.ProtoReflect.Descriptor instead.
+func (*CheckContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *CheckContactsResponse) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
+type CheckBlocksRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 100.
+	CheckList     []string `protobuf:"bytes,4,rep,name=check_list,json=checkList,proto3" json:"check_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckBlocksRequest) Reset() {
+	*x = CheckBlocksRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckBlocksRequest) ProtoMessage() {}
+
+func (x *CheckBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckBlocksRequest.ProtoReflect.Descriptor instead.
+func (*CheckBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *CheckBlocksRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *CheckBlocksRequest) GetCheckList() []string {
+	if x != nil {
+		return x.CheckList
+	}
+	return nil
+}
+
+type CheckBlocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Relations     []*Relation `protobuf:"bytes,1,rep,name=relations,proto3" json:"relations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckBlocksResponse) Reset() {
+	*x = CheckBlocksResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckBlocksResponse) ProtoMessage() {}
+
+func (x *CheckBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckBlocksResponse.ProtoReflect.Descriptor instead.
+func (*CheckBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *CheckBlocksResponse) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
+type Relation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the request spelled it.
+	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	// friend, not_friend, blocked or not_blocked.
+	Relation      string `protobuf:"bytes,2,opt,name=relation,proto3" json:"relation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relation) Reset() {
+	*x = Relation{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relation) ProtoMessage() {}
+
+func (x *Relation) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relation.ProtoReflect.Descriptor instead.
+func (*Relation) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Relation) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Relation) GetRelation() string {
+	if x != nil {
+		return x.Relation
+	}
+	return ""
+}
+
+type RemoveAllContactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllContactsRequest) Reset() {
+	*x = RemoveAllContactsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllContactsRequest) ProtoMessage() {}
+
+func (x *RemoveAllContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllContactsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveAllContactsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *RemoveAllContactsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *RemoveAllContactsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RemoveAllContactsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type RemoveAllContactsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAllContactsResponse) Reset() {
+	*x = RemoveAllContactsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAllContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAllContactsResponse) ProtoMessage() {}
+
+func (x *RemoveAllContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAllContactsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveAllContactsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{73}
+}
+
+type GetRosterVersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRosterVersionRequest) Reset() {
+	*x = GetRosterVersionRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRosterVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRosterVersionRequest) ProtoMessage() {}
+
+func (x *GetRosterVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRosterVersionRequest.ProtoReflect.Descriptor instead.
+func (*GetRosterVersionRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *GetRosterVersionRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetRosterVersionRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetRosterVersionRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetRosterVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 40 upper-case hexadecimal digits.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Unix milliseconds.
+	Timestamp     int64 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRosterVersionResponse) Reset() {
+	*x = GetRosterVersionResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRosterVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRosterVersionResponse) ProtoMessage() {}
+
+func (x *GetRosterVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRosterVersionResponse.ProtoReflect.Descriptor instead.
+func (*GetRosterVersionResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *GetRosterVersionResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetRosterVersionResponse) GetTimestamp() int64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+type SetPushBindingRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	DeviceId string                 `protobuf:"bytes,4,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// Empty unbinds whatever the device has.
+	NotifierName string `protobuf:"bytes,5,opt,name=notifier_name,json=notifierName,proto3" json:"notifier_name,omitempty"`
+	// Empty unbinds what the device has under the notifier's name.
+	DeviceToken   string `protobuf:"bytes,6,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushBindingRequest) Reset() {
+	*x = SetPushBindingRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushBindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushBindingRequest) ProtoMessage() {}
+
+func (x *SetPushBindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushBindingRequest.ProtoReflect.Descriptor instead.
+func (*SetPushBindingRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *SetPushBindingRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetNotifierName() string {
+	if x != nil {
+		return x.NotifierName
+	}
+	return ""
+}
+
+func (x *SetPushBindingRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
+type SetPushBindingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device's binding as the request has it.
+	Bindings      []*PushBinding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushBindingResponse) Reset() {
+	*x = SetPushBindingResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushBindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushBindingResponse) ProtoMessage() {}
+
+func (x *SetPushBindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushBindingResponse.ProtoReflect.Descriptor instead.
+func (*SetPushBindingResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *SetPushBindingResponse) GetBindings() []*PushBinding {
+	if x != nil {
+		return x.Bindings
+	}
+	return nil
+}
+
+type GetPushBindingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPushBindingsRequest) Reset() {
+	*x = GetPushBindingsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPushBindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPushBindingsRequest) ProtoMessage() {}
+
+func (x *GetPushBindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPushBindingsRequest.ProtoReflect.Descriptor instead.
+func (*GetPushBindingsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *GetPushBindingsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetPushBindingsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetPushBindingsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetPushBindingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest first.
+	Bindings      []*PushBinding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPushBindingsResponse) Reset() {
+	*x = GetPushBindingsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPushBindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPushBindingsResponse) ProtoMessage() {}
+
+func (x *GetPushBindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPushBindingsResponse.ProtoReflect.Descriptor instead.
+func (*GetPushBindingsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *GetPushBindingsResponse) GetBindings() []*PushBinding {
+	if x != nil {
+		return x.Bindings
+	}
+	return nil
+}
+
+type PushNickname struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	PushNickname  string                 `protobuf:"bytes,2,opt,name=push_nickname,json=pushNickname,proto3" json:"push_nickname,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushNickname) Reset() {
+	*x = PushNickname{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushNickname) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushNickname) ProtoMessage() {}
+
+func (x *PushNickname) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushNickname.ProtoReflect.Descriptor instead.
+func (*PushNickname) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *PushNickname) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *PushNickname) GetPushNickname() string {
+	if x != nil {
+		return x.PushNickname
+	}
+	return ""
+}
+
+type SetPushNicknamesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// 1 to 50.
+	Nicknames     []*PushNickname `protobuf:"bytes,3,rep,name=nicknames,proto3" json:"nicknames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushNicknamesRequest) Reset() {
+	*x = SetPushNicknamesRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushNicknamesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushNicknamesRequest) ProtoMessage() {}
+
+func (x *SetPushNicknamesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushNicknamesRequest.ProtoReflect.Descriptor instead.
+func (*SetPushNicknamesRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *SetPushNicknamesRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetPushNicknamesRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetPushNicknamesRequest) GetNicknames() []*PushNickname {
+	if x != nil {
+		return x.Nicknames
+	}
+	return nil
+}
+
+type SetPushNicknamesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of the request.
+	Nicknames     []*PushNickname `protobuf:"bytes,1,rep,name=nicknames,proto3" json:"nicknames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPushNicknamesResponse) Reset() {
+	*x = SetPushNicknamesResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPushNicknamesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPushNicknamesResponse) ProtoMessage() {}
+
+func (x *SetPushNicknamesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPushNicknamesResponse.ProtoReflect.Descriptor instead.
+func (*SetPushNicknamesResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *SetPushNicknamesResponse) GetNicknames() []*PushNickname {
+	if x != nil {
+		return x.Nicknames
+	}
+	return nil
+}
+
+// Notification says when a user is told of a conversation.
+type Notification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// DEFAULT, ALL, AT or NONE.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// "HH:MM-HH:MM", every day; empty for none.
+	IgnoreInterval string `protobuf:"bytes,2,opt,name=ignore_interval,json=ignoreInterval,proto3" json:"ignore_interval,omitempty"`
+	// Unix milliseconds until which nothing is told; 0 for none.
+	IgnoreUntil   int64 `protobuf:"varint,3,opt,name=ignore_until,json=ignoreUntil,proto3" json:"ignore_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notification) Reset() {
+	*x = Notification{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notification) ProtoMessage() {}
+
+func (x *Notification) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notification.ProtoReflect.Descriptor instead.
+func (*Notification) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *Notification) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Notification) GetIgnoreInterval() string {
+	if x != nil {
+		return x.IgnoreInterval
+	}
+	return ""
+}
+
+func (x *Notification) GetIgnoreUntil() int64 {
+	if x != nil {
+		return x.IgnoreUntil
+	}
+	return 0
+}
+
+type SetNotificationRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// user or chatgroup.
+	ChatType string `protobuf:"bytes,4,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	// User or group ID. The user's own stands for all conversations.
+	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	// What is absent stays as it is.
+	Type           *string `protobuf:"bytes,6,opt,name=type,proto3,oneof" json:"type,omitempty"`
+	IgnoreInterval *string `protobuf:"bytes,7,opt,name=ignore_interval,json=ignoreInterval,proto3,oneof" json:"ignore_interval,omitempty"`
+	// Milliseconds from now, 0 to 604800000; 0 ends it.
+	IgnoreDuration *int64 `protobuf:"varint,8,opt,name=ignore_duration,json=ignoreDuration,proto3,oneof" json:"ignore_duration,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetNotificationRequest) Reset() {
+	*x = SetNotificationRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationRequest) ProtoMessage() {}
+
+func (x *SetNotificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *SetNotificationRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetIgnoreInterval() string {
+	if x != nil && x.IgnoreInterval != nil {
+		return *x.IgnoreInterval
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetIgnoreDuration() int64 {
+	if x != nil && x.IgnoreDuration != nil {
+		return *x.IgnoreDuration
+	}
+	return 0
+}
+
+type SetNotificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notification  *Notification          `protobuf:"bytes,1,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationResponse) Reset() {
+	*x = SetNotificationResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationResponse) ProtoMessage() {}
+
+func (x *SetNotificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *SetNotificationResponse) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type GetNotificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	ChatType      string                 `protobuf:"bytes,4,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationRequest) Reset() {
+	*x = GetNotificationRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationRequest) ProtoMessage() {}
+
+func (x *GetNotificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *GetNotificationRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *GetNotificationRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type GetNotificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notification  *Notification          `protobuf:"bytes,1,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationResponse) Reset() {
+	*x = GetNotificationResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationResponse) ProtoMessage() {}
+
+func (x *GetNotificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *GetNotificationResponse) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type GetNotificationsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// IDs with commas between them; at most 100 together.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Group         string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationsRequest) Reset() {
+	*x = GetNotificationsRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationsRequest) ProtoMessage() {}
+
+func (x *GetNotificationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationsRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *GetNotificationsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *GetNotificationsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type GetNotificationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Users         []*TargetNotification  `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	Groups        []*TargetNotification  `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationsResponse) Reset() {
+	*x = GetNotificationsResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationsResponse) ProtoMessage() {}
+
+func (x *GetNotificationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationsResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *GetNotificationsResponse) GetUsers() []*TargetNotification {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *GetNotificationsResponse) GetGroups() []*TargetNotification {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type TargetNotification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Notification  *Notification          `protobuf:"bytes,2,opt,name=notification,proto3" json:"notification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetNotification) Reset() {
+	*x = TargetNotification{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetNotification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetNotification) ProtoMessage() {}
+
+func (x *TargetNotification) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetNotification.ProtoReflect.Descriptor instead.
+func (*TargetNotification) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *TargetNotification) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *TargetNotification) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+type ListNotificationTypesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// 1 to 50; absent means 10.
+	Limit         *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNotificationTypesRequest) Reset() {
+	*x = ListNotificationTypesRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNotificationTypesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNotificationTypesRequest) ProtoMessage() {}
+
+func (x *ListNotificationTypesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNotificationTypesRequest.ProtoReflect.Descriptor instead.
+func (*ListNotificationTypesRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *ListNotificationTypesRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *ListNotificationTypesRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListNotificationTypesRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type ListNotificationTypesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Types []*NotificationType    `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	// Empty on the last page.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNotificationTypesResponse) Reset() {
+	*x = ListNotificationTypesResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNotificationTypesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNotificationTypesResponse) ProtoMessage() {}
+
+func (x *ListNotificationTypesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNotificationTypesResponse.ProtoReflect.Descriptor instead.
+func (*ListNotificationTypesResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ListNotificationTypesResponse) GetTypes() []*NotificationType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *ListNotificationTypesResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type NotificationType struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// user or chatgroup.
+	ChatType string `protobuf:"bytes,1,opt,name=chat_type,json=chatType,proto3" json:"chat_type,omitempty"`
+	Target   string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// ALL, AT or NONE.
+	Type          string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotificationType) Reset() {
+	*x = NotificationType{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotificationType) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotificationType) ProtoMessage() {}
+
+func (x *NotificationType) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotificationType.ProtoReflect.Descriptor instead.
+func (*NotificationType) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *NotificationType) GetChatType() string {
+	if x != nil {
+		return x.ChatType
+	}
+	return ""
+}
+
+func (x *NotificationType) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *NotificationType) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+type SetNotificationLanguageRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Empty is off. It must be given.
+	TranslationLanguage *string `protobuf:"bytes,4,opt,name=translation_language,json=translationLanguage,proto3,oneof" json:"translation_language,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *SetNotificationLanguageRequest) Reset() {
+	*x = SetNotificationLanguageRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationLanguageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationLanguageRequest) ProtoMessage() {}
+
+func (x *SetNotificationLanguageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationLanguageRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationLanguageRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *SetNotificationLanguageRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetNotificationLanguageRequest) GetTranslationLanguage() string {
+	if x != nil && x.TranslationLanguage != nil {
+		return *x.TranslationLanguage
+	}
+	return ""
+}
+
+type SetNotificationLanguageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Language      string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationLanguageResponse) Reset() {
+	*x = SetNotificationLanguageResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationLanguageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationLanguageResponse) ProtoMessage() {}
+
+func (x *SetNotificationLanguageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationLanguageResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationLanguageResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *SetNotificationLanguageResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+type GetNotificationLanguageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationLanguageRequest) Reset() {
+	*x = GetNotificationLanguageRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationLanguageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationLanguageRequest) ProtoMessage() {}
+
+func (x *GetNotificationLanguageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationLanguageRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationLanguageRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *GetNotificationLanguageRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetNotificationLanguageRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetNotificationLanguageRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetNotificationLanguageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Language      string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationLanguageResponse) Reset() {
+	*x = GetNotificationLanguageResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationLanguageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationLanguageResponse) ProtoMessage() {}
+
+func (x *GetNotificationLanguageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationLanguageResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationLanguageResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *GetNotificationLanguageResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+type SetUserTemplateRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Org      string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Empty is none. It must be given.
+	TemplateName  *string `protobuf:"bytes,4,opt,name=template_name,json=templateName,proto3,oneof" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUserTemplateRequest) Reset() {
+	*x = SetUserTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUserTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUserTemplateRequest) ProtoMessage() {}
+
+func (x *SetUserTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUserTemplateRequest.ProtoReflect.Descriptor instead.
+func (*SetUserTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *SetUserTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetUserTemplateRequest) GetTemplateName() string {
+	if x != nil && x.TemplateName != nil {
+		return *x.TemplateName
+	}
+	return ""
+}
+
+type SetUserTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TemplateName  string                 `protobuf:"bytes,1,opt,name=template_name,json=templateName,proto3" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUserTemplateResponse) Reset() {
+	*x = SetUserTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUserTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUserTemplateResponse) ProtoMessage() {}
+
+func (x *SetUserTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUserTemplateResponse.ProtoReflect.Descriptor instead.
+func (*SetUserTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *SetUserTemplateResponse) GetTemplateName() string {
+	if x != nil {
+		return x.TemplateName
+	}
+	return ""
+}
+
+type GetUserTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Username      string                 `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserTemplateRequest) Reset() {
+	*x = GetUserTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserTemplateRequest) ProtoMessage() {}
+
+func (x *GetUserTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserTemplateRequest.ProtoReflect.Descriptor instead.
+func (*GetUserTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *GetUserTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetUserTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetUserTemplateRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetUserTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TemplateName  string                 `protobuf:"bytes,1,opt,name=template_name,json=templateName,proto3" json:"template_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserTemplateResponse) Reset() {
+	*x = GetUserTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserTemplateResponse) ProtoMessage() {}
+
+func (x *GetUserTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserTemplateResponse.ProtoReflect.Descriptor instead.
+func (*GetUserTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *GetUserTemplateResponse) GetTemplateName() string {
+	if x != nil {
+		return x.TemplateName
+	}
+	return ""
+}
+
+// Template is how the app words what users are told.
+type Template struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	TitlePattern   string                 `protobuf:"bytes,2,opt,name=title_pattern,json=titlePattern,proto3" json:"title_pattern,omitempty"`
+	ContentPattern string                 `protobuf:"bytes,3,opt,name=content_pattern,json=contentPattern,proto3" json:"content_pattern,omitempty"`
+	// Unix milliseconds.
+	Created       int64 `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	Updated       int64 `protobuf:"varint,5,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Template) Reset() {
+	*x = Template{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Template) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Template) ProtoMessage() {}
+
+func (x *Template) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Template.ProtoReflect.Descriptor instead.
+func (*Template) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *Template) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Template) GetTitlePattern() string {
+	if x != nil {
+		return x.TitlePattern
+	}
+	return ""
+}
+
+func (x *Template) GetContentPattern() string {
+	if x != nil {
+		return x.ContentPattern
+	}
+	return ""
+}
+
+func (x *Template) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Template) GetUpdated() int64 {
+	if x != nil {
+		return x.Updated
+	}
+	return 0
+}
+
+type PutTemplateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// 1 to 64 characters.
+	Name           string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	TitlePattern   string `protobuf:"bytes,4,opt,name=title_pattern,proto3" json:"title_pattern,omitempty"`
+	ContentPattern string `protobuf:"bytes,5,opt,name=content_pattern,proto3" json:"content_pattern,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PutTemplateRequest) Reset() {
+	*x = PutTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTemplateRequest) ProtoMessage() {}
+
+func (x *PutTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTemplateRequest.ProtoReflect.Descriptor instead.
+func (*PutTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *PutTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetTitlePattern() string {
+	if x != nil {
+		return x.TitlePattern
+	}
+	return ""
+}
+
+func (x *PutTemplateRequest) GetContentPattern() string {
+	if x != nil {
+		return x.ContentPattern
+	}
+	return ""
+}
+
+type PutTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Template      *Template              `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutTemplateResponse) Reset() {
+	*x = PutTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTemplateResponse) ProtoMessage() {}
+
+func (x *PutTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTemplateResponse.ProtoReflect.Descriptor instead.
+func (*PutTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *PutTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+type GetTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateRequest) Reset() {
+	*x = GetTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateRequest) ProtoMessage() {}
+
+func (x *GetTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateRequest.ProtoReflect.Descriptor instead.
+func (*GetTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *GetTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GetTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GetTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetTemplateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Template      *Template              `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateResponse) Reset() {
+	*x = GetTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateResponse) ProtoMessage() {}
+
+func (x *GetTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateResponse.ProtoReflect.Descriptor instead.
+func (*GetTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *GetTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+type LookupPushRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// Lower case.
+	Username      string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupPushRequest) Reset() {
+	*x = LookupPushRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupPushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupPushRequest) ProtoMessage() {}
+
+func (x *LookupPushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupPushRequest.ProtoReflect.Descriptor instead.
+func (*LookupPushRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *LookupPushRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *LookupPushRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *LookupPushRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type LookupPushResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Language string                 `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
+	// The template that the user has chosen; not set if there is none of its
+	// name.
+	Template *Template `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`
+	// Of all conversations.
+	Own *Notification `protobuf:"bytes,3,opt,name=own,proto3" json:"own,omitempty"`
+	// Of conversations that have a setting.
+	Users         []*TargetNotification `protobuf:"bytes,4,rep,name=users,proto3" json:"users,omitempty"`
+	Groups        []*TargetNotification `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupPushResponse) Reset() {
+	*x = LookupPushResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupPushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupPushResponse) ProtoMessage() {}
+
+func (x *LookupPushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupPushResponse.ProtoReflect.Descriptor instead.
+func (*LookupPushResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *LookupPushResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *LookupPushResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetOwn() *Notification {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetUsers() []*TargetNotification {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *LookupPushResponse) GetGroups() []*TargetNotification {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type DeleteTemplateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateRequest) Reset() {
+	*x = DeleteTemplateRequest{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateRequest) ProtoMessage() {}
+
+func (x *DeleteTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *DeleteTemplateRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *DeleteTemplateRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *DeleteTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteTemplateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was.
+	Template      *Template `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateResponse) Reset() {
+	*x = DeleteTemplateResponse{}
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateResponse) ProtoMessage() {}
+
+func (x *DeleteTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_account_v1_account_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *DeleteTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
 	}
 	return nil
 }
@@ -3911,7 +6762,7 @@ type SetGlobalMuteRequest struct {
 
 func (x *SetGlobalMuteRequest) Reset() {
 	*x = SetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +6774,7 @@ func (x *SetGlobalMuteRequest) String() string {
 func (*SetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[64]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +6787,7 @@ func (x *SetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{64}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SetGlobalMuteRequest) GetOrg() string {
@@ -3989,7 +6840,7 @@ type SetGlobalMuteResponse struct {
 
 func (x *SetGlobalMuteResponse) Reset() {
 	*x = SetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +6852,7 @@ func (x *SetGlobalMuteResponse) String() string {
 func (*SetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[65]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +6865,7 @@ func (x *SetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*SetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{65}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{112}
 }
 
 type GetGlobalMuteRequest struct {
@@ -4028,7 +6879,7 @@ type GetGlobalMuteRequest struct {
 
 func (x *GetGlobalMuteRequest) Reset() {
 	*x = GetGlobalMuteRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +6891,7 @@ func (x *GetGlobalMuteRequest) String() string {
 func (*GetGlobalMuteRequest) ProtoMessage() {}
 
 func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[66]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +6904,7 @@ func (x *GetGlobalMuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteRequest.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{66}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *GetGlobalMuteRequest) GetOrg() string {
@@ -4092,7 +6943,7 @@ type GetGlobalMuteResponse struct {
 
 func (x *GetGlobalMuteResponse) Reset() {
 	*x = GetGlobalMuteResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +6955,7 @@ func (x *GetGlobalMuteResponse) String() string {
 func (*GetGlobalMuteResponse) ProtoMessage() {}
 
 func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[67]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +6968,7 @@ func (x *GetGlobalMuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGlobalMuteResponse.ProtoReflect.Descriptor instead.
 func (*GetGlobalMuteResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{67}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *GetGlobalMuteResponse) GetUsername() string {
@@ -4167,7 +7018,7 @@ type ListGlobalMutesRequest struct {
 
 func (x *ListGlobalMutesRequest) Reset() {
 	*x = ListGlobalMutesRequest{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +7030,7 @@ func (x *ListGlobalMutesRequest) String() string {
 func (*ListGlobalMutesRequest) ProtoMessage() {}
 
 func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[68]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +7043,7 @@ func (x *ListGlobalMutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesRequest.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{68}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ListGlobalMutesRequest) GetOrg() string {
@@ -4234,7 +7085,7 @@ type ListGlobalMutesResponse struct {
 
 func (x *ListGlobalMutesResponse) Reset() {
 	*x = ListGlobalMutesResponse{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +7097,7 @@ func (x *ListGlobalMutesResponse) String() string {
 func (*ListGlobalMutesResponse) ProtoMessage() {}
 
 func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[69]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +7110,7 @@ func (x *ListGlobalMutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGlobalMutesResponse.ProtoReflect.Descriptor instead.
 func (*ListGlobalMutesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{69}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ListGlobalMutesResponse) GetMutes() []*GlobalMute {
@@ -4289,7 +7140,7 @@ type GlobalMute struct {
 
 func (x *GlobalMute) Reset() {
 	*x = GlobalMute{}
-	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +7152,7 @@ func (x *GlobalMute) String() string {
 func (*GlobalMute) ProtoMessage() {}
 
 func (x *GlobalMute) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_account_v1_account_proto_msgTypes[70]
+	mi := &file_chappe_account_v1_account_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +7165,7 @@ func (x *GlobalMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalMute.ProtoReflect.Descriptor instead.
 func (*GlobalMute) Descriptor() ([]byte, []int) {
-	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{70}
+	return file_chappe_account_v1_account_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *GlobalMute) GetUsername() string {
@@ -4342,7 +7193,7 @@ var File_chappe_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchappe/account/v1/account.proto\x12\x11chappe.account.v1\"\xfa\x06\n" +
+	"\x1fchappe/account/v1/account.proto\x12\x11chappe.account.v1\"\xb7\a\n" +
 	"\x04User\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\x03R\acreated\x12\x1a\n" +
@@ -4357,7 +7208,8 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	" \x01(\x05H\x04R\x1bnotificationNoDisturbingEnd\x88\x01\x01\x12(\n" +
 	"\rnotifier_name\x18\v \x01(\tH\x05R\fnotifierName\x88\x01\x01\x12&\n" +
 	"\fdevice_token\x18\f \x01(\tH\x06R\vdeviceToken\x88\x01\x01\x12`\n" +
-	"\x13notification_ignore\x18\r \x03(\v2/.chappe.account.v1.User.NotificationIgnoreEntryR\x12notificationIgnore\x1aE\n" +
+	"\x13notification_ignore\x18\r \x03(\v2/.chappe.account.v1.User.NotificationIgnoreEntryR\x12notificationIgnore\x12;\n" +
+	"\tpush_info\x18\x0e \x03(\v2\x1e.chappe.account.v1.PushBindingR\bpushInfo\x1aE\n" +
 	"\x17NotificationIgnoreEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01B\v\n" +
@@ -4367,7 +7219,11 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"!_notification_no_disturbing_startB!\n" +
 	"\x1f_notification_no_disturbing_endB\x10\n" +
 	"\x0e_notifier_nameB\x0f\n" +
-	"\r_device_token\"\x93\x01\n" +
+	"\r_device_token\"r\n" +
+	"\vPushBinding\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12#\n" +
+	"\rnotifier_name\x18\x02 \x01(\tR\fnotifierName\x12!\n" +
+	"\fdevice_token\x18\x03 \x01(\tR\vdeviceToken\"\x93\x01\n" +
 	"\aNewUser\x12\x1f\n" +
 	"\busername\x18\x01 \x01(\tH\x00R\busername\x88\x01\x01\x12\x1f\n" +
 	"\bpassword\x18\x02 \x01(\tH\x01R\bpassword\x88\x01\x01\x12\x1f\n" +
@@ -4393,13 +7249,15 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\">\n" +
 	"\x0fGetUserResponse\x12+\n" +
-	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"s\n" +
+	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"\x8f\x01\n" +
 	"\x10ListUsersRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06cursor\x18\x04 \x01(\tR\x06cursorB\b\n" +
-	"\x06_limit\"Z\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12\x13\n" +
+	"\x02ql\x18\x05 \x01(\tH\x01R\x02ql\x88\x01\x01B\b\n" +
+	"\x06_limitB\x05\n" +
+	"\x03_ql\"Z\n" +
 	"\x11ListUsersResponse\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.chappe.account.v1.UserR\x05users\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"S\n" +
@@ -4408,13 +7266,15 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
 	"\busername\x18\x03 \x01(\tR\busername\"A\n" +
 	"\x12DeleteUserResponse\x12+\n" +
-	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"u\n" +
+	"\x04user\x18\x01 \x01(\v2\x17.chappe.account.v1.UserR\x04user\"\x91\x01\n" +
 	"\x12DeleteUsersRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06cursor\x18\x04 \x01(\tR\x06cursorB\b\n" +
-	"\x06_limit\"\\\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12\x13\n" +
+	"\x02ql\x18\x05 \x01(\tH\x01R\x02ql\x88\x01\x01B\b\n" +
+	"\x06_limitB\x05\n" +
+	"\x03_ql\"\\\n" +
 	"\x13DeleteUsersResponse\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.chappe.account.v1.UserR\x05users\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xcd\x01\n" +
@@ -4593,13 +7453,14 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\bcontacts\x18\x02 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\"=\n" +
 	"\aContact\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12\x16\n" +
-	"\x06remark\x18\x02 \x01(\tR\x06remark\"\x9d\x01\n" +
+	"\x06remark\x18\x02 \x01(\tR\x06remark\"\xc2\x01\n" +
 	"\x13PageContactsRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x19\n" +
 	"\x05limit\x18\x04 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\b\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursor\x12#\n" +
+	"\ralways_remark\x18\x06 \x01(\bR\falwaysRemarkB\b\n" +
 	"\x06_limit\"f\n" +
 	"\x14PageContactsResponse\x126\n" +
 	"\bcontacts\x18\x01 \x03(\v2\x1a.chappe.account.v1.ContactR\bcontacts\x12\x16\n" +
@@ -4631,13 +7492,18 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12'\n" +
 	"\x0ffriend_username\x18\x04 \x01(\tR\x0efriendUsername\"\x18\n" +
-	"\x16DeclineContactResponse\"^\n" +
+	"\x16DeclineContactResponse\"\xa6\x01\n" +
 	"\x11ListBlocksRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
-	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\"2\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12 \n" +
+	"\tpage_size\x18\x04 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\f\n" +
+	"\n" +
+	"_page_size\"J\n" +
 	"\x12ListBlocksResponse\x12\x1c\n" +
-	"\tusernames\x18\x01 \x03(\tR\tusernames\"{\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"{\n" +
 	"\x10AddBlocksRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
@@ -4660,7 +7526,190 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
 	"\tusernames\x18\x04 \x03(\tR\tusernames\"4\n" +
 	"\x14RemoveBlocksResponse\x12\x1c\n" +
-	"\tusernames\x18\x01 \x03(\tR\tusernames\"\xd7\x01\n" +
+	"\tusernames\x18\x01 \x03(\tR\tusernames\"\xa6\x01\n" +
+	"\x15ImportContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
+	"\x0eowner_username\x18\x03 \x01(\tR\rownerUsername\x12\x1c\n" +
+	"\tusernames\x18\x04 \x03(\tR\tusernames\x12$\n" +
+	"\x0eis_send_notice\x18\x05 \x01(\bR\fisSendNotice\"\x86\x01\n" +
+	"\x16ImportContactsResponse\x12\x18\n" +
+	"\asuccess\x18\x01 \x03(\tR\asuccess\x12\x1b\n" +
+	"\tnot_exist\x18\x02 \x03(\tR\bnotExist\x12\x1d\n" +
+	"\n" +
+	"over_limit\x18\x03 \x03(\tR\toverLimit\x12\x16\n" +
+	"\x06failed\x18\x04 \x03(\tR\x06failed\"u\n" +
+	"\x14CheckContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"check_list\x18\x04 \x03(\tR\tcheckList\"R\n" +
+	"\x15CheckContactsResponse\x129\n" +
+	"\trelations\x18\x01 \x03(\v2\x1b.chappe.account.v1.RelationR\trelations\"s\n" +
+	"\x12CheckBlocksRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"check_list\x18\x04 \x03(\tR\tcheckList\"P\n" +
+	"\x13CheckBlocksResponse\x129\n" +
+	"\trelations\x18\x01 \x03(\v2\x1b.chappe.account.v1.RelationR\trelations\"B\n" +
+	"\bRelation\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x1a\n" +
+	"\brelation\x18\x02 \x01(\tR\brelation\"Z\n" +
+	"\x18RemoveAllContactsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"\x1b\n" +
+	"\x19RemoveAllContactsResponse\"Y\n" +
+	"\x17GetRosterVersionRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"R\n" +
+	"\x18GetRosterVersionResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1c\n" +
+	"\ttimestamp\x18\x02 \x01(\x03R\ttimestamp\"\xbc\x01\n" +
+	"\x15SetPushBindingRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\x12#\n" +
+	"\rnotifier_name\x18\x05 \x01(\tR\fnotifierName\x12!\n" +
+	"\fdevice_token\x18\x06 \x01(\tR\vdeviceToken\"T\n" +
+	"\x16SetPushBindingResponse\x12:\n" +
+	"\bbindings\x18\x01 \x03(\v2\x1e.chappe.account.v1.PushBindingR\bbindings\"X\n" +
+	"\x16GetPushBindingsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"U\n" +
+	"\x17GetPushBindingsResponse\x12:\n" +
+	"\bbindings\x18\x01 \x03(\v2\x1e.chappe.account.v1.PushBindingR\bbindings\"O\n" +
+	"\fPushNickname\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12#\n" +
+	"\rpush_nickname\x18\x02 \x01(\tR\fpushNickname\"|\n" +
+	"\x17SetPushNicknamesRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12=\n" +
+	"\tnicknames\x18\x03 \x03(\v2\x1f.chappe.account.v1.PushNicknameR\tnicknames\"Y\n" +
+	"\x18SetPushNicknamesResponse\x12=\n" +
+	"\tnicknames\x18\x01 \x03(\v2\x1f.chappe.account.v1.PushNicknameR\tnicknames\"n\n" +
+	"\fNotification\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12'\n" +
+	"\x0fignore_interval\x18\x02 \x01(\tR\x0eignoreInterval\x12!\n" +
+	"\fignore_until\x18\x03 \x01(\x03R\vignoreUntil\"\xb3\x02\n" +
+	"\x16SetNotificationRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tchat_type\x18\x04 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12\x17\n" +
+	"\x04type\x18\x06 \x01(\tH\x00R\x04type\x88\x01\x01\x12,\n" +
+	"\x0fignore_interval\x18\a \x01(\tH\x01R\x0eignoreInterval\x88\x01\x01\x12,\n" +
+	"\x0fignore_duration\x18\b \x01(\x03H\x02R\x0eignoreDuration\x88\x01\x01B\a\n" +
+	"\x05_typeB\x12\n" +
+	"\x10_ignore_intervalB\x12\n" +
+	"\x10_ignore_duration\"^\n" +
+	"\x17SetNotificationResponse\x12C\n" +
+	"\fnotification\x18\x01 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x8d\x01\n" +
+	"\x16GetNotificationRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1b\n" +
+	"\tchat_type\x18\x04 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\"^\n" +
+	"\x17GetNotificationResponse\x12C\n" +
+	"\fnotification\x18\x01 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x83\x01\n" +
+	"\x17GetNotificationsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\"\x96\x01\n" +
+	"\x18GetNotificationsResponse\x12;\n" +
+	"\x05users\x18\x01 \x03(\v2%.chappe.account.v1.TargetNotificationR\x05users\x12=\n" +
+	"\x06groups\x18\x02 \x03(\v2%.chappe.account.v1.TargetNotificationR\x06groups\"q\n" +
+	"\x12TargetNotification\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12C\n" +
+	"\fnotification\x18\x02 \x01(\v2\x1f.chappe.account.v1.NotificationR\fnotification\"\x9b\x01\n" +
+	"\x1cListNotificationTypesRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\b\n" +
+	"\x06_limit\"r\n" +
+	"\x1dListNotificationTypesResponse\x129\n" +
+	"\x05types\x18\x01 \x03(\v2#.chappe.account.v1.NotificationTypeR\x05types\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"[\n" +
+	"\x10NotificationType\x12\x1b\n" +
+	"\tchat_type\x18\x01 \x01(\tR\bchatType\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\"\xb1\x01\n" +
+	"\x1eSetNotificationLanguageRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x126\n" +
+	"\x14translation_language\x18\x04 \x01(\tH\x00R\x13translationLanguage\x88\x01\x01B\x17\n" +
+	"\x15_translation_language\"=\n" +
+	"\x1fSetNotificationLanguageResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\"`\n" +
+	"\x1eGetNotificationLanguageRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"=\n" +
+	"\x1fGetNotificationLanguageResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\"\x94\x01\n" +
+	"\x16SetUserTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12(\n" +
+	"\rtemplate_name\x18\x04 \x01(\tH\x00R\ftemplateName\x88\x01\x01B\x10\n" +
+	"\x0e_template_name\">\n" +
+	"\x17SetUserTemplateResponse\x12#\n" +
+	"\rtemplate_name\x18\x01 \x01(\tR\ftemplateName\"X\n" +
+	"\x16GetUserTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\">\n" +
+	"\x17GetUserTemplateResponse\x12#\n" +
+	"\rtemplate_name\x18\x01 \x01(\tR\ftemplateName\"\xa0\x01\n" +
+	"\bTemplate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rtitle_pattern\x18\x02 \x01(\tR\ftitlePattern\x12'\n" +
+	"\x0fcontent_pattern\x18\x03 \x01(\tR\x0econtentPattern\x12\x18\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
+	"\aupdated\x18\x05 \x01(\x03R\aupdated\"\x9c\x01\n" +
+	"\x12PutTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12$\n" +
+	"\rtitle_pattern\x18\x04 \x01(\tR\rtitle_pattern\x12(\n" +
+	"\x0fcontent_pattern\x18\x05 \x01(\tR\x0fcontent_pattern\"N\n" +
+	"\x13PutTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"L\n" +
+	"\x12GetTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"N\n" +
+	"\x13GetTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"S\n" +
+	"\x11LookupPushRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\"\x98\x02\n" +
+	"\x12LookupPushResponse\x12\x1a\n" +
+	"\blanguage\x18\x01 \x01(\tR\blanguage\x127\n" +
+	"\btemplate\x18\x02 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\x121\n" +
+	"\x03own\x18\x03 \x01(\v2\x1f.chappe.account.v1.NotificationR\x03own\x12;\n" +
+	"\x05users\x18\x04 \x03(\v2%.chappe.account.v1.TargetNotificationR\x05users\x12=\n" +
+	"\x06groups\x18\x05 \x03(\v2%.chappe.account.v1.TargetNotificationR\x06groups\"O\n" +
+	"\x15DeleteTemplateRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"Q\n" +
+	"\x16DeleteTemplateResponse\x127\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1b.chappe.account.v1.TemplateR\btemplate\"\xd7\x01\n" +
 	"\x14SetGlobalMuteRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
@@ -4720,7 +7769,7 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"\x11GetUserAttributes\x12+.chappe.account.v1.GetUserAttributesRequest\x1a,.chappe.account.v1.GetUserAttributesResponse\x12\x86\x01\n" +
 	"\x19GetUserAttributesCapacity\x123.chappe.account.v1.GetUserAttributesCapacityRequest\x1a4.chappe.account.v1.GetUserAttributesCapacityResponse\x12}\n" +
 	"\x16BatchGetUserAttributes\x120.chappe.account.v1.BatchGetUserAttributesRequest\x1a1.chappe.account.v1.BatchGetUserAttributesResponse\x12w\n" +
-	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xa6\t\n" +
+	"\x14DeleteUserAttributes\x12..chappe.account.v1.DeleteUserAttributesRequest\x1a/.chappe.account.v1.DeleteUserAttributesResponse2\xac\r\n" +
 	"\x0fRelationService\x12Y\n" +
 	"\n" +
 	"AddContact\x12$.chappe.account.v1.AddContactRequest\x1a%.chappe.account.v1.AddContactResponse\x12b\n" +
@@ -4735,7 +7784,29 @@ const file_chappe_account_v1_account_proto_rawDesc = "" +
 	"ListBlocks\x12$.chappe.account.v1.ListBlocksRequest\x1a%.chappe.account.v1.ListBlocksResponse\x12V\n" +
 	"\tAddBlocks\x12#.chappe.account.v1.AddBlocksRequest\x1a$.chappe.account.v1.AddBlocksResponse\x12\\\n" +
 	"\vRemoveBlock\x12%.chappe.account.v1.RemoveBlockRequest\x1a&.chappe.account.v1.RemoveBlockResponse\x12_\n" +
-	"\fRemoveBlocks\x12&.chappe.account.v1.RemoveBlocksRequest\x1a'.chappe.account.v1.RemoveBlocksResponse2\xbf\x02\n" +
+	"\fRemoveBlocks\x12&.chappe.account.v1.RemoveBlocksRequest\x1a'.chappe.account.v1.RemoveBlocksResponse\x12e\n" +
+	"\x0eImportContacts\x12(.chappe.account.v1.ImportContactsRequest\x1a).chappe.account.v1.ImportContactsResponse\x12b\n" +
+	"\rCheckContacts\x12'.chappe.account.v1.CheckContactsRequest\x1a(.chappe.account.v1.CheckContactsResponse\x12\\\n" +
+	"\vCheckBlocks\x12%.chappe.account.v1.CheckBlocksRequest\x1a&.chappe.account.v1.CheckBlocksResponse\x12n\n" +
+	"\x11RemoveAllContacts\x12+.chappe.account.v1.RemoveAllContactsRequest\x1a,.chappe.account.v1.RemoveAllContactsResponse\x12k\n" +
+	"\x10GetRosterVersion\x12*.chappe.account.v1.GetRosterVersionRequest\x1a+.chappe.account.v1.GetRosterVersionResponse2\xe0\f\n" +
+	"\vPushService\x12e\n" +
+	"\x0eSetPushBinding\x12(.chappe.account.v1.SetPushBindingRequest\x1a).chappe.account.v1.SetPushBindingResponse\x12h\n" +
+	"\x0fGetPushBindings\x12).chappe.account.v1.GetPushBindingsRequest\x1a*.chappe.account.v1.GetPushBindingsResponse\x12k\n" +
+	"\x10SetPushNicknames\x12*.chappe.account.v1.SetPushNicknamesRequest\x1a+.chappe.account.v1.SetPushNicknamesResponse\x12h\n" +
+	"\x0fSetNotification\x12).chappe.account.v1.SetNotificationRequest\x1a*.chappe.account.v1.SetNotificationResponse\x12h\n" +
+	"\x0fGetNotification\x12).chappe.account.v1.GetNotificationRequest\x1a*.chappe.account.v1.GetNotificationResponse\x12k\n" +
+	"\x10GetNotifications\x12*.chappe.account.v1.GetNotificationsRequest\x1a+.chappe.account.v1.GetNotificationsResponse\x12z\n" +
+	"\x15ListNotificationTypes\x12/.chappe.account.v1.ListNotificationTypesRequest\x1a0.chappe.account.v1.ListNotificationTypesResponse\x12\x80\x01\n" +
+	"\x17SetNotificationLanguage\x121.chappe.account.v1.SetNotificationLanguageRequest\x1a2.chappe.account.v1.SetNotificationLanguageResponse\x12\x80\x01\n" +
+	"\x17GetNotificationLanguage\x121.chappe.account.v1.GetNotificationLanguageRequest\x1a2.chappe.account.v1.GetNotificationLanguageResponse\x12h\n" +
+	"\x0fSetUserTemplate\x12).chappe.account.v1.SetUserTemplateRequest\x1a*.chappe.account.v1.SetUserTemplateResponse\x12h\n" +
+	"\x0fGetUserTemplate\x12).chappe.account.v1.GetUserTemplateRequest\x1a*.chappe.account.v1.GetUserTemplateResponse\x12\\\n" +
+	"\vPutTemplate\x12%.chappe.account.v1.PutTemplateRequest\x1a&.chappe.account.v1.PutTemplateResponse\x12\\\n" +
+	"\vGetTemplate\x12%.chappe.account.v1.GetTemplateRequest\x1a&.chappe.account.v1.GetTemplateResponse\x12e\n" +
+	"\x0eDeleteTemplate\x12(.chappe.account.v1.DeleteTemplateRequest\x1a).chappe.account.v1.DeleteTemplateResponse\x12Y\n" +
+	"\n" +
+	"LookupPush\x12$.chappe.account.v1.LookupPushRequest\x1a%.chappe.account.v1.LookupPushResponse2\xbf\x02\n" +
 	"\vMuteService\x12b\n" +
 	"\rSetGlobalMute\x12'.chappe.account.v1.SetGlobalMuteRequest\x1a(.chappe.account.v1.SetGlobalMuteResponse\x12b\n" +
 	"\rGetGlobalMute\x12'.chappe.account.v1.GetGlobalMuteRequest\x1a(.chappe.account.v1.GetGlobalMuteResponse\x12h\n" +
@@ -4753,180 +7824,287 @@ func file_chappe_account_v1_account_proto_rawDescGZIP() []byte {
 	return file_chappe_account_v1_account_proto_rawDescData
 }
 
-var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_chappe_account_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_chappe_account_v1_account_proto_goTypes = []any{
 	(*User)(nil),                              // 0: chappe.account.v1.User
-	(*NewUser)(nil),                           // 1: chappe.account.v1.NewUser
-	(*RegisterUsersRequest)(nil),              // 2: chappe.account.v1.RegisterUsersRequest
-	(*RegisterUsersResponse)(nil),             // 3: chappe.account.v1.RegisterUsersResponse
-	(*RegisterFailure)(nil),                   // 4: chappe.account.v1.RegisterFailure
-	(*GetUserRequest)(nil),                    // 5: chappe.account.v1.GetUserRequest
-	(*GetUserResponse)(nil),                   // 6: chappe.account.v1.GetUserResponse
-	(*ListUsersRequest)(nil),                  // 7: chappe.account.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),                 // 8: chappe.account.v1.ListUsersResponse
-	(*DeleteUserRequest)(nil),                 // 9: chappe.account.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),                // 10: chappe.account.v1.DeleteUserResponse
-	(*DeleteUsersRequest)(nil),                // 11: chappe.account.v1.DeleteUsersRequest
-	(*DeleteUsersResponse)(nil),               // 12: chappe.account.v1.DeleteUsersResponse
-	(*ChangePasswordRequest)(nil),             // 13: chappe.account.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),            // 14: chappe.account.v1.ChangePasswordResponse
-	(*DeactivateUserRequest)(nil),             // 15: chappe.account.v1.DeactivateUserRequest
-	(*DeactivateUserResponse)(nil),            // 16: chappe.account.v1.DeactivateUserResponse
-	(*ActivateUserRequest)(nil),               // 17: chappe.account.v1.ActivateUserRequest
-	(*ActivateUserResponse)(nil),              // 18: chappe.account.v1.ActivateUserResponse
-	(*UpdatePushSettingsRequest)(nil),         // 19: chappe.account.v1.UpdatePushSettingsRequest
-	(*UpdatePushSettingsResponse)(nil),        // 20: chappe.account.v1.UpdatePushSettingsResponse
-	(*LookupRecipientsRequest)(nil),           // 21: chappe.account.v1.LookupRecipientsRequest
-	(*LookupRecipientsResponse)(nil),          // 22: chappe.account.v1.LookupRecipientsResponse
-	(*Recipient)(nil),                         // 23: chappe.account.v1.Recipient
-	(*IssueTokenRequest)(nil),                 // 24: chappe.account.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),                // 25: chappe.account.v1.IssueTokenResponse
-	(*GetTokenExpiryRequest)(nil),             // 26: chappe.account.v1.GetTokenExpiryRequest
-	(*GetTokenExpiryResponse)(nil),            // 27: chappe.account.v1.GetTokenExpiryResponse
-	(*SetUserAttributesRequest)(nil),          // 28: chappe.account.v1.SetUserAttributesRequest
-	(*SetUserAttributesResponse)(nil),         // 29: chappe.account.v1.SetUserAttributesResponse
-	(*GetUserAttributesRequest)(nil),          // 30: chappe.account.v1.GetUserAttributesRequest
-	(*GetUserAttributesResponse)(nil),         // 31: chappe.account.v1.GetUserAttributesResponse
-	(*GetUserAttributesCapacityRequest)(nil),  // 32: chappe.account.v1.GetUserAttributesCapacityRequest
-	(*GetUserAttributesCapacityResponse)(nil), // 33: chappe.account.v1.GetUserAttributesCapacityResponse
-	(*BatchGetUserAttributesRequest)(nil),     // 34: chappe.account.v1.BatchGetUserAttributesRequest
-	(*BatchGetUserAttributesResponse)(nil),    // 35: chappe.account.v1.BatchGetUserAttributesResponse
-	(*UserAttributes)(nil),                    // 36: chappe.account.v1.UserAttributes
-	(*DeleteUserAttributesRequest)(nil),       // 37: chappe.account.v1.DeleteUserAttributesRequest
-	(*DeleteUserAttributesResponse)(nil),      // 38: chappe.account.v1.DeleteUserAttributesResponse
-	(*AddContactRequest)(nil),                 // 39: chappe.account.v1.AddContactRequest
-	(*AddContactResponse)(nil),                // 40: chappe.account.v1.AddContactResponse
-	(*RemoveContactRequest)(nil),              // 41: chappe.account.v1.RemoveContactRequest
-	(*RemoveContactResponse)(nil),             // 42: chappe.account.v1.RemoveContactResponse
-	(*ListContactsRequest)(nil),               // 43: chappe.account.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),              // 44: chappe.account.v1.ListContactsResponse
-	(*Contact)(nil),                           // 45: chappe.account.v1.Contact
-	(*PageContactsRequest)(nil),               // 46: chappe.account.v1.PageContactsRequest
-	(*PageContactsResponse)(nil),              // 47: chappe.account.v1.PageContactsResponse
-	(*SetContactRemarkRequest)(nil),           // 48: chappe.account.v1.SetContactRemarkRequest
-	(*SetContactRemarkResponse)(nil),          // 49: chappe.account.v1.SetContactRemarkResponse
-	(*RequestContactsRequest)(nil),            // 50: chappe.account.v1.RequestContactsRequest
-	(*RequestContactsResponse)(nil),           // 51: chappe.account.v1.RequestContactsResponse
-	(*AcceptContactRequest)(nil),              // 52: chappe.account.v1.AcceptContactRequest
-	(*AcceptContactResponse)(nil),             // 53: chappe.account.v1.AcceptContactResponse
-	(*DeclineContactRequest)(nil),             // 54: chappe.account.v1.DeclineContactRequest
-	(*DeclineContactResponse)(nil),            // 55: chappe.account.v1.DeclineContactResponse
-	(*ListBlocksRequest)(nil),                 // 56: chappe.account.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),                // 57: chappe.account.v1.ListBlocksResponse
-	(*AddBlocksRequest)(nil),                  // 58: chappe.account.v1.AddBlocksRequest
-	(*AddBlocksResponse)(nil),                 // 59: chappe.account.v1.AddBlocksResponse
-	(*RemoveBlockRequest)(nil),                // 60: chappe.account.v1.RemoveBlockRequest
-	(*RemoveBlockResponse)(nil),               // 61: chappe.account.v1.RemoveBlockResponse
-	(*RemoveBlocksRequest)(nil),               // 62: chappe.account.v1.RemoveBlocksRequest
-	(*RemoveBlocksResponse)(nil),              // 63: chappe.account.v1.RemoveBlocksResponse
-	(*SetGlobalMuteRequest)(nil),              // 64: chappe.account.v1.SetGlobalMuteRequest
-	(*SetGlobalMuteResponse)(nil),             // 65: chappe.account.v1.SetGlobalMuteResponse
-	(*GetGlobalMuteRequest)(nil),              // 66: chappe.account.v1.GetGlobalMuteRequest
-	(*GetGlobalMuteResponse)(nil),             // 67: chappe.account.v1.GetGlobalMuteResponse
-	(*ListGlobalMutesRequest)(nil),            // 68: chappe.account.v1.ListGlobalMutesRequest
-	(*ListGlobalMutesResponse)(nil),           // 69: chappe.account.v1.ListGlobalMutesResponse
-	(*GlobalMute)(nil),                        // 70: chappe.account.v1.GlobalMute
-	nil,                                       // 71: chappe.account.v1.User.NotificationIgnoreEntry
-	nil,                                       // 72: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	nil,                                       // 73: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	nil,                                       // 74: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	nil,                                       // 75: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	nil,                                       // 76: chappe.account.v1.UserAttributes.AttributesEntry
+	(*PushBinding)(nil),                       // 1: chappe.account.v1.PushBinding
+	(*NewUser)(nil),                           // 2: chappe.account.v1.NewUser
+	(*RegisterUsersRequest)(nil),              // 3: chappe.account.v1.RegisterUsersRequest
+	(*RegisterUsersResponse)(nil),             // 4: chappe.account.v1.RegisterUsersResponse
+	(*RegisterFailure)(nil),                   // 5: chappe.account.v1.RegisterFailure
+	(*GetUserRequest)(nil),                    // 6: chappe.account.v1.GetUserRequest
+	(*GetUserResponse)(nil),                   // 7: chappe.account.v1.GetUserResponse
+	(*ListUsersRequest)(nil),                  // 8: chappe.account.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),                 // 9: chappe.account.v1.ListUsersResponse
+	(*DeleteUserRequest)(nil),                 // 10: chappe.account.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),                // 11: chappe.account.v1.DeleteUserResponse
+	(*DeleteUsersRequest)(nil),                // 12: chappe.account.v1.DeleteUsersRequest
+	(*DeleteUsersResponse)(nil),               // 13: chappe.account.v1.DeleteUsersResponse
+	(*ChangePasswordRequest)(nil),             // 14: chappe.account.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 15: chappe.account.v1.ChangePasswordResponse
+	(*DeactivateUserRequest)(nil),             // 16: chappe.account.v1.DeactivateUserRequest
+	(*DeactivateUserResponse)(nil),            // 17: chappe.account.v1.DeactivateUserResponse
+	(*ActivateUserRequest)(nil),               // 18: chappe.account.v1.ActivateUserRequest
+	(*ActivateUserResponse)(nil),              // 19: chappe.account.v1.ActivateUserResponse
+	(*UpdatePushSettingsRequest)(nil),         // 20: chappe.account.v1.UpdatePushSettingsRequest
+	(*UpdatePushSettingsResponse)(nil),        // 21: chappe.account.v1.UpdatePushSettingsResponse
+	(*LookupRecipientsRequest)(nil),           // 22: chappe.account.v1.LookupRecipientsRequest
+	(*LookupRecipientsResponse)(nil),          // 23: chappe.account.v1.LookupRecipientsResponse
+	(*Recipient)(nil),                         // 24: chappe.account.v1.Recipient
+	(*IssueTokenRequest)(nil),                 // 25: chappe.account.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),                // 26: chappe.account.v1.IssueTokenResponse
+	(*GetTokenExpiryRequest)(nil),             // 27: chappe.account.v1.GetTokenExpiryRequest
+	(*GetTokenExpiryResponse)(nil),            // 28: chappe.account.v1.GetTokenExpiryResponse
+	(*SetUserAttributesRequest)(nil),          // 29: chappe.account.v1.SetUserAttributesRequest
+	(*SetUserAttributesResponse)(nil),         // 30: chappe.account.v1.SetUserAttributesResponse
+	(*GetUserAttributesRequest)(nil),          // 31: chappe.account.v1.GetUserAttributesRequest
+	(*GetUserAttributesResponse)(nil),         // 32: chappe.account.v1.GetUserAttributesResponse
+	(*GetUserAttributesCapacityRequest)(nil),  // 33: chappe.account.v1.GetUserAttributesCapacityRequest
+	(*GetUserAttributesCapacityResponse)(nil), // 34: chappe.account.v1.GetUserAttributesCapacityResponse
+	(*BatchGetUserAttributesRequest)(nil),     // 35: chappe.account.v1.BatchGetUserAttributesRequest
+	(*BatchGetUserAttributesResponse)(nil),    // 36: chappe.account.v1.BatchGetUserAttributesResponse
+	(*UserAttributes)(nil),                    // 37: chappe.account.v1.UserAttributes
+	(*DeleteUserAttributesRequest)(nil),       // 38: chappe.account.v1.DeleteUserAttributesRequest
+	(*DeleteUserAttributesResponse)(nil),      // 39: chappe.account.v1.DeleteUserAttributesResponse
+	(*AddContactRequest)(nil),                 // 40: chappe.account.v1.AddContactRequest
+	(*AddContactResponse)(nil),                // 41: chappe.account.v1.AddContactResponse
+	(*RemoveContactRequest)(nil),              // 42: chappe.account.v1.RemoveContactRequest
+	(*RemoveContactResponse)(nil),             // 43: chappe.account.v1.RemoveContactResponse
+	(*ListContactsRequest)(nil),               // 44: chappe.account.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),              // 45: chappe.account.v1.ListContactsResponse
+	(*Contact)(nil),                           // 46: chappe.account.v1.Contact
+	(*PageContactsRequest)(nil),               // 47: chappe.account.v1.PageContactsRequest
+	(*PageContactsResponse)(nil),              // 48: chappe.account.v1.PageContactsResponse
+	(*SetContactRemarkRequest)(nil),           // 49: chappe.account.v1.SetContactRemarkRequest
+	(*SetContactRemarkResponse)(nil),          // 50: chappe.account.v1.SetContactRemarkResponse
+	(*RequestContactsRequest)(nil),            // 51: chappe.account.v1.RequestContactsRequest
+	(*RequestContactsResponse)(nil),           // 52: chappe.account.v1.RequestContactsResponse
+	(*AcceptContactRequest)(nil),              // 53: chappe.account.v1.AcceptContactRequest
+	(*AcceptContactResponse)(nil),             // 54: chappe.account.v1.AcceptContactResponse
+	(*DeclineContactRequest)(nil),             // 55: chappe.account.v1.DeclineContactRequest
+	(*DeclineContactResponse)(nil),            // 56: chappe.account.v1.DeclineContactResponse
+	(*ListBlocksRequest)(nil),                 // 57: chappe.account.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),                // 58: chappe.account.v1.ListBlocksResponse
+	(*AddBlocksRequest)(nil),                  // 59: chappe.account.v1.AddBlocksRequest
+	(*AddBlocksResponse)(nil),                 // 60: chappe.account.v1.AddBlocksResponse
+	(*RemoveBlockRequest)(nil),                // 61: chappe.account.v1.RemoveBlockRequest
+	(*RemoveBlockResponse)(nil),               // 62: chappe.account.v1.RemoveBlockResponse
+	(*RemoveBlocksRequest)(nil),               // 63: chappe.account.v1.RemoveBlocksRequest
+	(*RemoveBlocksResponse)(nil),              // 64: chappe.account.v1.RemoveBlocksResponse
+	(*ImportContactsRequest)(nil),             // 65: chappe.account.v1.ImportContactsRequest
+	(*ImportContactsResponse)(nil),            // 66: chappe.account.v1.ImportContactsResponse
+	(*CheckContactsRequest)(nil),              // 67: chappe.account.v1.CheckContactsRequest
+	(*CheckContactsResponse)(nil),             // 68: chappe.account.v1.CheckContactsResponse
+	(*CheckBlocksRequest)(nil),                // 69: chappe.account.v1.CheckBlocksRequest
+	(*CheckBlocksResponse)(nil),               // 70: chappe.account.v1.CheckBlocksResponse
+	(*Relation)(nil),                          // 71: chappe.account.v1.Relation
+	(*RemoveAllContactsRequest)(nil),          // 72: chappe.account.v1.RemoveAllContactsRequest
+	(*RemoveAllContactsResponse)(nil),         // 73: chappe.account.v1.RemoveAllContactsResponse
+	(*GetRosterVersionRequest)(nil),           // 74: chappe.account.v1.GetRosterVersionRequest
+	(*GetRosterVersionResponse)(nil),          // 75: chappe.account.v1.GetRosterVersionResponse
+	(*SetPushBindingRequest)(nil),             // 76: chappe.account.v1.SetPushBindingRequest
+	(*SetPushBindingResponse)(nil),            // 77: chappe.account.v1.SetPushBindingResponse
+	(*GetPushBindingsRequest)(nil),            // 78: chappe.account.v1.GetPushBindingsRequest
+	(*GetPushBindingsResponse)(nil),           // 79: chappe.account.v1.GetPushBindingsResponse
+	(*PushNickname)(nil),                      // 80: chappe.account.v1.PushNickname
+	(*SetPushNicknamesRequest)(nil),           // 81: chappe.account.v1.SetPushNicknamesRequest
+	(*SetPushNicknamesResponse)(nil),          // 82: chappe.account.v1.SetPushNicknamesResponse
+	(*Notification)(nil),                      // 83: chappe.account.v1.Notification
+	(*SetNotificationRequest)(nil),            // 84: chappe.account.v1.SetNotificationRequest
+	(*SetNotificationResponse)(nil),           // 85: chappe.account.v1.SetNotificationResponse
+	(*GetNotificationRequest)(nil),            // 86: chappe.account.v1.GetNotificationRequest
+	(*GetNotificationResponse)(nil),           // 87: chappe.account.v1.GetNotificationResponse
+	(*GetNotificationsRequest)(nil),           // 88: chappe.account.v1.GetNotificationsRequest
+	(*GetNotificationsResponse)(nil),          // 89: chappe.account.v1.GetNotificationsResponse
+	(*TargetNotification)(nil),                // 90: chappe.account.v1.TargetNotification
+	(*ListNotificationTypesRequest)(nil),      // 91: chappe.account.v1.ListNotificationTypesRequest
+	(*ListNotificationTypesResponse)(nil),     // 92: chappe.account.v1.ListNotificationTypesResponse
+	(*NotificationType)(nil),                  // 93: chappe.account.v1.NotificationType
+	(*SetNotificationLanguageRequest)(nil),    // 94: chappe.account.v1.SetNotificationLanguageRequest
+	(*SetNotificationLanguageResponse)(nil),   // 95: chappe.account.v1.SetNotificationLanguageResponse
+	(*GetNotificationLanguageRequest)(nil),    // 96: chappe.account.v1.GetNotificationLanguageRequest
+	(*GetNotificationLanguageResponse)(nil),   // 97: chappe.account.v1.GetNotificationLanguageResponse
+	(*SetUserTemplateRequest)(nil),            // 98: chappe.account.v1.SetUserTemplateRequest
+	(*SetUserTemplateResponse)(nil),           // 99: chappe.account.v1.SetUserTemplateResponse
+	(*GetUserTemplateRequest)(nil),            // 100: chappe.account.v1.GetUserTemplateRequest
+	(*GetUserTemplateResponse)(nil),           // 101: chappe.account.v1.GetUserTemplateResponse
+	(*Template)(nil),                          // 102: chappe.account.v1.Template
+	(*PutTemplateRequest)(nil),                // 103: chappe.account.v1.PutTemplateRequest
+	(*PutTemplateResponse)(nil),               // 104: chappe.account.v1.PutTemplateResponse
+	(*GetTemplateRequest)(nil),                // 105: chappe.account.v1.GetTemplateRequest
+	(*GetTemplateResponse)(nil),               // 106: chappe.account.v1.GetTemplateResponse
+	(*LookupPushRequest)(nil),                 // 107: chappe.account.v1.LookupPushRequest
+	(*LookupPushResponse)(nil),                // 108: chappe.account.v1.LookupPushResponse
+	(*DeleteTemplateRequest)(nil),             // 109: chappe.account.v1.DeleteTemplateRequest
+	(*DeleteTemplateResponse)(nil),            // 110: chappe.account.v1.DeleteTemplateResponse
+	(*SetGlobalMuteRequest)(nil),              // 111: chappe.account.v1.SetGlobalMuteRequest
+	(*SetGlobalMuteResponse)(nil),             // 112: chappe.account.v1.SetGlobalMuteResponse
+	(*GetGlobalMuteRequest)(nil),              // 113: chappe.account.v1.GetGlobalMuteRequest
+	(*GetGlobalMuteResponse)(nil),             // 114: chappe.account.v1.GetGlobalMuteResponse
+	(*ListGlobalMutesRequest)(nil),            // 115: chappe.account.v1.ListGlobalMutesRequest
+	(*ListGlobalMutesResponse)(nil),           // 116: chappe.account.v1.ListGlobalMutesResponse
+	(*GlobalMute)(nil),                        // 117: chappe.account.v1.GlobalMute
+	nil,                                       // 118: chappe.account.v1.User.NotificationIgnoreEntry
+	nil,                                       // 119: chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	nil,                                       // 120: chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	nil,                                       // 121: chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	nil,                                       // 122: chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	nil,                                       // 123: chappe.account.v1.UserAttributes.AttributesEntry
 }
 var file_chappe_account_v1_account_proto_depIdxs = []int32{
-	71, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
-	1,  // 1: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
-	0,  // 2: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
-	4,  // 3: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
-	0,  // 4: chappe.account.v1.GetUserResponse.user:type_name -> chappe.account.v1.User
-	0,  // 5: chappe.account.v1.ListUsersResponse.users:type_name -> chappe.account.v1.User
-	0,  // 6: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
-	0,  // 7: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
-	0,  // 8: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
-	72, // 9: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
-	0,  // 10: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
-	23, // 11: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
-	0,  // 12: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
-	73, // 13: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
-	74, // 14: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
-	75, // 15: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
-	36, // 16: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
-	76, // 17: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
-	0,  // 18: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
-	0,  // 19: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
-	45, // 20: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
-	45, // 21: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
-	0,  // 22: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
-	70, // 23: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
-	2,  // 24: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
-	5,  // 25: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
-	7,  // 26: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
-	9,  // 27: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
-	11, // 28: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
-	13, // 29: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
-	15, // 30: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
-	17, // 31: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
-	19, // 32: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
-	21, // 33: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
-	24, // 34: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
-	26, // 35: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
-	28, // 36: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
-	30, // 37: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
-	32, // 38: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
-	34, // 39: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
-	37, // 40: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
-	39, // 41: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
-	41, // 42: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
-	43, // 43: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
-	46, // 44: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
-	48, // 45: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
-	50, // 46: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
-	52, // 47: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
-	54, // 48: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
-	56, // 49: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
-	58, // 50: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
-	60, // 51: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
-	62, // 52: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
-	64, // 53: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
-	66, // 54: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
-	68, // 55: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
-	3,  // 56: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
-	6,  // 57: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
-	8,  // 58: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
-	10, // 59: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
-	12, // 60: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
-	14, // 61: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
-	16, // 62: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
-	18, // 63: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
-	20, // 64: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
-	22, // 65: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
-	25, // 66: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
-	27, // 67: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
-	29, // 68: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
-	31, // 69: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
-	33, // 70: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
-	35, // 71: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
-	38, // 72: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
-	40, // 73: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
-	42, // 74: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
-	44, // 75: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
-	47, // 76: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
-	49, // 77: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
-	51, // 78: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
-	53, // 79: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
-	55, // 80: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
-	57, // 81: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
-	59, // 82: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
-	61, // 83: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
-	63, // 84: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
-	65, // 85: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
-	67, // 86: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
-	69, // 87: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
-	56, // [56:88] is the sub-list for method output_type
-	24, // [24:56] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	118, // 0: chappe.account.v1.User.notification_ignore:type_name -> chappe.account.v1.User.NotificationIgnoreEntry
+	1,   // 1: chappe.account.v1.User.push_info:type_name -> chappe.account.v1.PushBinding
+	2,   // 2: chappe.account.v1.RegisterUsersRequest.users:type_name -> chappe.account.v1.NewUser
+	0,   // 3: chappe.account.v1.RegisterUsersResponse.users:type_name -> chappe.account.v1.User
+	5,   // 4: chappe.account.v1.RegisterUsersResponse.failures:type_name -> chappe.account.v1.RegisterFailure
+	0,   // 5: chappe.account.v1.GetUserResponse.user:type_name -> chappe.account.v1.User
+	0,   // 6: chappe.account.v1.ListUsersResponse.users:type_name -> chappe.account.v1.User
+	0,   // 7: chappe.account.v1.DeleteUserResponse.user:type_name -> chappe.account.v1.User
+	0,   // 8: chappe.account.v1.DeleteUsersResponse.users:type_name -> chappe.account.v1.User
+	0,   // 9: chappe.account.v1.DeactivateUserResponse.user:type_name -> chappe.account.v1.User
+	119, // 10: chappe.account.v1.UpdatePushSettingsRequest.notification_ignore:type_name -> chappe.account.v1.UpdatePushSettingsRequest.NotificationIgnoreEntry
+	0,   // 11: chappe.account.v1.UpdatePushSettingsResponse.user:type_name -> chappe.account.v1.User
+	24,  // 12: chappe.account.v1.LookupRecipientsResponse.recipients:type_name -> chappe.account.v1.Recipient
+	0,   // 13: chappe.account.v1.IssueTokenResponse.user:type_name -> chappe.account.v1.User
+	120, // 14: chappe.account.v1.SetUserAttributesRequest.attributes:type_name -> chappe.account.v1.SetUserAttributesRequest.AttributesEntry
+	121, // 15: chappe.account.v1.SetUserAttributesResponse.attributes:type_name -> chappe.account.v1.SetUserAttributesResponse.AttributesEntry
+	122, // 16: chappe.account.v1.GetUserAttributesResponse.attributes:type_name -> chappe.account.v1.GetUserAttributesResponse.AttributesEntry
+	37,  // 17: chappe.account.v1.BatchGetUserAttributesResponse.users:type_name -> chappe.account.v1.UserAttributes
+	123, // 18: chappe.account.v1.UserAttributes.attributes:type_name -> chappe.account.v1.UserAttributes.AttributesEntry
+	0,   // 19: chappe.account.v1.AddContactResponse.friend:type_name -> chappe.account.v1.User
+	0,   // 20: chappe.account.v1.RemoveContactResponse.friend:type_name -> chappe.account.v1.User
+	46,  // 21: chappe.account.v1.ListContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	46,  // 22: chappe.account.v1.PageContactsResponse.contacts:type_name -> chappe.account.v1.Contact
+	0,   // 23: chappe.account.v1.RemoveBlockResponse.unblocked:type_name -> chappe.account.v1.User
+	71,  // 24: chappe.account.v1.CheckContactsResponse.relations:type_name -> chappe.account.v1.Relation
+	71,  // 25: chappe.account.v1.CheckBlocksResponse.relations:type_name -> chappe.account.v1.Relation
+	1,   // 26: chappe.account.v1.SetPushBindingResponse.bindings:type_name -> chappe.account.v1.PushBinding
+	1,   // 27: chappe.account.v1.GetPushBindingsResponse.bindings:type_name -> chappe.account.v1.PushBinding
+	80,  // 28: chappe.account.v1.SetPushNicknamesRequest.nicknames:type_name -> chappe.account.v1.PushNickname
+	80,  // 29: chappe.account.v1.SetPushNicknamesResponse.nicknames:type_name -> chappe.account.v1.PushNickname
+	83,  // 30: chappe.account.v1.SetNotificationResponse.notification:type_name -> chappe.account.v1.Notification
+	83,  // 31: chappe.account.v1.GetNotificationResponse.notification:type_name -> chappe.account.v1.Notification
+	90,  // 32: chappe.account.v1.GetNotificationsResponse.users:type_name -> chappe.account.v1.TargetNotification
+	90,  // 33: chappe.account.v1.GetNotificationsResponse.groups:type_name -> chappe.account.v1.TargetNotification
+	83,  // 34: chappe.account.v1.TargetNotification.notification:type_name -> chappe.account.v1.Notification
+	93,  // 35: chappe.account.v1.ListNotificationTypesResponse.types:type_name -> chappe.account.v1.NotificationType
+	102, // 36: chappe.account.v1.PutTemplateResponse.template:type_name -> chappe.account.v1.Template
+	102, // 37: chappe.account.v1.GetTemplateResponse.template:type_name -> chappe.account.v1.Template
+	102, // 38: chappe.account.v1.LookupPushResponse.template:type_name -> chappe.account.v1.Template
+	83,  // 39: chappe.account.v1.LookupPushResponse.own:type_name -> chappe.account.v1.Notification
+	90,  // 40: chappe.account.v1.LookupPushResponse.users:type_name -> chappe.account.v1.TargetNotification
+	90,  // 41: chappe.account.v1.LookupPushResponse.groups:type_name -> chappe.account.v1.TargetNotification
+	102, // 42: chappe.account.v1.DeleteTemplateResponse.template:type_name -> chappe.account.v1.Template
+	117, // 43: chappe.account.v1.ListGlobalMutesResponse.mutes:type_name -> chappe.account.v1.GlobalMute
+	3,   // 44: chappe.account.v1.UserService.RegisterUsers:input_type -> chappe.account.v1.RegisterUsersRequest
+	6,   // 45: chappe.account.v1.UserService.GetUser:input_type -> chappe.account.v1.GetUserRequest
+	8,   // 46: chappe.account.v1.UserService.ListUsers:input_type -> chappe.account.v1.ListUsersRequest
+	10,  // 47: chappe.account.v1.UserService.DeleteUser:input_type -> chappe.account.v1.DeleteUserRequest
+	12,  // 48: chappe.account.v1.UserService.DeleteUsers:input_type -> chappe.account.v1.DeleteUsersRequest
+	14,  // 49: chappe.account.v1.UserService.ChangePassword:input_type -> chappe.account.v1.ChangePasswordRequest
+	16,  // 50: chappe.account.v1.UserService.DeactivateUser:input_type -> chappe.account.v1.DeactivateUserRequest
+	18,  // 51: chappe.account.v1.UserService.ActivateUser:input_type -> chappe.account.v1.ActivateUserRequest
+	20,  // 52: chappe.account.v1.UserService.UpdatePushSettings:input_type -> chappe.account.v1.UpdatePushSettingsRequest
+	22,  // 53: chappe.account.v1.UserService.LookupRecipients:input_type -> chappe.account.v1.LookupRecipientsRequest
+	25,  // 54: chappe.account.v1.TokenService.IssueToken:input_type -> chappe.account.v1.IssueTokenRequest
+	27,  // 55: chappe.account.v1.TokenService.GetTokenExpiry:input_type -> chappe.account.v1.GetTokenExpiryRequest
+	29,  // 56: chappe.account.v1.AttributeService.SetUserAttributes:input_type -> chappe.account.v1.SetUserAttributesRequest
+	31,  // 57: chappe.account.v1.AttributeService.GetUserAttributes:input_type -> chappe.account.v1.GetUserAttributesRequest
+	33,  // 58: chappe.account.v1.AttributeService.GetUserAttributesCapacity:input_type -> chappe.account.v1.GetUserAttributesCapacityRequest
+	35,  // 59: chappe.account.v1.AttributeService.BatchGetUserAttributes:input_type -> chappe.account.v1.BatchGetUserAttributesRequest
+	38,  // 60: chappe.account.v1.AttributeService.DeleteUserAttributes:input_type -> chappe.account.v1.DeleteUserAttributesRequest
+	40,  // 61: chappe.account.v1.RelationService.AddContact:input_type -> chappe.account.v1.AddContactRequest
+	42,  // 62: chappe.account.v1.RelationService.RemoveContact:input_type -> chappe.account.v1.RemoveContactRequest
+	44,  // 63: chappe.account.v1.RelationService.ListContacts:input_type -> chappe.account.v1.ListContactsRequest
+	47,  // 64: chappe.account.v1.RelationService.PageContacts:input_type -> chappe.account.v1.PageContactsRequest
+	49,  // 65: chappe.account.v1.RelationService.SetContactRemark:input_type -> chappe.account.v1.SetContactRemarkRequest
+	51,  // 66: chappe.account.v1.RelationService.RequestContacts:input_type -> chappe.account.v1.RequestContactsRequest
+	53,  // 67: chappe.account.v1.RelationService.AcceptContact:input_type -> chappe.account.v1.AcceptContactRequest
+	55,  // 68: chappe.account.v1.RelationService.DeclineContact:input_type -> chappe.account.v1.DeclineContactRequest
+	57,  // 69: chappe.account.v1.RelationService.ListBlocks:input_type -> chappe.account.v1.ListBlocksRequest
+	59,  // 70: chappe.account.v1.RelationService.AddBlocks:input_type -> chappe.account.v1.AddBlocksRequest
+	61,  // 71: chappe.account.v1.RelationService.RemoveBlock:input_type -> chappe.account.v1.RemoveBlockRequest
+	63,  // 72: chappe.account.v1.RelationService.RemoveBlocks:input_type -> chappe.account.v1.RemoveBlocksRequest
+	65,  // 73: chappe.account.v1.RelationService.ImportContacts:input_type -> chappe.account.v1.ImportContactsRequest
+	67,  // 74: chappe.account.v1.RelationService.CheckContacts:input_type -> chappe.account.v1.CheckContactsRequest
+	69,  // 75: chappe.account.v1.RelationService.CheckBlocks:input_type -> chappe.account.v1.CheckBlocksRequest
+	72,  // 76: chappe.account.v1.RelationService.RemoveAllContacts:input_type -> chappe.account.v1.RemoveAllContactsRequest
+	74,  // 77: chappe.account.v1.RelationService.GetRosterVersion:input_type -> chappe.account.v1.GetRosterVersionRequest
+	76,  // 78: chappe.account.v1.PushService.SetPushBinding:input_type -> chappe.account.v1.SetPushBindingRequest
+	78,  // 79: chappe.account.v1.PushService.GetPushBindings:input_type -> chappe.account.v1.GetPushBindingsRequest
+	81,  // 80: chappe.account.v1.PushService.SetPushNicknames:input_type -> chappe.account.v1.SetPushNicknamesRequest
+	84,  // 81: chappe.account.v1.PushService.SetNotification:input_type -> chappe.account.v1.SetNotificationRequest
+	86,  // 82: chappe.account.v1.PushService.GetNotification:input_type -> chappe.account.v1.GetNotificationRequest
+	88,  // 83: chappe.account.v1.PushService.GetNotifications:input_type -> chappe.account.v1.GetNotificationsRequest
+	91,  // 84: chappe.account.v1.PushService.ListNotificationTypes:input_type -> chappe.account.v1.ListNotificationTypesRequest
+	94,  // 85: chappe.account.v1.PushService.SetNotificationLanguage:input_type -> chappe.account.v1.SetNotificationLanguageRequest
+	96,  // 86: chappe.account.v1.PushService.GetNotificationLanguage:input_type -> chappe.account.v1.GetNotificationLanguageRequest
+	98,  // 87: chappe.account.v1.PushService.SetUserTemplate:input_type -> chappe.account.v1.SetUserTemplateRequest
+	100, // 88: chappe.account.v1.PushService.GetUserTemplate:input_type -> chappe.account.v1.GetUserTemplateRequest
+	103, // 89: chappe.account.v1.PushService.PutTemplate:input_type -> chappe.account.v1.PutTemplateRequest
+	105, // 90: chappe.account.v1.PushService.GetTemplate:input_type -> chappe.account.v1.GetTemplateRequest
+	109, // 91: chappe.account.v1.PushService.DeleteTemplate:input_type -> chappe.account.v1.DeleteTemplateRequest
+	107, // 92: chappe.account.v1.PushService.LookupPush:input_type -> chappe.account.v1.LookupPushRequest
+	111, // 93: chappe.account.v1.MuteService.SetGlobalMute:input_type -> chappe.account.v1.SetGlobalMuteRequest
+	113, // 94: chappe.account.v1.MuteService.GetGlobalMute:input_type -> chappe.account.v1.GetGlobalMuteRequest
+	115, // 95: chappe.account.v1.MuteService.ListGlobalMutes:input_type -> chappe.account.v1.ListGlobalMutesRequest
+	4,   // 96: chappe.account.v1.UserService.RegisterUsers:output_type -> chappe.account.v1.RegisterUsersResponse
+	7,   // 97: chappe.account.v1.UserService.GetUser:output_type -> chappe.account.v1.GetUserResponse
+	9,   // 98: chappe.account.v1.UserService.ListUsers:output_type -> chappe.account.v1.ListUsersResponse
+	11,  // 99: chappe.account.v1.UserService.DeleteUser:output_type -> chappe.account.v1.DeleteUserResponse
+	13,  // 100: chappe.account.v1.UserService.DeleteUsers:output_type -> chappe.account.v1.DeleteUsersResponse
+	15,  // 101: chappe.account.v1.UserService.ChangePassword:output_type -> chappe.account.v1.ChangePasswordResponse
+	17,  // 102: chappe.account.v1.UserService.DeactivateUser:output_type -> chappe.account.v1.DeactivateUserResponse
+	19,  // 103: chappe.account.v1.UserService.ActivateUser:output_type -> chappe.account.v1.ActivateUserResponse
+	21,  // 104: chappe.account.v1.UserService.UpdatePushSettings:output_type -> chappe.account.v1.UpdatePushSettingsResponse
+	23,  // 105: chappe.account.v1.UserService.LookupRecipients:output_type -> chappe.account.v1.LookupRecipientsResponse
+	26,  // 106: chappe.account.v1.TokenService.IssueToken:output_type -> chappe.account.v1.IssueTokenResponse
+	28,  // 107: chappe.account.v1.TokenService.GetTokenExpiry:output_type -> chappe.account.v1.GetTokenExpiryResponse
+	30,  // 108: chappe.account.v1.AttributeService.SetUserAttributes:output_type -> chappe.account.v1.SetUserAttributesResponse
+	32,  // 109: chappe.account.v1.AttributeService.GetUserAttributes:output_type -> chappe.account.v1.GetUserAttributesResponse
+	34,  // 110: chappe.account.v1.AttributeService.GetUserAttributesCapacity:output_type -> chappe.account.v1.GetUserAttributesCapacityResponse
+	36,  // 111: chappe.account.v1.AttributeService.BatchGetUserAttributes:output_type -> chappe.account.v1.BatchGetUserAttributesResponse
+	39,  // 112: chappe.account.v1.AttributeService.DeleteUserAttributes:output_type -> chappe.account.v1.DeleteUserAttributesResponse
+	41,  // 113: chappe.account.v1.RelationService.AddContact:output_type -> chappe.account.v1.AddContactResponse
+	43,  // 114: chappe.account.v1.RelationService.RemoveContact:output_type -> chappe.account.v1.RemoveContactResponse
+	45,  // 115: chappe.account.v1.RelationService.ListContacts:output_type -> chappe.account.v1.ListContactsResponse
+	48,  // 116: chappe.account.v1.RelationService.PageContacts:output_type -> chappe.account.v1.PageContactsResponse
+	50,  // 117: chappe.account.v1.RelationService.SetContactRemark:output_type -> chappe.account.v1.SetContactRemarkResponse
+	52,  // 118: chappe.account.v1.RelationService.RequestContacts:output_type -> chappe.account.v1.RequestContactsResponse
+	54,  // 119: chappe.account.v1.RelationService.AcceptContact:output_type -> chappe.account.v1.AcceptContactResponse
+	56,  // 120: chappe.account.v1.RelationService.DeclineContact:output_type -> chappe.account.v1.DeclineContactResponse
+	58,  // 121: chappe.account.v1.RelationService.ListBlocks:output_type -> chappe.account.v1.ListBlocksResponse
+	60,  // 122: chappe.account.v1.RelationService.AddBlocks:output_type -> chappe.account.v1.AddBlocksResponse
+	62,  // 123: chappe.account.v1.RelationService.RemoveBlock:output_type -> chappe.account.v1.RemoveBlockResponse
+	64,  // 124: chappe.account.v1.RelationService.RemoveBlocks:output_type -> chappe.account.v1.RemoveBlocksResponse
+	66,  // 125: chappe.account.v1.RelationService.ImportContacts:output_type -> chappe.account.v1.ImportContactsResponse
+	68,  // 126: chappe.account.v1.RelationService.CheckContacts:output_type -> chappe.account.v1.CheckContactsResponse
+	70,  // 127: chappe.account.v1.RelationService.CheckBlocks:output_type -> chappe.account.v1.CheckBlocksResponse
+	73,  // 128: chappe.account.v1.RelationService.RemoveAllContacts:output_type -> chappe.account.v1.RemoveAllContactsResponse
+	75,  // 129: chappe.account.v1.RelationService.GetRosterVersion:output_type -> chappe.account.v1.GetRosterVersionResponse
+	77,  // 130: chappe.account.v1.PushService.SetPushBinding:output_type -> chappe.account.v1.SetPushBindingResponse
+	79,  // 131: chappe.account.v1.PushService.GetPushBindings:output_type -> chappe.account.v1.GetPushBindingsResponse
+	82,  // 132: chappe.account.v1.PushService.SetPushNicknames:output_type -> chappe.account.v1.SetPushNicknamesResponse
+	85,  // 133: chappe.account.v1.PushService.SetNotification:output_type -> chappe.account.v1.SetNotificationResponse
+	87,  // 134: chappe.account.v1.PushService.GetNotification:output_type -> chappe.account.v1.GetNotificationResponse
+	89,  // 135: chappe.account.v1.PushService.GetNotifications:output_type -> chappe.account.v1.GetNotificationsResponse
+	92,  // 136: chappe.account.v1.PushService.ListNotificationTypes:output_type -> chappe.account.v1.ListNotificationTypesResponse
+	95,  // 137: chappe.account.v1.PushService.SetNotificationLanguage:output_type -> chappe.account.v1.SetNotificationLanguageResponse
+	97,  // 138: chappe.account.v1.PushService.GetNotificationLanguage:output_type -> chappe.account.v1.GetNotificationLanguageResponse
+	99,  // 139: chappe.account.v1.PushService.SetUserTemplate:output_type -> chappe.account.v1.SetUserTemplateResponse
+	101, // 140: chappe.account.v1.PushService.GetUserTemplate:output_type -> chappe.account.v1.GetUserTemplateResponse
+	104, // 141: chappe.account.v1.PushService.PutTemplate:output_type -> chappe.account.v1.PutTemplateResponse
+	106, // 142: chappe.account.v1.PushService.GetTemplate:output_type -> chappe.account.v1.GetTemplateResponse
+	110, // 143: chappe.account.v1.PushService.DeleteTemplate:output_type -> chappe.account.v1.DeleteTemplateResponse
+	108, // 144: chappe.account.v1.PushService.LookupPush:output_type -> chappe.account.v1.LookupPushResponse
+	112, // 145: chappe.account.v1.MuteService.SetGlobalMute:output_type -> chappe.account.v1.SetGlobalMuteResponse
+	114, // 146: chappe.account.v1.MuteService.GetGlobalMute:output_type -> chappe.account.v1.GetGlobalMuteResponse
+	116, // 147: chappe.account.v1.MuteService.ListGlobalMutes:output_type -> chappe.account.v1.ListGlobalMutesResponse
+	96,  // [96:148] is the sub-list for method output_type
+	44,  // [44:96] is the sub-list for method input_type
+	44,  // [44:44] is the sub-list for extension type_name
+	44,  // [44:44] is the sub-list for extension extendee
+	0,   // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_chappe_account_v1_account_proto_init() }
@@ -4935,25 +8113,30 @@ func file_chappe_account_v1_account_proto_init() {
 		return
 	}
 	file_chappe_account_v1_account_proto_msgTypes[0].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[1].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[7].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[11].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[13].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[19].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[24].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[46].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[48].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[64].OneofWrappers = []any{}
-	file_chappe_account_v1_account_proto_msgTypes[68].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[2].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[8].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[12].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[14].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[20].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[25].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[47].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[49].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[57].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[84].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[91].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[94].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[98].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[111].OneofWrappers = []any{}
+	file_chappe_account_v1_account_proto_msgTypes[115].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_account_v1_account_proto_rawDesc), len(file_chappe_account_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   124,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_chappe_account_v1_account_proto_goTypes,
 		DependencyIndexes: file_chappe_account_v1_account_proto_depIdxs,

@@ -888,18 +888,23 @@ var AttributeService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	RelationService_AddContact_FullMethodName       = "/chappe.account.v1.RelationService/AddContact"
-	RelationService_RemoveContact_FullMethodName    = "/chappe.account.v1.RelationService/RemoveContact"
-	RelationService_ListContacts_FullMethodName     = "/chappe.account.v1.RelationService/ListContacts"
-	RelationService_PageContacts_FullMethodName     = "/chappe.account.v1.RelationService/PageContacts"
-	RelationService_SetContactRemark_FullMethodName = "/chappe.account.v1.RelationService/SetContactRemark"
-	RelationService_RequestContacts_FullMethodName  = "/chappe.account.v1.RelationService/RequestContacts"
-	RelationService_AcceptContact_FullMethodName    = "/chappe.account.v1.RelationService/AcceptContact"
-	RelationService_DeclineContact_FullMethodName   = "/chappe.account.v1.RelationService/DeclineContact"
-	RelationService_ListBlocks_FullMethodName       = "/chappe.account.v1.RelationService/ListBlocks"
-	RelationService_AddBlocks_FullMethodName        = "/chappe.account.v1.RelationService/AddBlocks"
-	RelationService_RemoveBlock_FullMethodName      = "/chappe.account.v1.RelationService/RemoveBlock"
-	RelationService_RemoveBlocks_FullMethodName     = "/chappe.account.v1.RelationService/RemoveBlocks"
+	RelationService_AddContact_FullMethodName        = "/chappe.account.v1.RelationService/AddContact"
+	RelationService_RemoveContact_FullMethodName     = "/chappe.account.v1.RelationService/RemoveContact"
+	RelationService_ListContacts_FullMethodName      = "/chappe.account.v1.RelationService/ListContacts"
+	RelationService_PageContacts_FullMethodName      = "/chappe.account.v1.RelationService/PageContacts"
+	RelationService_SetContactRemark_FullMethodName  = "/chappe.account.v1.RelationService/SetContactRemark"
+	RelationService_RequestContacts_FullMethodName   = "/chappe.account.v1.RelationService/RequestContacts"
+	RelationService_AcceptContact_FullMethodName     = "/chappe.account.v1.RelationService/AcceptContact"
+	RelationService_DeclineContact_FullMethodName    = "/chappe.account.v1.RelationService/DeclineContact"
+	RelationService_ListBlocks_FullMethodName        = "/chappe.account.v1.RelationService/ListBlocks"
+	RelationService_AddBlocks_FullMethodName         = "/chappe.account.v1.RelationService/AddBlocks"
+	RelationService_RemoveBlock_FullMethodName       = "/chappe.account.v1.RelationService/RemoveBlock"
+	RelationService_RemoveBlocks_FullMethodName      = "/chappe.account.v1.RelationService/RemoveBlocks"
+	RelationService_ImportContacts_FullMethodName    = "/chappe.account.v1.RelationService/ImportContacts"
+	RelationService_CheckContacts_FullMethodName     = "/chappe.account.v1.RelationService/CheckContacts"
+	RelationService_CheckBlocks_FullMethodName       = "/chappe.account.v1.RelationService/CheckBlocks"
+	RelationService_RemoveAllContacts_FullMethodName = "/chappe.account.v1.RelationService/RemoveAllContacts"
+	RelationService_GetRosterVersion_FullMethodName  = "/chappe.account.v1.RelationService/GetRosterVersion"
 )
 
 // RelationServiceClient is the client API for RelationService service.
@@ -924,6 +929,17 @@ type RelationServiceClient interface {
 	RemoveBlock(ctx context.Context, in *RemoveBlockRequest, opts ...grpc.CallOption) (*RemoveBlockResponse, error)
 	// RemoveBlocks unblocks several users at once.
 	RemoveBlocks(ctx context.Context, in *RemoveBlocksRequest, opts ...grpc.CallOption) (*RemoveBlocksResponse, error)
+	// ImportContacts makes friends of a user and up to 10 others, and says whom
+	// it could not befriend.
+	ImportContacts(ctx context.Context, in *ImportContactsRequest, opts ...grpc.CallOption) (*ImportContactsResponse, error)
+	// CheckContacts tells which users are a user's friends.
+	CheckContacts(ctx context.Context, in *CheckContactsRequest, opts ...grpc.CallOption) (*CheckContactsResponse, error)
+	// CheckBlocks tells which users a user has blocked.
+	CheckBlocks(ctx context.Context, in *CheckBlocksRequest, opts ...grpc.CallOption) (*CheckBlocksResponse, error)
+	// RemoveAllContacts ends all friendships of a user, both ways.
+	RemoveAllContacts(ctx context.Context, in *RemoveAllContactsRequest, opts ...grpc.CallOption) (*RemoveAllContactsResponse, error)
+	// GetRosterVersion returns a text that changes with a user's contacts.
+	GetRosterVersion(ctx context.Context, in *GetRosterVersionRequest, opts ...grpc.CallOption) (*GetRosterVersionResponse, error)
 }
 
 type relationServiceClient struct {
@@ -1054,6 +1070,56 @@ func (c *relationServiceClient) RemoveBlocks(ctx context.Context, in *RemoveBloc
 	return out, nil
 }
 
+func (c *relationServiceClient) ImportContacts(ctx context.Context, in *ImportContactsRequest, opts ...grpc.CallOption) (*ImportContactsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportContactsResponse)
+	err := c.cc.Invoke(ctx, RelationService_ImportContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) CheckContacts(ctx context.Context, in *CheckContactsRequest, opts ...grpc.CallOption) (*CheckContactsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckContactsResponse)
+	err := c.cc.Invoke(ctx, RelationService_CheckContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) CheckBlocks(ctx context.Context, in *CheckBlocksRequest, opts ...grpc.CallOption) (*CheckBlocksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckBlocksResponse)
+	err := c.cc.Invoke(ctx, RelationService_CheckBlocks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) RemoveAllContacts(ctx context.Context, in *RemoveAllContactsRequest, opts ...grpc.CallOption) (*RemoveAllContactsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveAllContactsResponse)
+	err := c.cc.Invoke(ctx, RelationService_RemoveAllContacts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relationServiceClient) GetRosterVersion(ctx context.Context, in *GetRosterVersionRequest, opts ...grpc.CallOption) (*GetRosterVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRosterVersionResponse)
+	err := c.cc.Invoke(ctx, RelationService_GetRosterVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RelationServiceServer is the server API for RelationService service.
 // All implementations must embed UnimplementedRelationServiceServer
 // for forward compatibility.
@@ -1076,6 +1142,17 @@ type RelationServiceServer interface {
 	RemoveBlock(context.Context, *RemoveBlockRequest) (*RemoveBlockResponse, error)
 	// RemoveBlocks unblocks several users at once.
 	RemoveBlocks(context.Context, *RemoveBlocksRequest) (*RemoveBlocksResponse, error)
+	// ImportContacts makes friends of a user and up to 10 others, and says whom
+	// it could not befriend.
+	ImportContacts(context.Context, *ImportContactsRequest) (*ImportContactsResponse, error)
+	// CheckContacts tells which users are a user's friends.
+	CheckContacts(context.Context, *CheckContactsRequest) (*CheckContactsResponse, error)
+	// CheckBlocks tells which users a user has blocked.
+	CheckBlocks(context.Context, *CheckBlocksRequest) (*CheckBlocksResponse, error)
+	// RemoveAllContacts ends all friendships of a user, both ways.
+	RemoveAllContacts(context.Context, *RemoveAllContactsRequest) (*RemoveAllContactsResponse, error)
+	// GetRosterVersion returns a text that changes with a user's contacts.
+	GetRosterVersion(context.Context, *GetRosterVersionRequest) (*GetRosterVersionResponse, error)
 	mustEmbedUnimplementedRelationServiceServer()
 }
 
@@ -1121,6 +1198,21 @@ func (UnimplementedRelationServiceServer) RemoveBlock(context.Context, *RemoveBl
 }
 func (UnimplementedRelationServiceServer) RemoveBlocks(context.Context, *RemoveBlocksRequest) (*RemoveBlocksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveBlocks not implemented")
+}
+func (UnimplementedRelationServiceServer) ImportContacts(context.Context, *ImportContactsRequest) (*ImportContactsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) CheckContacts(context.Context, *CheckContactsRequest) (*CheckContactsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) CheckBlocks(context.Context, *CheckBlocksRequest) (*CheckBlocksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckBlocks not implemented")
+}
+func (UnimplementedRelationServiceServer) RemoveAllContacts(context.Context, *RemoveAllContactsRequest) (*RemoveAllContactsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveAllContacts not implemented")
+}
+func (UnimplementedRelationServiceServer) GetRosterVersion(context.Context, *GetRosterVersionRequest) (*GetRosterVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRosterVersion not implemented")
 }
 func (UnimplementedRelationServiceServer) mustEmbedUnimplementedRelationServiceServer() {}
 func (UnimplementedRelationServiceServer) testEmbeddedByValue()                         {}
@@ -1359,6 +1451,96 @@ func _RelationService_RemoveBlocks_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RelationService_ImportContacts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportContactsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).ImportContacts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_ImportContacts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).ImportContacts(ctx, req.(*ImportContactsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_CheckContacts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckContactsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).CheckContacts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_CheckContacts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).CheckContacts(ctx, req.(*CheckContactsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_CheckBlocks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckBlocksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).CheckBlocks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_CheckBlocks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).CheckBlocks(ctx, req.(*CheckBlocksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_RemoveAllContacts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveAllContactsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).RemoveAllContacts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_RemoveAllContacts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).RemoveAllContacts(ctx, req.(*RemoveAllContactsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelationService_GetRosterVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRosterVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelationServiceServer).GetRosterVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelationService_GetRosterVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelationServiceServer).GetRosterVersion(ctx, req.(*GetRosterVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RelationService_ServiceDesc is the grpc.ServiceDesc for RelationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1413,6 +1595,686 @@ var RelationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveBlocks",
 			Handler:    _RelationService_RemoveBlocks_Handler,
+		},
+		{
+			MethodName: "ImportContacts",
+			Handler:    _RelationService_ImportContacts_Handler,
+		},
+		{
+			MethodName: "CheckContacts",
+			Handler:    _RelationService_CheckContacts_Handler,
+		},
+		{
+			MethodName: "CheckBlocks",
+			Handler:    _RelationService_CheckBlocks_Handler,
+		},
+		{
+			MethodName: "RemoveAllContacts",
+			Handler:    _RelationService_RemoveAllContacts_Handler,
+		},
+		{
+			MethodName: "GetRosterVersion",
+			Handler:    _RelationService_GetRosterVersion_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "chappe/account/v1/account.proto",
+}
+
+const (
+	PushService_SetPushBinding_FullMethodName          = "/chappe.account.v1.PushService/SetPushBinding"
+	PushService_GetPushBindings_FullMethodName         = "/chappe.account.v1.PushService/GetPushBindings"
+	PushService_SetPushNicknames_FullMethodName        = "/chappe.account.v1.PushService/SetPushNicknames"
+	PushService_SetNotification_FullMethodName         = "/chappe.account.v1.PushService/SetNotification"
+	PushService_GetNotification_FullMethodName         = "/chappe.account.v1.PushService/GetNotification"
+	PushService_GetNotifications_FullMethodName        = "/chappe.account.v1.PushService/GetNotifications"
+	PushService_ListNotificationTypes_FullMethodName   = "/chappe.account.v1.PushService/ListNotificationTypes"
+	PushService_SetNotificationLanguage_FullMethodName = "/chappe.account.v1.PushService/SetNotificationLanguage"
+	PushService_GetNotificationLanguage_FullMethodName = "/chappe.account.v1.PushService/GetNotificationLanguage"
+	PushService_SetUserTemplate_FullMethodName         = "/chappe.account.v1.PushService/SetUserTemplate"
+	PushService_GetUserTemplate_FullMethodName         = "/chappe.account.v1.PushService/GetUserTemplate"
+	PushService_PutTemplate_FullMethodName             = "/chappe.account.v1.PushService/PutTemplate"
+	PushService_GetTemplate_FullMethodName             = "/chappe.account.v1.PushService/GetTemplate"
+	PushService_DeleteTemplate_FullMethodName          = "/chappe.account.v1.PushService/DeleteTemplate"
+	PushService_LookupPush_FullMethodName              = "/chappe.account.v1.PushService/LookupPush"
+)
+
+// PushServiceClient is the client API for PushService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// PushService keeps what a user's devices are to be told while nobody is
+// connected, how, and when not.
+type PushServiceClient interface {
+	// SetPushBinding binds or unbinds the push token of one of a user's devices.
+	SetPushBinding(ctx context.Context, in *SetPushBindingRequest, opts ...grpc.CallOption) (*SetPushBindingResponse, error)
+	GetPushBindings(ctx context.Context, in *GetPushBindingsRequest, opts ...grpc.CallOption) (*GetPushBindingsResponse, error)
+	// SetPushNicknames sets the nicknames of several users.
+	SetPushNicknames(ctx context.Context, in *SetPushNicknamesRequest, opts ...grpc.CallOption) (*SetPushNicknamesResponse, error)
+	// SetNotification sets when a user is told of one conversation, or of any
+	// where the target is the user.
+	SetNotification(ctx context.Context, in *SetNotificationRequest, opts ...grpc.CallOption) (*SetNotificationResponse, error)
+	GetNotification(ctx context.Context, in *GetNotificationRequest, opts ...grpc.CallOption) (*GetNotificationResponse, error)
+	// GetNotifications returns the settings of several conversations.
+	GetNotifications(ctx context.Context, in *GetNotificationsRequest, opts ...grpc.CallOption) (*GetNotificationsResponse, error)
+	// ListNotificationTypes pages through the conversations that have a type of
+	// their own.
+	ListNotificationTypes(ctx context.Context, in *ListNotificationTypesRequest, opts ...grpc.CallOption) (*ListNotificationTypesResponse, error)
+	SetNotificationLanguage(ctx context.Context, in *SetNotificationLanguageRequest, opts ...grpc.CallOption) (*SetNotificationLanguageResponse, error)
+	GetNotificationLanguage(ctx context.Context, in *GetNotificationLanguageRequest, opts ...grpc.CallOption) (*GetNotificationLanguageResponse, error)
+	// SetUserTemplate names the template of what a user is told.
+	SetUserTemplate(ctx context.Context, in *SetUserTemplateRequest, opts ...grpc.CallOption) (*SetUserTemplateResponse, error)
+	GetUserTemplate(ctx context.Context, in *GetUserTemplateRequest, opts ...grpc.CallOption) (*GetUserTemplateResponse, error)
+	// PutTemplate creates a template of the app, or replaces it.
+	PutTemplate(ctx context.Context, in *PutTemplateRequest, opts ...grpc.CallOption) (*PutTemplateResponse, error)
+	GetTemplate(ctx context.Context, in *GetTemplateRequest, opts ...grpc.CallOption) (*GetTemplateResponse, error)
+	DeleteTemplate(ctx context.Context, in *DeleteTemplateRequest, opts ...grpc.CallOption) (*DeleteTemplateResponse, error)
+	// LookupPush tells who pushes what a user wants to be told of, and how.
+	LookupPush(ctx context.Context, in *LookupPushRequest, opts ...grpc.CallOption) (*LookupPushResponse, error)
+}
+
+type pushServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewPushServiceClient(cc grpc.ClientConnInterface) PushServiceClient {
+	return &pushServiceClient{cc}
+}
+
+func (c *pushServiceClient) SetPushBinding(ctx context.Context, in *SetPushBindingRequest, opts ...grpc.CallOption) (*SetPushBindingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPushBindingResponse)
+	err := c.cc.Invoke(ctx, PushService_SetPushBinding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetPushBindings(ctx context.Context, in *GetPushBindingsRequest, opts ...grpc.CallOption) (*GetPushBindingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPushBindingsResponse)
+	err := c.cc.Invoke(ctx, PushService_GetPushBindings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) SetPushNicknames(ctx context.Context, in *SetPushNicknamesRequest, opts ...grpc.CallOption) (*SetPushNicknamesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPushNicknamesResponse)
+	err := c.cc.Invoke(ctx, PushService_SetPushNicknames_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) SetNotification(ctx context.Context, in *SetNotificationRequest, opts ...grpc.CallOption) (*SetNotificationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNotificationResponse)
+	err := c.cc.Invoke(ctx, PushService_SetNotification_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetNotification(ctx context.Context, in *GetNotificationRequest, opts ...grpc.CallOption) (*GetNotificationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetNotificationResponse)
+	err := c.cc.Invoke(ctx, PushService_GetNotification_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetNotifications(ctx context.Context, in *GetNotificationsRequest, opts ...grpc.CallOption) (*GetNotificationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetNotificationsResponse)
+	err := c.cc.Invoke(ctx, PushService_GetNotifications_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) ListNotificationTypes(ctx context.Context, in *ListNotificationTypesRequest, opts ...grpc.CallOption) (*ListNotificationTypesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNotificationTypesResponse)
+	err := c.cc.Invoke(ctx, PushService_ListNotificationTypes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) SetNotificationLanguage(ctx context.Context, in *SetNotificationLanguageRequest, opts ...grpc.CallOption) (*SetNotificationLanguageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNotificationLanguageResponse)
+	err := c.cc.Invoke(ctx, PushService_SetNotificationLanguage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetNotificationLanguage(ctx context.Context, in *GetNotificationLanguageRequest, opts ...grpc.CallOption) (*GetNotificationLanguageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetNotificationLanguageResponse)
+	err := c.cc.Invoke(ctx, PushService_GetNotificationLanguage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) SetUserTemplate(ctx context.Context, in *SetUserTemplateRequest, opts ...grpc.CallOption) (*SetUserTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetUserTemplateResponse)
+	err := c.cc.Invoke(ctx, PushService_SetUserTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetUserTemplate(ctx context.Context, in *GetUserTemplateRequest, opts ...grpc.CallOption) (*GetUserTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUserTemplateResponse)
+	err := c.cc.Invoke(ctx, PushService_GetUserTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) PutTemplate(ctx context.Context, in *PutTemplateRequest, opts ...grpc.CallOption) (*PutTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutTemplateResponse)
+	err := c.cc.Invoke(ctx, PushService_PutTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) GetTemplate(ctx context.Context, in *GetTemplateRequest, opts ...grpc.CallOption) (*GetTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTemplateResponse)
+	err := c.cc.Invoke(ctx, PushService_GetTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) DeleteTemplate(ctx context.Context, in *DeleteTemplateRequest, opts ...grpc.CallOption) (*DeleteTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTemplateResponse)
+	err := c.cc.Invoke(ctx, PushService_DeleteTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pushServiceClient) LookupPush(ctx context.Context, in *LookupPushRequest, opts ...grpc.CallOption) (*LookupPushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LookupPushResponse)
+	err := c.cc.Invoke(ctx, PushService_LookupPush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PushServiceServer is the server API for PushService service.
+// All implementations must embed UnimplementedPushServiceServer
+// for forward compatibility.
+//
+// PushService keeps what a user's devices are to be told while nobody is
+// connected, how, and when not.
+type PushServiceServer interface {
+	// SetPushBinding binds or unbinds the push token of one of a user's devices.
+	SetPushBinding(context.Context, *SetPushBindingRequest) (*SetPushBindingResponse, error)
+	GetPushBindings(context.Context, *GetPushBindingsRequest) (*GetPushBindingsResponse, error)
+	// SetPushNicknames sets the nicknames of several users.
+	SetPushNicknames(context.Context, *SetPushNicknamesRequest) (*SetPushNicknamesResponse, error)
+	// SetNotification sets when a user is told of one conversation, or of any
+	// where the target is the user.
+	SetNotification(context.Context, *SetNotificationRequest) (*SetNotificationResponse, error)
+	GetNotification(context.Context, *GetNotificationRequest) (*GetNotificationResponse, error)
+	// GetNotifications returns the settings of several conversations.
+	GetNotifications(context.Context, *GetNotificationsRequest) (*GetNotificationsResponse, error)
+	// ListNotificationTypes pages through the conversations that have a type of
+	// their own.
+	ListNotificationTypes(context.Context, *ListNotificationTypesRequest) (*ListNotificationTypesResponse, error)
+	SetNotificationLanguage(context.Context, *SetNotificationLanguageRequest) (*SetNotificationLanguageResponse, error)
+	GetNotificationLanguage(context.Context, *GetNotificationLanguageRequest) (*GetNotificationLanguageResponse, error)
+	// SetUserTemplate names the template of what a user is told.
+	SetUserTemplate(context.Context, *SetUserTemplateRequest) (*SetUserTemplateResponse, error)
+	GetUserTemplate(context.Context, *GetUserTemplateRequest) (*GetUserTemplateResponse, error)
+	// PutTemplate creates a template of the app, or replaces it.
+	PutTemplate(context.Context, *PutTemplateRequest) (*PutTemplateResponse, error)
+	GetTemplate(context.Context, *GetTemplateRequest) (*GetTemplateResponse, error)
+	DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error)
+	// LookupPush tells who pushes what a user wants to be told of, and how.
+	LookupPush(context.Context, *LookupPushRequest) (*LookupPushResponse, error)
+	mustEmbedUnimplementedPushServiceServer()
+}
+
+// UnimplementedPushServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedPushServiceServer struct{}
+
+func (UnimplementedPushServiceServer) SetPushBinding(context.Context, *SetPushBindingRequest) (*SetPushBindingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPushBinding not implemented")
+}
+func (UnimplementedPushServiceServer) GetPushBindings(context.Context, *GetPushBindingsRequest) (*GetPushBindingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPushBindings not implemented")
+}
+func (UnimplementedPushServiceServer) SetPushNicknames(context.Context, *SetPushNicknamesRequest) (*SetPushNicknamesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPushNicknames not implemented")
+}
+func (UnimplementedPushServiceServer) SetNotification(context.Context, *SetNotificationRequest) (*SetNotificationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNotification not implemented")
+}
+func (UnimplementedPushServiceServer) GetNotification(context.Context, *GetNotificationRequest) (*GetNotificationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNotification not implemented")
+}
+func (UnimplementedPushServiceServer) GetNotifications(context.Context, *GetNotificationsRequest) (*GetNotificationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNotifications not implemented")
+}
+func (UnimplementedPushServiceServer) ListNotificationTypes(context.Context, *ListNotificationTypesRequest) (*ListNotificationTypesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNotificationTypes not implemented")
+}
+func (UnimplementedPushServiceServer) SetNotificationLanguage(context.Context, *SetNotificationLanguageRequest) (*SetNotificationLanguageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNotificationLanguage not implemented")
+}
+func (UnimplementedPushServiceServer) GetNotificationLanguage(context.Context, *GetNotificationLanguageRequest) (*GetNotificationLanguageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNotificationLanguage not implemented")
+}
+func (UnimplementedPushServiceServer) SetUserTemplate(context.Context, *SetUserTemplateRequest) (*SetUserTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetUserTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) GetUserTemplate(context.Context, *GetUserTemplateRequest) (*GetUserTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUserTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) PutTemplate(context.Context, *PutTemplateRequest) (*PutTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) GetTemplate(context.Context, *GetTemplateRequest) (*GetTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTemplate not implemented")
+}
+func (UnimplementedPushServiceServer) LookupPush(context.Context, *LookupPushRequest) (*LookupPushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LookupPush not implemented")
+}
+func (UnimplementedPushServiceServer) mustEmbedUnimplementedPushServiceServer() {}
+func (UnimplementedPushServiceServer) testEmbeddedByValue()                     {}
+
+// UnsafePushServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to PushServiceServer will
+// result in compilation errors.
+type UnsafePushServiceServer interface {
+	mustEmbedUnimplementedPushServiceServer()
+}
+
+func RegisterPushServiceServer(s grpc.ServiceRegistrar, srv PushServiceServer) {
+	// If the following call panics, it indicates UnimplementedPushServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&PushService_ServiceDesc, srv)
+}
+
+func _PushService_SetPushBinding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPushBindingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).SetPushBinding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_SetPushBinding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).SetPushBinding(ctx, req.(*SetPushBindingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetPushBindings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPushBindingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetPushBindings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetPushBindings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetPushBindings(ctx, req.(*GetPushBindingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_SetPushNicknames_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPushNicknamesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).SetPushNicknames(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_SetPushNicknames_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).SetPushNicknames(ctx, req.(*SetPushNicknamesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_SetNotification_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNotificationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).SetNotification(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_SetNotification_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).SetNotification(ctx, req.(*SetNotificationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetNotification_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNotificationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetNotification(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetNotification_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetNotification(ctx, req.(*GetNotificationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetNotifications_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNotificationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetNotifications(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetNotifications_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetNotifications(ctx, req.(*GetNotificationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_ListNotificationTypes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNotificationTypesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).ListNotificationTypes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_ListNotificationTypes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).ListNotificationTypes(ctx, req.(*ListNotificationTypesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_SetNotificationLanguage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNotificationLanguageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).SetNotificationLanguage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_SetNotificationLanguage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).SetNotificationLanguage(ctx, req.(*SetNotificationLanguageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetNotificationLanguage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNotificationLanguageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetNotificationLanguage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetNotificationLanguage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetNotificationLanguage(ctx, req.(*GetNotificationLanguageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_SetUserTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetUserTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).SetUserTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_SetUserTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).SetUserTemplate(ctx, req.(*SetUserTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetUserTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUserTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetUserTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetUserTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetUserTemplate(ctx, req.(*GetUserTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_PutTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).PutTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_PutTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).PutTemplate(ctx, req.(*PutTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_GetTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).GetTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_GetTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).GetTemplate(ctx, req.(*GetTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_DeleteTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).DeleteTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_DeleteTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).DeleteTemplate(ctx, req.(*DeleteTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PushService_LookupPush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LookupPushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).LookupPush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_LookupPush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).LookupPush(ctx, req.(*LookupPushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// PushService_ServiceDesc is the grpc.ServiceDesc for PushService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var PushService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "chappe.account.v1.PushService",
+	HandlerType: (*PushServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "SetPushBinding",
+			Handler:    _PushService_SetPushBinding_Handler,
+		},
+		{
+			MethodName: "GetPushBindings",
+			Handler:    _PushService_GetPushBindings_Handler,
+		},
+		{
+			MethodName: "SetPushNicknames",
+			Handler:    _PushService_SetPushNicknames_Handler,
+		},
+		{
+			MethodName: "SetNotification",
+			Handler:    _PushService_SetNotification_Handler,
+		},
+		{
+			MethodName: "GetNotification",
+			Handler:    _PushService_GetNotification_Handler,
+		},
+		{
+			MethodName: "GetNotifications",
+			Handler:    _PushService_GetNotifications_Handler,
+		},
+		{
+			MethodName: "ListNotificationTypes",
+			Handler:    _PushService_ListNotificationTypes_Handler,
+		},
+		{
+			MethodName: "SetNotificationLanguage",
+			Handler:    _PushService_SetNotificationLanguage_Handler,
+		},
+		{
+			MethodName: "GetNotificationLanguage",
+			Handler:    _PushService_GetNotificationLanguage_Handler,
+		},
+		{
+			MethodName: "SetUserTemplate",
+			Handler:    _PushService_SetUserTemplate_Handler,
+		},
+		{
+			MethodName: "GetUserTemplate",
+			Handler:    _PushService_GetUserTemplate_Handler,
+		},
+		{
+			MethodName: "PutTemplate",
+			Handler:    _PushService_PutTemplate_Handler,
+		},
+		{
+			MethodName: "GetTemplate",
+			Handler:    _PushService_GetTemplate_Handler,
+		},
+		{
+			MethodName: "DeleteTemplate",
+			Handler:    _PushService_DeleteTemplate_Handler,
+		},
+		{
+			MethodName: "LookupPush",
+			Handler:    _PushService_LookupPush_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

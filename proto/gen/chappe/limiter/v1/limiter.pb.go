@@ -821,7 +821,8 @@ type App struct {
 	// Partial tier document, JSON; empty without overrides.
 	Overrides string `protobuf:"bytes,8,opt,name=overrides,proto3" json:"overrides,omitempty"`
 	// Seconds; how long tokens live unless the call says otherwise.
-	TokenTtlSeconds int64 `protobuf:"varint,9,opt,name=token_ttl_seconds,json=tokenTtlSeconds,proto3" json:"token_ttl_seconds,omitempty"`
+	TokenTtlSeconds int64        `protobuf:"varint,9,opt,name=token_ttl_seconds,json=tokenTtlSeconds,proto3" json:"token_ttl_seconds,omitempty"`
+	Settings        *AppSettings `protobuf:"bytes,10,opt,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -919,6 +920,59 @@ func (x *App) GetTokenTtlSeconds() int64 {
 	return 0
 }
 
+func (x *App) GetSettings() *AppSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// AppSettings are the switches of an app.
+type AppSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sends over REST are refused while their sender is globally muted.
+	RestSendChecks bool `protobuf:"varint,1,opt,name=rest_send_checks,json=restSendChecks,proto3" json:"rest_send_checks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AppSettings) Reset() {
+	*x = AppSettings{}
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppSettings) ProtoMessage() {}
+
+func (x *AppSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppSettings.ProtoReflect.Descriptor instead.
+func (*AppSettings) Descriptor() ([]byte, []int) {
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AppSettings) GetRestSendChecks() bool {
+	if x != nil {
+		return x.RestSendChecks
+	}
+	return false
+}
+
 type CreateAppRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
@@ -934,7 +988,7 @@ type CreateAppRequest struct {
 
 func (x *CreateAppRequest) Reset() {
 	*x = CreateAppRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[13]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1000,7 @@ func (x *CreateAppRequest) String() string {
 func (*CreateAppRequest) ProtoMessage() {}
 
 func (x *CreateAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[13]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1013,7 @@ func (x *CreateAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAppRequest.ProtoReflect.Descriptor instead.
 func (*CreateAppRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{13}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateAppRequest) GetOrg() string {
@@ -1008,7 +1062,7 @@ type CreateAppResponse struct {
 
 func (x *CreateAppResponse) Reset() {
 	*x = CreateAppResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[14]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1074,7 @@ func (x *CreateAppResponse) String() string {
 func (*CreateAppResponse) ProtoMessage() {}
 
 func (x *CreateAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[14]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1087,7 @@ func (x *CreateAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAppResponse.ProtoReflect.Descriptor instead.
 func (*CreateAppResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{14}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateAppResponse) GetApp() *App {
@@ -1058,7 +1112,7 @@ type ListAppsRequest struct {
 
 func (x *ListAppsRequest) Reset() {
 	*x = ListAppsRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[15]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1124,7 @@ func (x *ListAppsRequest) String() string {
 func (*ListAppsRequest) ProtoMessage() {}
 
 func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[15]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1137,7 @@ func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
 func (*ListAppsRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{15}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{16}
 }
 
 type ListAppsResponse struct {
@@ -1095,7 +1149,7 @@ type ListAppsResponse struct {
 
 func (x *ListAppsResponse) Reset() {
 	*x = ListAppsResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[16]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1161,7 @@ func (x *ListAppsResponse) String() string {
 func (*ListAppsResponse) ProtoMessage() {}
 
 func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[16]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1174,7 @@ func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
 func (*ListAppsResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{16}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListAppsResponse) GetApps() []*App {
@@ -1140,7 +1194,7 @@ type GetAppRequest struct {
 
 func (x *GetAppRequest) Reset() {
 	*x = GetAppRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[17]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1206,7 @@ func (x *GetAppRequest) String() string {
 func (*GetAppRequest) ProtoMessage() {}
 
 func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[17]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1219,7 @@ func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppRequest.ProtoReflect.Descriptor instead.
 func (*GetAppRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{17}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetAppRequest) GetOrg() string {
@@ -1191,7 +1245,7 @@ type GetAppResponse struct {
 
 func (x *GetAppResponse) Reset() {
 	*x = GetAppResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[18]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1257,7 @@ func (x *GetAppResponse) String() string {
 func (*GetAppResponse) ProtoMessage() {}
 
 func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[18]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1270,7 @@ func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppResponse.ProtoReflect.Descriptor instead.
 func (*GetAppResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{18}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetAppResponse) GetApp() *App {
@@ -1239,7 +1293,7 @@ type SetAppTierRequest struct {
 
 func (x *SetAppTierRequest) Reset() {
 	*x = SetAppTierRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[19]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1305,7 @@ func (x *SetAppTierRequest) String() string {
 func (*SetAppTierRequest) ProtoMessage() {}
 
 func (x *SetAppTierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[19]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1318,7 @@ func (x *SetAppTierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAppTierRequest.ProtoReflect.Descriptor instead.
 func (*SetAppTierRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{19}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetAppTierRequest) GetOrg() string {
@@ -1304,7 +1358,7 @@ type SetAppTierResponse struct {
 
 func (x *SetAppTierResponse) Reset() {
 	*x = SetAppTierResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[20]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1370,7 @@ func (x *SetAppTierResponse) String() string {
 func (*SetAppTierResponse) ProtoMessage() {}
 
 func (x *SetAppTierResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[20]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1383,7 @@ func (x *SetAppTierResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAppTierResponse.ProtoReflect.Descriptor instead.
 func (*SetAppTierResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{20}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetAppTierResponse) GetApp() *App {
@@ -1351,7 +1405,7 @@ type SetAppOverridesRequest struct {
 
 func (x *SetAppOverridesRequest) Reset() {
 	*x = SetAppOverridesRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[21]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1417,7 @@ func (x *SetAppOverridesRequest) String() string {
 func (*SetAppOverridesRequest) ProtoMessage() {}
 
 func (x *SetAppOverridesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[21]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1430,7 @@ func (x *SetAppOverridesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAppOverridesRequest.ProtoReflect.Descriptor instead.
 func (*SetAppOverridesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{21}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetAppOverridesRequest) GetOrg() string {
@@ -1416,7 +1470,7 @@ type SetAppOverridesResponse struct {
 
 func (x *SetAppOverridesResponse) Reset() {
 	*x = SetAppOverridesResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[22]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1482,7 @@ func (x *SetAppOverridesResponse) String() string {
 func (*SetAppOverridesResponse) ProtoMessage() {}
 
 func (x *SetAppOverridesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[22]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,10 +1495,124 @@ func (x *SetAppOverridesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAppOverridesResponse.ProtoReflect.Descriptor instead.
 func (*SetAppOverridesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{22}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetAppOverridesResponse) GetApp() *App {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+type SetAppSettingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// What is absent stays as it is.
+	RestSendChecks *bool `protobuf:"varint,3,opt,name=rest_send_checks,json=restSendChecks,proto3,oneof" json:"rest_send_checks,omitempty"`
+	// Who asks, for the history.
+	Actor         string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAppSettingsRequest) Reset() {
+	*x = SetAppSettingsRequest{}
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAppSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAppSettingsRequest) ProtoMessage() {}
+
+func (x *SetAppSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAppSettingsRequest.ProtoReflect.Descriptor instead.
+func (*SetAppSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SetAppSettingsRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SetAppSettingsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetAppSettingsRequest) GetRestSendChecks() bool {
+	if x != nil && x.RestSendChecks != nil {
+		return *x.RestSendChecks
+	}
+	return false
+}
+
+func (x *SetAppSettingsRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+type SetAppSettingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           *App                   `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAppSettingsResponse) Reset() {
+	*x = SetAppSettingsResponse{}
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAppSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAppSettingsResponse) ProtoMessage() {}
+
+func (x *SetAppSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAppSettingsResponse.ProtoReflect.Descriptor instead.
+func (*SetAppSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SetAppSettingsResponse) GetApp() *App {
 	if x != nil {
 		return x.App
 	}
@@ -1464,7 +1632,7 @@ type RotateAppSecretRequest struct {
 
 func (x *RotateAppSecretRequest) Reset() {
 	*x = RotateAppSecretRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[23]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1644,7 @@ func (x *RotateAppSecretRequest) String() string {
 func (*RotateAppSecretRequest) ProtoMessage() {}
 
 func (x *RotateAppSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[23]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1657,7 @@ func (x *RotateAppSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateAppSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateAppSecretRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{23}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RotateAppSecretRequest) GetOrg() string {
@@ -1530,7 +1698,7 @@ type RotateAppSecretResponse struct {
 
 func (x *RotateAppSecretResponse) Reset() {
 	*x = RotateAppSecretResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[24]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1710,7 @@ func (x *RotateAppSecretResponse) String() string {
 func (*RotateAppSecretResponse) ProtoMessage() {}
 
 func (x *RotateAppSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[24]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1723,7 @@ func (x *RotateAppSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateAppSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateAppSecretResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{24}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RotateAppSecretResponse) GetApp() *App {
@@ -1585,7 +1753,7 @@ type Tier struct {
 
 func (x *Tier) Reset() {
 	*x = Tier{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[25]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1765,7 @@ func (x *Tier) String() string {
 func (*Tier) ProtoMessage() {}
 
 func (x *Tier) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[25]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1778,7 @@ func (x *Tier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tier.ProtoReflect.Descriptor instead.
 func (*Tier) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{25}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Tier) GetName() string {
@@ -1642,7 +1810,7 @@ type ListTiersRequest struct {
 
 func (x *ListTiersRequest) Reset() {
 	*x = ListTiersRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[26]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1822,7 @@ func (x *ListTiersRequest) String() string {
 func (*ListTiersRequest) ProtoMessage() {}
 
 func (x *ListTiersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[26]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +1835,7 @@ func (x *ListTiersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTiersRequest.ProtoReflect.Descriptor instead.
 func (*ListTiersRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{26}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{29}
 }
 
 type ListTiersResponse struct {
@@ -1679,7 +1847,7 @@ type ListTiersResponse struct {
 
 func (x *ListTiersResponse) Reset() {
 	*x = ListTiersResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[27]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1859,7 @@ func (x *ListTiersResponse) String() string {
 func (*ListTiersResponse) ProtoMessage() {}
 
 func (x *ListTiersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[27]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1872,7 @@ func (x *ListTiersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTiersResponse.ProtoReflect.Descriptor instead.
 func (*ListTiersResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{27}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListTiersResponse) GetTiers() []*Tier {
@@ -1723,7 +1891,7 @@ type GetTierRequest struct {
 
 func (x *GetTierRequest) Reset() {
 	*x = GetTierRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[28]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1903,7 @@ func (x *GetTierRequest) String() string {
 func (*GetTierRequest) ProtoMessage() {}
 
 func (x *GetTierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[28]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1916,7 @@ func (x *GetTierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTierRequest.ProtoReflect.Descriptor instead.
 func (*GetTierRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{28}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTierRequest) GetName() string {
@@ -1767,7 +1935,7 @@ type GetTierResponse struct {
 
 func (x *GetTierResponse) Reset() {
 	*x = GetTierResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[29]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1947,7 @@ func (x *GetTierResponse) String() string {
 func (*GetTierResponse) ProtoMessage() {}
 
 func (x *GetTierResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[29]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1960,7 @@ func (x *GetTierResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTierResponse.ProtoReflect.Descriptor instead.
 func (*GetTierResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{29}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTierResponse) GetTier() *Tier {
@@ -1814,7 +1982,7 @@ type PutTierRequest struct {
 
 func (x *PutTierRequest) Reset() {
 	*x = PutTierRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[30]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1994,7 @@ func (x *PutTierRequest) String() string {
 func (*PutTierRequest) ProtoMessage() {}
 
 func (x *PutTierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[30]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2007,7 @@ func (x *PutTierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutTierRequest.ProtoReflect.Descriptor instead.
 func (*PutTierRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{30}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutTierRequest) GetName() string {
@@ -1881,7 +2049,7 @@ type PutTierResponse struct {
 
 func (x *PutTierResponse) Reset() {
 	*x = PutTierResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[31]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2061,7 @@ func (x *PutTierResponse) String() string {
 func (*PutTierResponse) ProtoMessage() {}
 
 func (x *PutTierResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[31]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2074,7 @@ func (x *PutTierResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutTierResponse.ProtoReflect.Descriptor instead.
 func (*PutTierResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{31}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutTierResponse) GetTier() *Tier {
@@ -1933,7 +2101,7 @@ type DeleteTierRequest struct {
 
 func (x *DeleteTierRequest) Reset() {
 	*x = DeleteTierRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[32]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2113,7 @@ func (x *DeleteTierRequest) String() string {
 func (*DeleteTierRequest) ProtoMessage() {}
 
 func (x *DeleteTierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[32]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2126,7 @@ func (x *DeleteTierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTierRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTierRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{32}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteTierRequest) GetName() string {
@@ -1983,7 +2151,7 @@ type DeleteTierResponse struct {
 
 func (x *DeleteTierResponse) Reset() {
 	*x = DeleteTierResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[33]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2163,7 @@ func (x *DeleteTierResponse) String() string {
 func (*DeleteTierResponse) ProtoMessage() {}
 
 func (x *DeleteTierResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[33]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2176,7 @@ func (x *DeleteTierResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTierResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTierResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{33}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{36}
 }
 
 type ListChangesRequest struct {
@@ -2023,7 +2191,7 @@ type ListChangesRequest struct {
 
 func (x *ListChangesRequest) Reset() {
 	*x = ListChangesRequest{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[34]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2203,7 @@ func (x *ListChangesRequest) String() string {
 func (*ListChangesRequest) ProtoMessage() {}
 
 func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[34]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2216,7 @@ func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListChangesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{34}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListChangesRequest) GetSubject() string {
@@ -2074,7 +2242,7 @@ type ListChangesResponse struct {
 
 func (x *ListChangesResponse) Reset() {
 	*x = ListChangesResponse{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[35]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2254,7 @@ func (x *ListChangesResponse) String() string {
 func (*ListChangesResponse) ProtoMessage() {}
 
 func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[35]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2267,7 @@ func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListChangesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{35}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListChangesResponse) GetChanges() []*Change {
@@ -2122,7 +2290,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[36]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2302,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[36]
+	mi := &file_chappe_limiter_v1_limiter_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2315,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{36}
+	return file_chappe_limiter_v1_limiter_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Change) GetTimestamp() int64 {
@@ -2240,7 +2408,7 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\x03H\x00R\x05limit\x88\x01\x01\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x03R\x04used\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05ownerB\b\n" +
-	"\x06_limit\"\xf6\x01\n" +
+	"\x06_limit\"\xb2\x02\n" +
 	"\x03App\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -2250,7 +2418,11 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"\fregistration\x18\x06 \x01(\tR\fregistration\x12\x18\n" +
 	"\acreated\x18\a \x01(\x03R\acreated\x12\x1c\n" +
 	"\toverrides\x18\b \x01(\tR\toverrides\x12*\n" +
-	"\x11token_ttl_seconds\x18\t \x01(\x03R\x0ftokenTtlSeconds\"\x84\x01\n" +
+	"\x11token_ttl_seconds\x18\t \x01(\x03R\x0ftokenTtlSeconds\x12:\n" +
+	"\bsettings\x18\n" +
+	" \x01(\v2\x1e.chappe.limiter.v1.AppSettingsR\bsettings\"7\n" +
+	"\vAppSettings\x12(\n" +
+	"\x10rest_send_checks\x18\x01 \x01(\bR\x0erestSendChecks\"\x84\x01\n" +
 	"\x10CreateAppRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -2281,6 +2453,14 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"\toverrides\x18\x03 \x01(\tR\toverrides\x12\x14\n" +
 	"\x05actor\x18\x04 \x01(\tR\x05actor\"C\n" +
 	"\x17SetAppOverridesResponse\x12(\n" +
+	"\x03app\x18\x01 \x01(\v2\x16.chappe.limiter.v1.AppR\x03app\"\x95\x01\n" +
+	"\x15SetAppSettingsRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12-\n" +
+	"\x10rest_send_checks\x18\x03 \x01(\bH\x00R\x0erestSendChecks\x88\x01\x01\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actorB\x13\n" +
+	"\x11_rest_send_checks\"B\n" +
+	"\x16SetAppSettingsResponse\x12(\n" +
 	"\x03app\x18\x01 \x01(\v2\x16.chappe.limiter.v1.AppR\x03app\"w\n" +
 	"\x16RotateAppSecretRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
@@ -2329,14 +2509,15 @@ const file_chappe_limiter_v1_limiter_proto_rawDesc = "" +
 	"BatchCheck\x12$.chappe.limiter.v1.BatchCheckRequest\x1a%.chappe.limiter.v1.BatchCheckResponse\x12P\n" +
 	"\aReserve\x12!.chappe.limiter.v1.ReserveRequest\x1a\".chappe.limiter.v1.ReserveResponse\x12b\n" +
 	"\rReportBacklog\x12'.chappe.limiter.v1.ReportBacklogRequest\x1a(.chappe.limiter.v1.ReportBacklogResponse\x12S\n" +
-	"\bGetUsage\x12\".chappe.limiter.v1.GetUsageRequest\x1a#.chappe.limiter.v1.GetUsageResponse2\xee\a\n" +
+	"\bGetUsage\x12\".chappe.limiter.v1.GetUsageRequest\x1a#.chappe.limiter.v1.GetUsageResponse2\xd5\b\n" +
 	"\fAdminService\x12V\n" +
 	"\tCreateApp\x12#.chappe.limiter.v1.CreateAppRequest\x1a$.chappe.limiter.v1.CreateAppResponse\x12S\n" +
 	"\bListApps\x12\".chappe.limiter.v1.ListAppsRequest\x1a#.chappe.limiter.v1.ListAppsResponse\x12M\n" +
 	"\x06GetApp\x12 .chappe.limiter.v1.GetAppRequest\x1a!.chappe.limiter.v1.GetAppResponse\x12Y\n" +
 	"\n" +
 	"SetAppTier\x12$.chappe.limiter.v1.SetAppTierRequest\x1a%.chappe.limiter.v1.SetAppTierResponse\x12h\n" +
-	"\x0fSetAppOverrides\x12).chappe.limiter.v1.SetAppOverridesRequest\x1a*.chappe.limiter.v1.SetAppOverridesResponse\x12h\n" +
+	"\x0fSetAppOverrides\x12).chappe.limiter.v1.SetAppOverridesRequest\x1a*.chappe.limiter.v1.SetAppOverridesResponse\x12e\n" +
+	"\x0eSetAppSettings\x12(.chappe.limiter.v1.SetAppSettingsRequest\x1a).chappe.limiter.v1.SetAppSettingsResponse\x12h\n" +
 	"\x0fRotateAppSecret\x12).chappe.limiter.v1.RotateAppSecretRequest\x1a*.chappe.limiter.v1.RotateAppSecretResponse\x12V\n" +
 	"\tListTiers\x12#.chappe.limiter.v1.ListTiersRequest\x1a$.chappe.limiter.v1.ListTiersResponse\x12P\n" +
 	"\aGetTier\x12!.chappe.limiter.v1.GetTierRequest\x1a\".chappe.limiter.v1.GetTierResponse\x12P\n" +
@@ -2357,7 +2538,7 @@ func file_chappe_limiter_v1_limiter_proto_rawDescGZIP() []byte {
 	return file_chappe_limiter_v1_limiter_proto_rawDescData
 }
 
-var file_chappe_limiter_v1_limiter_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_chappe_limiter_v1_limiter_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_chappe_limiter_v1_limiter_proto_goTypes = []any{
 	(*CheckRequest)(nil),            // 0: chappe.limiter.v1.CheckRequest
 	(*CheckResponse)(nil),           // 1: chappe.limiter.v1.CheckResponse
@@ -2372,83 +2553,90 @@ var file_chappe_limiter_v1_limiter_proto_goTypes = []any{
 	(*RuleUsage)(nil),               // 10: chappe.limiter.v1.RuleUsage
 	(*QuotaUsage)(nil),              // 11: chappe.limiter.v1.QuotaUsage
 	(*App)(nil),                     // 12: chappe.limiter.v1.App
-	(*CreateAppRequest)(nil),        // 13: chappe.limiter.v1.CreateAppRequest
-	(*CreateAppResponse)(nil),       // 14: chappe.limiter.v1.CreateAppResponse
-	(*ListAppsRequest)(nil),         // 15: chappe.limiter.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),        // 16: chappe.limiter.v1.ListAppsResponse
-	(*GetAppRequest)(nil),           // 17: chappe.limiter.v1.GetAppRequest
-	(*GetAppResponse)(nil),          // 18: chappe.limiter.v1.GetAppResponse
-	(*SetAppTierRequest)(nil),       // 19: chappe.limiter.v1.SetAppTierRequest
-	(*SetAppTierResponse)(nil),      // 20: chappe.limiter.v1.SetAppTierResponse
-	(*SetAppOverridesRequest)(nil),  // 21: chappe.limiter.v1.SetAppOverridesRequest
-	(*SetAppOverridesResponse)(nil), // 22: chappe.limiter.v1.SetAppOverridesResponse
-	(*RotateAppSecretRequest)(nil),  // 23: chappe.limiter.v1.RotateAppSecretRequest
-	(*RotateAppSecretResponse)(nil), // 24: chappe.limiter.v1.RotateAppSecretResponse
-	(*Tier)(nil),                    // 25: chappe.limiter.v1.Tier
-	(*ListTiersRequest)(nil),        // 26: chappe.limiter.v1.ListTiersRequest
-	(*ListTiersResponse)(nil),       // 27: chappe.limiter.v1.ListTiersResponse
-	(*GetTierRequest)(nil),          // 28: chappe.limiter.v1.GetTierRequest
-	(*GetTierResponse)(nil),         // 29: chappe.limiter.v1.GetTierResponse
-	(*PutTierRequest)(nil),          // 30: chappe.limiter.v1.PutTierRequest
-	(*PutTierResponse)(nil),         // 31: chappe.limiter.v1.PutTierResponse
-	(*DeleteTierRequest)(nil),       // 32: chappe.limiter.v1.DeleteTierRequest
-	(*DeleteTierResponse)(nil),      // 33: chappe.limiter.v1.DeleteTierResponse
-	(*ListChangesRequest)(nil),      // 34: chappe.limiter.v1.ListChangesRequest
-	(*ListChangesResponse)(nil),     // 35: chappe.limiter.v1.ListChangesResponse
-	(*Change)(nil),                  // 36: chappe.limiter.v1.Change
+	(*AppSettings)(nil),             // 13: chappe.limiter.v1.AppSettings
+	(*CreateAppRequest)(nil),        // 14: chappe.limiter.v1.CreateAppRequest
+	(*CreateAppResponse)(nil),       // 15: chappe.limiter.v1.CreateAppResponse
+	(*ListAppsRequest)(nil),         // 16: chappe.limiter.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),        // 17: chappe.limiter.v1.ListAppsResponse
+	(*GetAppRequest)(nil),           // 18: chappe.limiter.v1.GetAppRequest
+	(*GetAppResponse)(nil),          // 19: chappe.limiter.v1.GetAppResponse
+	(*SetAppTierRequest)(nil),       // 20: chappe.limiter.v1.SetAppTierRequest
+	(*SetAppTierResponse)(nil),      // 21: chappe.limiter.v1.SetAppTierResponse
+	(*SetAppOverridesRequest)(nil),  // 22: chappe.limiter.v1.SetAppOverridesRequest
+	(*SetAppOverridesResponse)(nil), // 23: chappe.limiter.v1.SetAppOverridesResponse
+	(*SetAppSettingsRequest)(nil),   // 24: chappe.limiter.v1.SetAppSettingsRequest
+	(*SetAppSettingsResponse)(nil),  // 25: chappe.limiter.v1.SetAppSettingsResponse
+	(*RotateAppSecretRequest)(nil),  // 26: chappe.limiter.v1.RotateAppSecretRequest
+	(*RotateAppSecretResponse)(nil), // 27: chappe.limiter.v1.RotateAppSecretResponse
+	(*Tier)(nil),                    // 28: chappe.limiter.v1.Tier
+	(*ListTiersRequest)(nil),        // 29: chappe.limiter.v1.ListTiersRequest
+	(*ListTiersResponse)(nil),       // 30: chappe.limiter.v1.ListTiersResponse
+	(*GetTierRequest)(nil),          // 31: chappe.limiter.v1.GetTierRequest
+	(*GetTierResponse)(nil),         // 32: chappe.limiter.v1.GetTierResponse
+	(*PutTierRequest)(nil),          // 33: chappe.limiter.v1.PutTierRequest
+	(*PutTierResponse)(nil),         // 34: chappe.limiter.v1.PutTierResponse
+	(*DeleteTierRequest)(nil),       // 35: chappe.limiter.v1.DeleteTierRequest
+	(*DeleteTierResponse)(nil),      // 36: chappe.limiter.v1.DeleteTierResponse
+	(*ListChangesRequest)(nil),      // 37: chappe.limiter.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),     // 38: chappe.limiter.v1.ListChangesResponse
+	(*Change)(nil),                  // 39: chappe.limiter.v1.Change
 }
 var file_chappe_limiter_v1_limiter_proto_depIdxs = []int32{
 	0,  // 0: chappe.limiter.v1.BatchCheckRequest.checks:type_name -> chappe.limiter.v1.CheckRequest
 	1,  // 1: chappe.limiter.v1.BatchCheckResponse.results:type_name -> chappe.limiter.v1.CheckResponse
 	10, // 2: chappe.limiter.v1.GetUsageResponse.rules:type_name -> chappe.limiter.v1.RuleUsage
 	11, // 3: chappe.limiter.v1.GetUsageResponse.quotas:type_name -> chappe.limiter.v1.QuotaUsage
-	12, // 4: chappe.limiter.v1.CreateAppResponse.app:type_name -> chappe.limiter.v1.App
-	12, // 5: chappe.limiter.v1.ListAppsResponse.apps:type_name -> chappe.limiter.v1.App
-	12, // 6: chappe.limiter.v1.GetAppResponse.app:type_name -> chappe.limiter.v1.App
-	12, // 7: chappe.limiter.v1.SetAppTierResponse.app:type_name -> chappe.limiter.v1.App
-	12, // 8: chappe.limiter.v1.SetAppOverridesResponse.app:type_name -> chappe.limiter.v1.App
-	12, // 9: chappe.limiter.v1.RotateAppSecretResponse.app:type_name -> chappe.limiter.v1.App
-	25, // 10: chappe.limiter.v1.ListTiersResponse.tiers:type_name -> chappe.limiter.v1.Tier
-	25, // 11: chappe.limiter.v1.GetTierResponse.tier:type_name -> chappe.limiter.v1.Tier
-	25, // 12: chappe.limiter.v1.PutTierResponse.tier:type_name -> chappe.limiter.v1.Tier
-	36, // 13: chappe.limiter.v1.ListChangesResponse.changes:type_name -> chappe.limiter.v1.Change
-	0,  // 14: chappe.limiter.v1.LimiterService.Check:input_type -> chappe.limiter.v1.CheckRequest
-	2,  // 15: chappe.limiter.v1.LimiterService.BatchCheck:input_type -> chappe.limiter.v1.BatchCheckRequest
-	4,  // 16: chappe.limiter.v1.LimiterService.Reserve:input_type -> chappe.limiter.v1.ReserveRequest
-	6,  // 17: chappe.limiter.v1.LimiterService.ReportBacklog:input_type -> chappe.limiter.v1.ReportBacklogRequest
-	8,  // 18: chappe.limiter.v1.LimiterService.GetUsage:input_type -> chappe.limiter.v1.GetUsageRequest
-	13, // 19: chappe.limiter.v1.AdminService.CreateApp:input_type -> chappe.limiter.v1.CreateAppRequest
-	15, // 20: chappe.limiter.v1.AdminService.ListApps:input_type -> chappe.limiter.v1.ListAppsRequest
-	17, // 21: chappe.limiter.v1.AdminService.GetApp:input_type -> chappe.limiter.v1.GetAppRequest
-	19, // 22: chappe.limiter.v1.AdminService.SetAppTier:input_type -> chappe.limiter.v1.SetAppTierRequest
-	21, // 23: chappe.limiter.v1.AdminService.SetAppOverrides:input_type -> chappe.limiter.v1.SetAppOverridesRequest
-	23, // 24: chappe.limiter.v1.AdminService.RotateAppSecret:input_type -> chappe.limiter.v1.RotateAppSecretRequest
-	26, // 25: chappe.limiter.v1.AdminService.ListTiers:input_type -> chappe.limiter.v1.ListTiersRequest
-	28, // 26: chappe.limiter.v1.AdminService.GetTier:input_type -> chappe.limiter.v1.GetTierRequest
-	30, // 27: chappe.limiter.v1.AdminService.PutTier:input_type -> chappe.limiter.v1.PutTierRequest
-	32, // 28: chappe.limiter.v1.AdminService.DeleteTier:input_type -> chappe.limiter.v1.DeleteTierRequest
-	34, // 29: chappe.limiter.v1.AdminService.ListChanges:input_type -> chappe.limiter.v1.ListChangesRequest
-	1,  // 30: chappe.limiter.v1.LimiterService.Check:output_type -> chappe.limiter.v1.CheckResponse
-	3,  // 31: chappe.limiter.v1.LimiterService.BatchCheck:output_type -> chappe.limiter.v1.BatchCheckResponse
-	5,  // 32: chappe.limiter.v1.LimiterService.Reserve:output_type -> chappe.limiter.v1.ReserveResponse
-	7,  // 33: chappe.limiter.v1.LimiterService.ReportBacklog:output_type -> chappe.limiter.v1.ReportBacklogResponse
-	9,  // 34: chappe.limiter.v1.LimiterService.GetUsage:output_type -> chappe.limiter.v1.GetUsageResponse
-	14, // 35: chappe.limiter.v1.AdminService.CreateApp:output_type -> chappe.limiter.v1.CreateAppResponse
-	16, // 36: chappe.limiter.v1.AdminService.ListApps:output_type -> chappe.limiter.v1.ListAppsResponse
-	18, // 37: chappe.limiter.v1.AdminService.GetApp:output_type -> chappe.limiter.v1.GetAppResponse
-	20, // 38: chappe.limiter.v1.AdminService.SetAppTier:output_type -> chappe.limiter.v1.SetAppTierResponse
-	22, // 39: chappe.limiter.v1.AdminService.SetAppOverrides:output_type -> chappe.limiter.v1.SetAppOverridesResponse
-	24, // 40: chappe.limiter.v1.AdminService.RotateAppSecret:output_type -> chappe.limiter.v1.RotateAppSecretResponse
-	27, // 41: chappe.limiter.v1.AdminService.ListTiers:output_type -> chappe.limiter.v1.ListTiersResponse
-	29, // 42: chappe.limiter.v1.AdminService.GetTier:output_type -> chappe.limiter.v1.GetTierResponse
-	31, // 43: chappe.limiter.v1.AdminService.PutTier:output_type -> chappe.limiter.v1.PutTierResponse
-	33, // 44: chappe.limiter.v1.AdminService.DeleteTier:output_type -> chappe.limiter.v1.DeleteTierResponse
-	35, // 45: chappe.limiter.v1.AdminService.ListChanges:output_type -> chappe.limiter.v1.ListChangesResponse
-	30, // [30:46] is the sub-list for method output_type
-	14, // [14:30] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 4: chappe.limiter.v1.App.settings:type_name -> chappe.limiter.v1.AppSettings
+	12, // 5: chappe.limiter.v1.CreateAppResponse.app:type_name -> chappe.limiter.v1.App
+	12, // 6: chappe.limiter.v1.ListAppsResponse.apps:type_name -> chappe.limiter.v1.App
+	12, // 7: chappe.limiter.v1.GetAppResponse.app:type_name -> chappe.limiter.v1.App
+	12, // 8: chappe.limiter.v1.SetAppTierResponse.app:type_name -> chappe.limiter.v1.App
+	12, // 9: chappe.limiter.v1.SetAppOverridesResponse.app:type_name -> chappe.limiter.v1.App
+	12, // 10: chappe.limiter.v1.SetAppSettingsResponse.app:type_name -> chappe.limiter.v1.App
+	12, // 11: chappe.limiter.v1.RotateAppSecretResponse.app:type_name -> chappe.limiter.v1.App
+	28, // 12: chappe.limiter.v1.ListTiersResponse.tiers:type_name -> chappe.limiter.v1.Tier
+	28, // 13: chappe.limiter.v1.GetTierResponse.tier:type_name -> chappe.limiter.v1.Tier
+	28, // 14: chappe.limiter.v1.PutTierResponse.tier:type_name -> chappe.limiter.v1.Tier
+	39, // 15: chappe.limiter.v1.ListChangesResponse.changes:type_name -> chappe.limiter.v1.Change
+	0,  // 16: chappe.limiter.v1.LimiterService.Check:input_type -> chappe.limiter.v1.CheckRequest
+	2,  // 17: chappe.limiter.v1.LimiterService.BatchCheck:input_type -> chappe.limiter.v1.BatchCheckRequest
+	4,  // 18: chappe.limiter.v1.LimiterService.Reserve:input_type -> chappe.limiter.v1.ReserveRequest
+	6,  // 19: chappe.limiter.v1.LimiterService.ReportBacklog:input_type -> chappe.limiter.v1.ReportBacklogRequest
+	8,  // 20: chappe.limiter.v1.LimiterService.GetUsage:input_type -> chappe.limiter.v1.GetUsageRequest
+	14, // 21: chappe.limiter.v1.AdminService.CreateApp:input_type -> chappe.limiter.v1.CreateAppRequest
+	16, // 22: chappe.limiter.v1.AdminService.ListApps:input_type -> chappe.limiter.v1.ListAppsRequest
+	18, // 23: chappe.limiter.v1.AdminService.GetApp:input_type -> chappe.limiter.v1.GetAppRequest
+	20, // 24: chappe.limiter.v1.AdminService.SetAppTier:input_type -> chappe.limiter.v1.SetAppTierRequest
+	22, // 25: chappe.limiter.v1.AdminService.SetAppOverrides:input_type -> chappe.limiter.v1.SetAppOverridesRequest
+	24, // 26: chappe.limiter.v1.AdminService.SetAppSettings:input_type -> chappe.limiter.v1.SetAppSettingsRequest
+	26, // 27: chappe.limiter.v1.AdminService.RotateAppSecret:input_type -> chappe.limiter.v1.RotateAppSecretRequest
+	29, // 28: chappe.limiter.v1.AdminService.ListTiers:input_type -> chappe.limiter.v1.ListTiersRequest
+	31, // 29: chappe.limiter.v1.AdminService.GetTier:input_type -> chappe.limiter.v1.GetTierRequest
+	33, // 30: chappe.limiter.v1.AdminService.PutTier:input_type -> chappe.limiter.v1.PutTierRequest
+	35, // 31: chappe.limiter.v1.AdminService.DeleteTier:input_type -> chappe.limiter.v1.DeleteTierRequest
+	37, // 32: chappe.limiter.v1.AdminService.ListChanges:input_type -> chappe.limiter.v1.ListChangesRequest
+	1,  // 33: chappe.limiter.v1.LimiterService.Check:output_type -> chappe.limiter.v1.CheckResponse
+	3,  // 34: chappe.limiter.v1.LimiterService.BatchCheck:output_type -> chappe.limiter.v1.BatchCheckResponse
+	5,  // 35: chappe.limiter.v1.LimiterService.Reserve:output_type -> chappe.limiter.v1.ReserveResponse
+	7,  // 36: chappe.limiter.v1.LimiterService.ReportBacklog:output_type -> chappe.limiter.v1.ReportBacklogResponse
+	9,  // 37: chappe.limiter.v1.LimiterService.GetUsage:output_type -> chappe.limiter.v1.GetUsageResponse
+	15, // 38: chappe.limiter.v1.AdminService.CreateApp:output_type -> chappe.limiter.v1.CreateAppResponse
+	17, // 39: chappe.limiter.v1.AdminService.ListApps:output_type -> chappe.limiter.v1.ListAppsResponse
+	19, // 40: chappe.limiter.v1.AdminService.GetApp:output_type -> chappe.limiter.v1.GetAppResponse
+	21, // 41: chappe.limiter.v1.AdminService.SetAppTier:output_type -> chappe.limiter.v1.SetAppTierResponse
+	23, // 42: chappe.limiter.v1.AdminService.SetAppOverrides:output_type -> chappe.limiter.v1.SetAppOverridesResponse
+	25, // 43: chappe.limiter.v1.AdminService.SetAppSettings:output_type -> chappe.limiter.v1.SetAppSettingsResponse
+	27, // 44: chappe.limiter.v1.AdminService.RotateAppSecret:output_type -> chappe.limiter.v1.RotateAppSecretResponse
+	30, // 45: chappe.limiter.v1.AdminService.ListTiers:output_type -> chappe.limiter.v1.ListTiersResponse
+	32, // 46: chappe.limiter.v1.AdminService.GetTier:output_type -> chappe.limiter.v1.GetTierResponse
+	34, // 47: chappe.limiter.v1.AdminService.PutTier:output_type -> chappe.limiter.v1.PutTierResponse
+	36, // 48: chappe.limiter.v1.AdminService.DeleteTier:output_type -> chappe.limiter.v1.DeleteTierResponse
+	38, // 49: chappe.limiter.v1.AdminService.ListChanges:output_type -> chappe.limiter.v1.ListChangesResponse
+	33, // [33:50] is the sub-list for method output_type
+	16, // [16:33] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_chappe_limiter_v1_limiter_proto_init() }
@@ -2457,13 +2645,14 @@ func file_chappe_limiter_v1_limiter_proto_init() {
 		return
 	}
 	file_chappe_limiter_v1_limiter_proto_msgTypes[11].OneofWrappers = []any{}
+	file_chappe_limiter_v1_limiter_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_limiter_v1_limiter_proto_rawDesc), len(file_chappe_limiter_v1_limiter_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

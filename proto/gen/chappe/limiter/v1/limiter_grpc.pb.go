@@ -305,6 +305,7 @@ const (
 	AdminService_GetApp_FullMethodName          = "/chappe.limiter.v1.AdminService/GetApp"
 	AdminService_SetAppTier_FullMethodName      = "/chappe.limiter.v1.AdminService/SetAppTier"
 	AdminService_SetAppOverrides_FullMethodName = "/chappe.limiter.v1.AdminService/SetAppOverrides"
+	AdminService_SetAppSettings_FullMethodName  = "/chappe.limiter.v1.AdminService/SetAppSettings"
 	AdminService_RotateAppSecret_FullMethodName = "/chappe.limiter.v1.AdminService/RotateAppSecret"
 	AdminService_ListTiers_FullMethodName       = "/chappe.limiter.v1.AdminService/ListTiers"
 	AdminService_GetTier_FullMethodName         = "/chappe.limiter.v1.AdminService/GetTier"
@@ -326,6 +327,8 @@ type AdminServiceClient interface {
 	SetAppTier(ctx context.Context, in *SetAppTierRequest, opts ...grpc.CallOption) (*SetAppTierResponse, error)
 	// SetAppOverrides puts a partial tier document over the app's tier.
 	SetAppOverrides(ctx context.Context, in *SetAppOverridesRequest, opts ...grpc.CallOption) (*SetAppOverridesResponse, error)
+	// SetAppSettings changes the switches of an app.
+	SetAppSettings(ctx context.Context, in *SetAppSettingsRequest, opts ...grpc.CallOption) (*SetAppSettingsResponse, error)
 	RotateAppSecret(ctx context.Context, in *RotateAppSecretRequest, opts ...grpc.CallOption) (*RotateAppSecretResponse, error)
 	ListTiers(ctx context.Context, in *ListTiersRequest, opts ...grpc.CallOption) (*ListTiersResponse, error)
 	GetTier(ctx context.Context, in *GetTierRequest, opts ...grpc.CallOption) (*GetTierResponse, error)
@@ -389,6 +392,16 @@ func (c *adminServiceClient) SetAppOverrides(ctx context.Context, in *SetAppOver
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetAppOverridesResponse)
 	err := c.cc.Invoke(ctx, AdminService_SetAppOverrides_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetAppSettings(ctx context.Context, in *SetAppSettingsRequest, opts ...grpc.CallOption) (*SetAppSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetAppSettingsResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetAppSettings_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -468,6 +481,8 @@ type AdminServiceServer interface {
 	SetAppTier(context.Context, *SetAppTierRequest) (*SetAppTierResponse, error)
 	// SetAppOverrides puts a partial tier document over the app's tier.
 	SetAppOverrides(context.Context, *SetAppOverridesRequest) (*SetAppOverridesResponse, error)
+	// SetAppSettings changes the switches of an app.
+	SetAppSettings(context.Context, *SetAppSettingsRequest) (*SetAppSettingsResponse, error)
 	RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error)
 	ListTiers(context.Context, *ListTiersRequest) (*ListTiersResponse, error)
 	GetTier(context.Context, *GetTierRequest) (*GetTierResponse, error)
@@ -501,6 +516,9 @@ func (UnimplementedAdminServiceServer) SetAppTier(context.Context, *SetAppTierRe
 }
 func (UnimplementedAdminServiceServer) SetAppOverrides(context.Context, *SetAppOverridesRequest) (*SetAppOverridesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetAppOverrides not implemented")
+}
+func (UnimplementedAdminServiceServer) SetAppSettings(context.Context, *SetAppSettingsRequest) (*SetAppSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAppSettings not implemented")
 }
 func (UnimplementedAdminServiceServer) RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateAppSecret not implemented")
@@ -627,6 +645,24 @@ func _AdminService_SetAppOverrides_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).SetAppOverrides(ctx, req.(*SetAppOverridesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetAppSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAppSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetAppSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetAppSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetAppSettings(ctx, req.(*SetAppSettingsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -765,6 +801,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetAppOverrides",
 			Handler:    _AdminService_SetAppOverrides_Handler,
+		},
+		{
+			MethodName: "SetAppSettings",
+			Handler:    _AdminService_SetAppSettings_Handler,
 		},
 		{
 			MethodName: "RotateAppSecret",

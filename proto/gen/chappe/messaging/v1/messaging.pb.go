@@ -165,7 +165,7 @@ type SendToUsersRequest struct {
 	// Sender; absent means "admin".
 	From *string  `protobuf:"bytes,3,opt,name=from,proto3,oneof" json:"from,omitempty"`
 	To   []string `protobuf:"bytes,4,rep,name=to,proto3" json:"to,omitempty"`
-	// txt, cmd, custom or loc (others as they are built).
+	// txt, img, audio, video, file, loc, cmd or custom.
 	Type string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
 	// JSON object, by type.
 	Body []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
@@ -325,6 +325,174 @@ func (x *SendToUsersResponse) GetResults() []*SendResult {
 	return nil
 }
 
+type SendMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Org   string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App   string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// users, chatgroups or chatrooms.
+	TargetType string `protobuf:"bytes,3,opt,name=target_type,json=targetType,proto3" json:"target_type,omitempty"`
+	// At most 2,000.
+	Target []string `protobuf:"bytes,4,rep,name=target,proto3" json:"target,omitempty"`
+	// JSON object: the type and the fields of the body of that type.
+	Msg []byte `protobuf:"bytes,5,opt,name=msg,proto3" json:"msg,omitempty"`
+	// Sender; absent means "admin".
+	From *string `protobuf:"bytes,6,opt,name=from,proto3,oneof" json:"from,omitempty"`
+	// JSON object; absent or null means none.
+	Ext        []byte `protobuf:"bytes,7,opt,name=ext,proto3,oneof" json:"ext,omitempty"`
+	SyncDevice bool   `protobuf:"varint,8,opt,name=sync_device,json=syncDevice,proto3" json:"sync_device,omitempty"`
+	// "ROUTE_ONLINE" or empty.
+	Routetype string `protobuf:"bytes,9,opt,name=routetype,proto3" json:"routetype,omitempty"`
+	// The answer has the IDs of the messages.
+	UseMsgId      bool `protobuf:"varint,10,opt,name=use_msg_id,json=useMsgId,proto3" json:"use_msg_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessageRequest) Reset() {
+	*x = SendMessageRequest{}
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessageRequest) ProtoMessage() {}
+
+func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessageRequest.ProtoReflect.Descriptor instead.
+func (*SendMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SendMessageRequest) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetTargetType() string {
+	if x != nil {
+		return x.TargetType
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetTarget() []string {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *SendMessageRequest) GetMsg() []byte {
+	if x != nil {
+		return x.Msg
+	}
+	return nil
+}
+
+func (x *SendMessageRequest) GetFrom() string {
+	if x != nil && x.From != nil {
+		return *x.From
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetExt() []byte {
+	if x != nil {
+		return x.Ext
+	}
+	return nil
+}
+
+func (x *SendMessageRequest) GetSyncDevice() bool {
+	if x != nil {
+		return x.SyncDevice
+	}
+	return false
+}
+
+func (x *SendMessageRequest) GetRoutetype() string {
+	if x != nil {
+		return x.Routetype
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetUseMsgId() bool {
+	if x != nil {
+		return x.UseMsgId
+	}
+	return false
+}
+
+type SendMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each distinct target, in the order of the request.
+	Results       []*SendResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessageResponse) Reset() {
+	*x = SendMessageResponse{}
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessageResponse) ProtoMessage() {}
+
+func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessageResponse.ProtoReflect.Descriptor instead.
+func (*SendMessageResponse) Descriptor() ([]byte, []int) {
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SendMessageResponse) GetResults() []*SendResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 type SendResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -335,7 +503,7 @@ type SendResult struct {
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[3]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +515,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[3]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +528,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{3}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendResult) GetTarget() string {
@@ -392,7 +560,7 @@ type SendFromClientRequest struct {
 
 func (x *SendFromClientRequest) Reset() {
 	*x = SendFromClientRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[4]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +572,7 @@ func (x *SendFromClientRequest) String() string {
 func (*SendFromClientRequest) ProtoMessage() {}
 
 func (x *SendFromClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[4]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +585,7 @@ func (x *SendFromClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendFromClientRequest.ProtoReflect.Descriptor instead.
 func (*SendFromClientRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{4}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SendFromClientRequest) GetOrg() string {
@@ -466,7 +634,7 @@ type SendFromClientResponse struct {
 
 func (x *SendFromClientResponse) Reset() {
 	*x = SendFromClientResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[5]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +646,7 @@ func (x *SendFromClientResponse) String() string {
 func (*SendFromClientResponse) ProtoMessage() {}
 
 func (x *SendFromClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[5]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +659,7 @@ func (x *SendFromClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendFromClientResponse.ProtoReflect.Descriptor instead.
 func (*SendFromClientResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{5}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SendFromClientResponse) GetMessageId() int64 {
@@ -519,7 +687,7 @@ type GetOfflineMessageCountRequest struct {
 
 func (x *GetOfflineMessageCountRequest) Reset() {
 	*x = GetOfflineMessageCountRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[6]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +699,7 @@ func (x *GetOfflineMessageCountRequest) String() string {
 func (*GetOfflineMessageCountRequest) ProtoMessage() {}
 
 func (x *GetOfflineMessageCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[6]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +712,7 @@ func (x *GetOfflineMessageCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOfflineMessageCountRequest.ProtoReflect.Descriptor instead.
 func (*GetOfflineMessageCountRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{6}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetOfflineMessageCountRequest) GetOrg() string {
@@ -577,7 +745,7 @@ type GetOfflineMessageCountResponse struct {
 
 func (x *GetOfflineMessageCountResponse) Reset() {
 	*x = GetOfflineMessageCountResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[7]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +757,7 @@ func (x *GetOfflineMessageCountResponse) String() string {
 func (*GetOfflineMessageCountResponse) ProtoMessage() {}
 
 func (x *GetOfflineMessageCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[7]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +770,7 @@ func (x *GetOfflineMessageCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOfflineMessageCountResponse.ProtoReflect.Descriptor instead.
 func (*GetOfflineMessageCountResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{7}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetOfflineMessageCountResponse) GetCount() int64 {
@@ -625,7 +793,7 @@ type GetOfflineMessageStatusRequest struct {
 
 func (x *GetOfflineMessageStatusRequest) Reset() {
 	*x = GetOfflineMessageStatusRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +805,7 @@ func (x *GetOfflineMessageStatusRequest) String() string {
 func (*GetOfflineMessageStatusRequest) ProtoMessage() {}
 
 func (x *GetOfflineMessageStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[8]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +818,7 @@ func (x *GetOfflineMessageStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOfflineMessageStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetOfflineMessageStatusRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{8}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetOfflineMessageStatusRequest) GetOrg() string {
@@ -690,7 +858,7 @@ type GetOfflineMessageStatusResponse struct {
 
 func (x *GetOfflineMessageStatusResponse) Reset() {
 	*x = GetOfflineMessageStatusResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +870,7 @@ func (x *GetOfflineMessageStatusResponse) String() string {
 func (*GetOfflineMessageStatusResponse) ProtoMessage() {}
 
 func (x *GetOfflineMessageStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[9]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +883,7 @@ func (x *GetOfflineMessageStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOfflineMessageStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetOfflineMessageStatusResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{9}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetOfflineMessageStatusResponse) GetDelivered() bool {
@@ -742,7 +910,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +922,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[10]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +935,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{10}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListMessagesRequest) GetOrg() string {
@@ -816,7 +984,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +996,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[11]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1009,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{11}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -872,7 +1040,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1052,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[12]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1065,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{12}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubscribeRequest) GetOrg() string {
@@ -941,7 +1109,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1121,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[13]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1134,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{13}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscribeResponse) GetMessage() *Message {
@@ -1005,7 +1173,7 @@ type OpenDeviceRequest struct {
 
 func (x *OpenDeviceRequest) Reset() {
 	*x = OpenDeviceRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1185,7 @@ func (x *OpenDeviceRequest) String() string {
 func (*OpenDeviceRequest) ProtoMessage() {}
 
 func (x *OpenDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[14]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1198,7 @@ func (x *OpenDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenDeviceRequest.ProtoReflect.Descriptor instead.
 func (*OpenDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{14}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OpenDeviceRequest) GetOrg() string {
@@ -1100,7 +1268,7 @@ type OpenDeviceResponse struct {
 
 func (x *OpenDeviceResponse) Reset() {
 	*x = OpenDeviceResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1280,7 @@ func (x *OpenDeviceResponse) String() string {
 func (*OpenDeviceResponse) ProtoMessage() {}
 
 func (x *OpenDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[15]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1293,7 @@ func (x *OpenDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenDeviceResponse.ProtoReflect.Descriptor instead.
 func (*OpenDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{15}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpenDeviceResponse) GetQueues() []*DeviceQueue {
@@ -1173,7 +1341,7 @@ type DeviceQueue struct {
 
 func (x *DeviceQueue) Reset() {
 	*x = DeviceQueue{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1353,7 @@ func (x *DeviceQueue) String() string {
 func (*DeviceQueue) ProtoMessage() {}
 
 func (x *DeviceQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[16]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1366,7 @@ func (x *DeviceQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceQueue.ProtoReflect.Descriptor instead.
 func (*DeviceQueue) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{16}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeviceQueue) GetConversation() string {
@@ -1252,7 +1420,7 @@ type PullConversationRequest struct {
 
 func (x *PullConversationRequest) Reset() {
 	*x = PullConversationRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1432,7 @@ func (x *PullConversationRequest) String() string {
 func (*PullConversationRequest) ProtoMessage() {}
 
 func (x *PullConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[17]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1445,7 @@ func (x *PullConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullConversationRequest.ProtoReflect.Descriptor instead.
 func (*PullConversationRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{17}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PullConversationRequest) GetOrg() string {
@@ -1342,7 +1510,7 @@ type PullConversationResponse struct {
 
 func (x *PullConversationResponse) Reset() {
 	*x = PullConversationResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1522,7 @@ func (x *PullConversationResponse) String() string {
 func (*PullConversationResponse) ProtoMessage() {}
 
 func (x *PullConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[18]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1535,7 @@ func (x *PullConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullConversationResponse.ProtoReflect.Descriptor instead.
 func (*PullConversationResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{18}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PullConversationResponse) GetEntries() []*v1.Delivery {
@@ -1400,7 +1568,7 @@ type ConfirmDevicesRequest struct {
 
 func (x *ConfirmDevicesRequest) Reset() {
 	*x = ConfirmDevicesRequest{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1580,7 @@ func (x *ConfirmDevicesRequest) String() string {
 func (*ConfirmDevicesRequest) ProtoMessage() {}
 
 func (x *ConfirmDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[19]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1593,7 @@ func (x *ConfirmDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{19}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConfirmDevicesRequest) GetPositions() []*DevicePosition {
@@ -1453,7 +1621,7 @@ type DevicePosition struct {
 
 func (x *DevicePosition) Reset() {
 	*x = DevicePosition{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1633,7 @@ func (x *DevicePosition) String() string {
 func (*DevicePosition) ProtoMessage() {}
 
 func (x *DevicePosition) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[20]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1646,7 @@ func (x *DevicePosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DevicePosition.ProtoReflect.Descriptor instead.
 func (*DevicePosition) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{20}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DevicePosition) GetOrg() string {
@@ -1540,7 +1708,7 @@ type ConfirmDevicesResponse struct {
 
 func (x *ConfirmDevicesResponse) Reset() {
 	*x = ConfirmDevicesResponse{}
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1720,7 @@ func (x *ConfirmDevicesResponse) String() string {
 func (*ConfirmDevicesResponse) ProtoMessage() {}
 
 func (x *ConfirmDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[21]
+	mi := &file_chappe_messaging_v1_messaging_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1733,7 @@ func (x *ConfirmDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{21}
+	return file_chappe_messaging_v1_messaging_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfirmDevicesResponse) GetEarly() []*DevicePosition {
@@ -1609,6 +1777,25 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x05_fromB\x06\n" +
 	"\x04_ext\"P\n" +
 	"\x13SendToUsersResponse\x129\n" +
+	"\aresults\x18\x01 \x03(\v2\x1f.chappe.messaging.v1.SendResultR\aresults\"\xa1\x02\n" +
+	"\x12SendMessageRequest\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1f\n" +
+	"\vtarget_type\x18\x03 \x01(\tR\n" +
+	"targetType\x12\x16\n" +
+	"\x06target\x18\x04 \x03(\tR\x06target\x12\x10\n" +
+	"\x03msg\x18\x05 \x01(\fR\x03msg\x12\x17\n" +
+	"\x04from\x18\x06 \x01(\tH\x00R\x04from\x88\x01\x01\x12\x15\n" +
+	"\x03ext\x18\a \x01(\fH\x01R\x03ext\x88\x01\x01\x12\x1f\n" +
+	"\vsync_device\x18\b \x01(\bR\n" +
+	"syncDevice\x12\x1c\n" +
+	"\troutetype\x18\t \x01(\tR\troutetype\x12\x1c\n" +
+	"\n" +
+	"use_msg_id\x18\n" +
+	" \x01(\bR\buseMsgIdB\a\n" +
+	"\x05_fromB\x06\n" +
+	"\x04_ext\"P\n" +
+	"\x13SendMessageResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.chappe.messaging.v1.SendResultR\aresults\"C\n" +
 	"\n" +
 	"SendResult\x12\x16\n" +
@@ -1701,9 +1888,10 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x03seq\x18\x06 \x01(\x03R\x03seq\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\x03R\x05epoch\"S\n" +
 	"\x16ConfirmDevicesResponse\x129\n" +
-	"\x05early\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\x05early2\xad\x05\n" +
+	"\x05early\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\x05early2\x8f\x06\n" +
 	"\x10MessagingService\x12`\n" +
-	"\vSendToUsers\x12'.chappe.messaging.v1.SendToUsersRequest\x1a(.chappe.messaging.v1.SendToUsersResponse\x12i\n" +
+	"\vSendToUsers\x12'.chappe.messaging.v1.SendToUsersRequest\x1a(.chappe.messaging.v1.SendToUsersResponse\x12`\n" +
+	"\vSendMessage\x12'.chappe.messaging.v1.SendMessageRequest\x1a(.chappe.messaging.v1.SendMessageResponse\x12i\n" +
 	"\x0eSendFromClient\x12*.chappe.messaging.v1.SendFromClientRequest\x1a+.chappe.messaging.v1.SendFromClientResponse\x12\x81\x01\n" +
 	"\x16GetOfflineMessageCount\x122.chappe.messaging.v1.GetOfflineMessageCountRequest\x1a3.chappe.messaging.v1.GetOfflineMessageCountResponse\x12\x84\x01\n" +
 	"\x17GetOfflineMessageStatus\x123.chappe.messaging.v1.GetOfflineMessageStatusRequest\x1a4.chappe.messaging.v1.GetOfflineMessageStatusResponse\x12c\n" +
@@ -1727,66 +1915,71 @@ func file_chappe_messaging_v1_messaging_proto_rawDescGZIP() []byte {
 	return file_chappe_messaging_v1_messaging_proto_rawDescData
 }
 
-var file_chappe_messaging_v1_messaging_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_chappe_messaging_v1_messaging_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_chappe_messaging_v1_messaging_proto_goTypes = []any{
 	(*Message)(nil),                         // 0: chappe.messaging.v1.Message
 	(*SendToUsersRequest)(nil),              // 1: chappe.messaging.v1.SendToUsersRequest
 	(*SendToUsersResponse)(nil),             // 2: chappe.messaging.v1.SendToUsersResponse
-	(*SendResult)(nil),                      // 3: chappe.messaging.v1.SendResult
-	(*SendFromClientRequest)(nil),           // 4: chappe.messaging.v1.SendFromClientRequest
-	(*SendFromClientResponse)(nil),          // 5: chappe.messaging.v1.SendFromClientResponse
-	(*GetOfflineMessageCountRequest)(nil),   // 6: chappe.messaging.v1.GetOfflineMessageCountRequest
-	(*GetOfflineMessageCountResponse)(nil),  // 7: chappe.messaging.v1.GetOfflineMessageCountResponse
-	(*GetOfflineMessageStatusRequest)(nil),  // 8: chappe.messaging.v1.GetOfflineMessageStatusRequest
-	(*GetOfflineMessageStatusResponse)(nil), // 9: chappe.messaging.v1.GetOfflineMessageStatusResponse
-	(*ListMessagesRequest)(nil),             // 10: chappe.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),            // 11: chappe.messaging.v1.ListMessagesResponse
-	(*SubscribeRequest)(nil),                // 12: chappe.messaging.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),               // 13: chappe.messaging.v1.SubscribeResponse
-	(*OpenDeviceRequest)(nil),               // 14: chappe.messaging.v1.OpenDeviceRequest
-	(*OpenDeviceResponse)(nil),              // 15: chappe.messaging.v1.OpenDeviceResponse
-	(*DeviceQueue)(nil),                     // 16: chappe.messaging.v1.DeviceQueue
-	(*PullConversationRequest)(nil),         // 17: chappe.messaging.v1.PullConversationRequest
-	(*PullConversationResponse)(nil),        // 18: chappe.messaging.v1.PullConversationResponse
-	(*ConfirmDevicesRequest)(nil),           // 19: chappe.messaging.v1.ConfirmDevicesRequest
-	(*DevicePosition)(nil),                  // 20: chappe.messaging.v1.DevicePosition
-	(*ConfirmDevicesResponse)(nil),          // 21: chappe.messaging.v1.ConfirmDevicesResponse
-	(v1.Kind)(0),                            // 22: chappe.bus.v1.Kind
-	(*v1.Delivery)(nil),                     // 23: chappe.bus.v1.Delivery
+	(*SendMessageRequest)(nil),              // 3: chappe.messaging.v1.SendMessageRequest
+	(*SendMessageResponse)(nil),             // 4: chappe.messaging.v1.SendMessageResponse
+	(*SendResult)(nil),                      // 5: chappe.messaging.v1.SendResult
+	(*SendFromClientRequest)(nil),           // 6: chappe.messaging.v1.SendFromClientRequest
+	(*SendFromClientResponse)(nil),          // 7: chappe.messaging.v1.SendFromClientResponse
+	(*GetOfflineMessageCountRequest)(nil),   // 8: chappe.messaging.v1.GetOfflineMessageCountRequest
+	(*GetOfflineMessageCountResponse)(nil),  // 9: chappe.messaging.v1.GetOfflineMessageCountResponse
+	(*GetOfflineMessageStatusRequest)(nil),  // 10: chappe.messaging.v1.GetOfflineMessageStatusRequest
+	(*GetOfflineMessageStatusResponse)(nil), // 11: chappe.messaging.v1.GetOfflineMessageStatusResponse
+	(*ListMessagesRequest)(nil),             // 12: chappe.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),            // 13: chappe.messaging.v1.ListMessagesResponse
+	(*SubscribeRequest)(nil),                // 14: chappe.messaging.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),               // 15: chappe.messaging.v1.SubscribeResponse
+	(*OpenDeviceRequest)(nil),               // 16: chappe.messaging.v1.OpenDeviceRequest
+	(*OpenDeviceResponse)(nil),              // 17: chappe.messaging.v1.OpenDeviceResponse
+	(*DeviceQueue)(nil),                     // 18: chappe.messaging.v1.DeviceQueue
+	(*PullConversationRequest)(nil),         // 19: chappe.messaging.v1.PullConversationRequest
+	(*PullConversationResponse)(nil),        // 20: chappe.messaging.v1.PullConversationResponse
+	(*ConfirmDevicesRequest)(nil),           // 21: chappe.messaging.v1.ConfirmDevicesRequest
+	(*DevicePosition)(nil),                  // 22: chappe.messaging.v1.DevicePosition
+	(*ConfirmDevicesResponse)(nil),          // 23: chappe.messaging.v1.ConfirmDevicesResponse
+	(v1.Kind)(0),                            // 24: chappe.bus.v1.Kind
+	(*v1.Delivery)(nil),                     // 25: chappe.bus.v1.Delivery
 }
 var file_chappe_messaging_v1_messaging_proto_depIdxs = []int32{
-	22, // 0: chappe.messaging.v1.Message.kind:type_name -> chappe.bus.v1.Kind
-	3,  // 1: chappe.messaging.v1.SendToUsersResponse.results:type_name -> chappe.messaging.v1.SendResult
-	0,  // 2: chappe.messaging.v1.ListMessagesResponse.messages:type_name -> chappe.messaging.v1.Message
-	0,  // 3: chappe.messaging.v1.SubscribeResponse.message:type_name -> chappe.messaging.v1.Message
-	16, // 4: chappe.messaging.v1.OpenDeviceResponse.queues:type_name -> chappe.messaging.v1.DeviceQueue
-	22, // 5: chappe.messaging.v1.DeviceQueue.kind:type_name -> chappe.bus.v1.Kind
-	23, // 6: chappe.messaging.v1.PullConversationResponse.entries:type_name -> chappe.bus.v1.Delivery
-	20, // 7: chappe.messaging.v1.ConfirmDevicesRequest.positions:type_name -> chappe.messaging.v1.DevicePosition
-	20, // 8: chappe.messaging.v1.ConfirmDevicesResponse.early:type_name -> chappe.messaging.v1.DevicePosition
-	1,  // 9: chappe.messaging.v1.MessagingService.SendToUsers:input_type -> chappe.messaging.v1.SendToUsersRequest
-	4,  // 10: chappe.messaging.v1.MessagingService.SendFromClient:input_type -> chappe.messaging.v1.SendFromClientRequest
-	6,  // 11: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:input_type -> chappe.messaging.v1.GetOfflineMessageCountRequest
-	8,  // 12: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:input_type -> chappe.messaging.v1.GetOfflineMessageStatusRequest
-	10, // 13: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
-	12, // 14: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
-	14, // 15: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
-	17, // 16: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
-	19, // 17: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
-	2,  // 18: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
-	5,  // 19: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
-	7,  // 20: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
-	9,  // 21: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:output_type -> chappe.messaging.v1.GetOfflineMessageStatusResponse
-	11, // 22: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
-	13, // 23: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
-	15, // 24: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
-	18, // 25: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
-	21, // 26: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
-	18, // [18:27] is the sub-list for method output_type
-	9,  // [9:18] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	24, // 0: chappe.messaging.v1.Message.kind:type_name -> chappe.bus.v1.Kind
+	5,  // 1: chappe.messaging.v1.SendToUsersResponse.results:type_name -> chappe.messaging.v1.SendResult
+	5,  // 2: chappe.messaging.v1.SendMessageResponse.results:type_name -> chappe.messaging.v1.SendResult
+	0,  // 3: chappe.messaging.v1.ListMessagesResponse.messages:type_name -> chappe.messaging.v1.Message
+	0,  // 4: chappe.messaging.v1.SubscribeResponse.message:type_name -> chappe.messaging.v1.Message
+	18, // 5: chappe.messaging.v1.OpenDeviceResponse.queues:type_name -> chappe.messaging.v1.DeviceQueue
+	24, // 6: chappe.messaging.v1.DeviceQueue.kind:type_name -> chappe.bus.v1.Kind
+	25, // 7: chappe.messaging.v1.PullConversationResponse.entries:type_name -> chappe.bus.v1.Delivery
+	22, // 8: chappe.messaging.v1.ConfirmDevicesRequest.positions:type_name -> chappe.messaging.v1.DevicePosition
+	22, // 9: chappe.messaging.v1.ConfirmDevicesResponse.early:type_name -> chappe.messaging.v1.DevicePosition
+	1,  // 10: chappe.messaging.v1.MessagingService.SendToUsers:input_type -> chappe.messaging.v1.SendToUsersRequest
+	3,  // 11: chappe.messaging.v1.MessagingService.SendMessage:input_type -> chappe.messaging.v1.SendMessageRequest
+	6,  // 12: chappe.messaging.v1.MessagingService.SendFromClient:input_type -> chappe.messaging.v1.SendFromClientRequest
+	8,  // 13: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:input_type -> chappe.messaging.v1.GetOfflineMessageCountRequest
+	10, // 14: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:input_type -> chappe.messaging.v1.GetOfflineMessageStatusRequest
+	12, // 15: chappe.messaging.v1.MessagingService.ListMessages:input_type -> chappe.messaging.v1.ListMessagesRequest
+	14, // 16: chappe.messaging.v1.MessagingService.Subscribe:input_type -> chappe.messaging.v1.SubscribeRequest
+	16, // 17: chappe.messaging.v1.SyncService.OpenDevice:input_type -> chappe.messaging.v1.OpenDeviceRequest
+	19, // 18: chappe.messaging.v1.SyncService.PullConversation:input_type -> chappe.messaging.v1.PullConversationRequest
+	21, // 19: chappe.messaging.v1.SyncService.ConfirmDevices:input_type -> chappe.messaging.v1.ConfirmDevicesRequest
+	2,  // 20: chappe.messaging.v1.MessagingService.SendToUsers:output_type -> chappe.messaging.v1.SendToUsersResponse
+	4,  // 21: chappe.messaging.v1.MessagingService.SendMessage:output_type -> chappe.messaging.v1.SendMessageResponse
+	7,  // 22: chappe.messaging.v1.MessagingService.SendFromClient:output_type -> chappe.messaging.v1.SendFromClientResponse
+	9,  // 23: chappe.messaging.v1.MessagingService.GetOfflineMessageCount:output_type -> chappe.messaging.v1.GetOfflineMessageCountResponse
+	11, // 24: chappe.messaging.v1.MessagingService.GetOfflineMessageStatus:output_type -> chappe.messaging.v1.GetOfflineMessageStatusResponse
+	13, // 25: chappe.messaging.v1.MessagingService.ListMessages:output_type -> chappe.messaging.v1.ListMessagesResponse
+	15, // 26: chappe.messaging.v1.MessagingService.Subscribe:output_type -> chappe.messaging.v1.SubscribeResponse
+	17, // 27: chappe.messaging.v1.SyncService.OpenDevice:output_type -> chappe.messaging.v1.OpenDeviceResponse
+	20, // 28: chappe.messaging.v1.SyncService.PullConversation:output_type -> chappe.messaging.v1.PullConversationResponse
+	23, // 29: chappe.messaging.v1.SyncService.ConfirmDevices:output_type -> chappe.messaging.v1.ConfirmDevicesResponse
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_chappe_messaging_v1_messaging_proto_init() }
@@ -1795,13 +1988,14 @@ func file_chappe_messaging_v1_messaging_proto_init() {
 		return
 	}
 	file_chappe_messaging_v1_messaging_proto_msgTypes[1].OneofWrappers = []any{}
+	file_chappe_messaging_v1_messaging_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_messaging_v1_messaging_proto_rawDesc), len(file_chappe_messaging_v1_messaging_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

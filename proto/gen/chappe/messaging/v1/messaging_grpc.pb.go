@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	MessagingService_SendToUsers_FullMethodName             = "/chappe.messaging.v1.MessagingService/SendToUsers"
+	MessagingService_SendMessage_FullMethodName             = "/chappe.messaging.v1.MessagingService/SendMessage"
 	MessagingService_SendFromClient_FullMethodName          = "/chappe.messaging.v1.MessagingService/SendFromClient"
 	MessagingService_GetOfflineMessageCount_FullMethodName  = "/chappe.messaging.v1.MessagingService/GetOfflineMessageCount"
 	MessagingService_GetOfflineMessageStatus_FullMethodName = "/chappe.messaging.v1.MessagingService/GetOfflineMessageStatus"
@@ -37,16 +38,20 @@ const (
 type MessagingServiceClient interface {
 	// SendToUsers sends one content to up to 600 users. It answers once every
 	// message is committed to the log, whether or not anybody is online.
-	// Unknown and blocking recipients get a message ID too, but no message.
+	// Unknown recipients get a message ID too, but no message. Block lists do not
+	// count here, and mutes only if the app's settings say so.
 	SendToUsers(ctx context.Context, in *SendToUsersRequest, opts ...grpc.CallOption) (*SendToUsersResponse, error)
+	// SendMessage is the old form of a send, for targets of one kind: users,
+	// groups or rooms. It answers like SendToUsers.
+	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*SendMessageResponse, error)
 	// SendFromClient takes what a connected device sent: a message, a receipt,
 	// a recall or an edit, in the client protocol's own form.
 	SendFromClient(ctx context.Context, in *SendFromClientRequest, opts ...grpc.CallOption) (*SendFromClientResponse, error)
-	// GetOfflineMessageCount counts what a user has not been given yet; 0 while
-	// the user is online.
+	// GetOfflineMessageCount counts the messages that no device of a user has
+	// confirmed.
 	GetOfflineMessageCount(ctx context.Context, in *GetOfflineMessageCountRequest, opts ...grpc.CallOption) (*GetOfflineMessageCountResponse, error)
-	// GetOfflineMessageStatus tells whether a message still waits for a user. One
-	// that never did is delivered.
+	// GetOfflineMessageStatus tells whether a device of a user has confirmed a
+	// message. One that never waited for the user is delivered.
 	GetOfflineMessageStatus(ctx context.Context, in *GetOfflineMessageStatusRequest, opts ...grpc.CallOption) (*GetOfflineMessageStatusResponse, error)
 	// ListMessages reads a page of a conversation from the archive, oldest
 	// first.
@@ -70,6 +75,16 @@ func (c *messagingServiceClient) SendToUsers(ctx context.Context, in *SendToUser
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SendToUsersResponse)
 	err := c.cc.Invoke(ctx, MessagingService_SendToUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messagingServiceClient) SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*SendMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendMessageResponse)
+	err := c.cc.Invoke(ctx, MessagingService_SendMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -143,16 +158,20 @@ type MessagingService_SubscribeClient = grpc.ServerStreamingClient[SubscribeResp
 type MessagingServiceServer interface {
 	// SendToUsers sends one content to up to 600 users. It answers once every
 	// message is committed to the log, whether or not anybody is online.
-	// Unknown and blocking recipients get a message ID too, but no message.
+	// Unknown recipients get a message ID too, but no message. Block lists do not
+	// count here, and mutes only if the app's settings say so.
 	SendToUsers(context.Context, *SendToUsersRequest) (*SendToUsersResponse, error)
+	// SendMessage is the old form of a send, for targets of one kind: users,
+	// groups or rooms. It answers like SendToUsers.
+	SendMessage(context.Context, *SendMessageRequest) (*SendMessageResponse, error)
 	// SendFromClient takes what a connected device sent: a message, a receipt,
 	// a recall or an edit, in the client protocol's own form.
 	SendFromClient(context.Context, *SendFromClientRequest) (*SendFromClientResponse, error)
-	// GetOfflineMessageCount counts what a user has not been given yet; 0 while
-	// the user is online.
+	// GetOfflineMessageCount counts the messages that no device of a user has
+	// confirmed.
 	GetOfflineMessageCount(context.Context, *GetOfflineMessageCountRequest) (*GetOfflineMessageCountResponse, error)
-	// GetOfflineMessageStatus tells whether a message still waits for a user. One
-	// that never did is delivered.
+	// GetOfflineMessageStatus tells whether a device of a user has confirmed a
+	// message. One that never waited for the user is delivered.
 	GetOfflineMessageStatus(context.Context, *GetOfflineMessageStatusRequest) (*GetOfflineMessageStatusResponse, error)
 	// ListMessages reads a page of a conversation from the archive, oldest
 	// first.
@@ -174,6 +193,9 @@ type UnimplementedMessagingServiceServer struct{}
 
 func (UnimplementedMessagingServiceServer) SendToUsers(context.Context, *SendToUsersRequest) (*SendToUsersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendToUsers not implemented")
+}
+func (UnimplementedMessagingServiceServer) SendMessage(context.Context, *SendMessageRequest) (*SendMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendMessage not implemented")
 }
 func (UnimplementedMessagingServiceServer) SendFromClient(context.Context, *SendFromClientRequest) (*SendFromClientResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendFromClient not implemented")
@@ -225,6 +247,24 @@ func _MessagingService_SendToUsers_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MessagingServiceServer).SendToUsers(ctx, req.(*SendToUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessagingService_SendMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessagingServiceServer).SendMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessagingService_SendMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessagingServiceServer).SendMessage(ctx, req.(*SendMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -322,6 +362,10 @@ var MessagingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendToUsers",
 			Handler:    _MessagingService_SendToUsers_Handler,
+		},
+		{
+			MethodName: "SendMessage",
+			Handler:    _MessagingService_SendMessage_Handler,
 		},
 		{
 			MethodName: "SendFromClient",

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,7 +59,7 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 	case busv1.EntryType_ENTRY_TYPE_EDIT:
 		return nil, refuse(msyncv1.Status_FAIL, "Sorry, edit is not available")
 	case busv1.EntryType_ENTRY_TYPE_READ_ACK, busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK:
-		if body.GetAckMessageId() == 0 {
+		if body.GetAckMessageId() == 0 && !validIDs(body.GetAckMessageIds()) {
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
@@ -141,6 +142,9 @@ func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
 	limit := textLimit(app, m.Type)
 	return limit < 0 || int64(encoded-metaOverhead)/2 <= limit
 }
+
+// validIDs reports whether there are IDs of messages, and each can be one.
+func validIDs(ids []uint64) bool { return len(ids) > 0 && !slices.Contains(ids, 0) }
 
 // isMessage tells messages from receipts and changes.
 func isMessage(t busv1.EntryType) bool { return t < busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK }

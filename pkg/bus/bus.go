@@ -39,20 +39,18 @@ func SpillSubject(partition int, app string) string {
 	return "spill." + strconv.Itoa(partition) + "." + ident.Token(app)
 }
 
-// UserSubject is where gateways listen for what a user is to be shown.
+// HandOnSubject is where a gateway is asked by busv1.HandOn.
+func HandOnSubject(gateway string) string { return "gw." + ident.Token(gateway) + ".handon" }
+
+// DeliverySubject is where gateways listen for what a user is to be shown, or the
+// members of a group, or the people in a room.
+func DeliverySubject(app string, kind busv1.Kind, name string) string {
+	return "dn." + ident.Token(app) + "." + kindToken(kind) + "." + ident.Token(name)
+}
+
+// UserSubject is the DeliverySubject of a user.
 func UserSubject(app, user string) string {
-	return "dn." + ident.Token(app) + ".u." + ident.Token(user)
-}
-
-// GroupSubject is where gateways listen for what a group's members are to be
-// shown.
-func GroupSubject(app, group string) string {
-	return "dn." + ident.Token(app) + ".g." + ident.Token(group)
-}
-
-// RoomSubject is the same for a chat room.
-func RoomSubject(app, room string) string {
-	return "dn." + ident.Token(app) + ".r." + ident.Token(room)
+	return DeliverySubject(app, busv1.Kind_KIND_USER, user)
 }
 
 // UserEventSubject carries busv1.UserEvent of a user.

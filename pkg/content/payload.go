@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
@@ -20,7 +21,7 @@ func Payload(t busv1.EntryType, body []byte) ([]byte, error) {
 	}
 	dst := make([]byte, 0, len(body)+64)
 	dst = append(dst, `{"bodies":[`...)
-	if t < busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK || t == busv1.EntryType_ENTRY_TYPE_EDIT {
+	if entrytype.HasContents(t) {
 		for i, c := range mb.GetContents() {
 			if i > 0 {
 				dst = append(dst, ',')

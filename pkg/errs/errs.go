@@ -242,6 +242,9 @@ func Is(err error, reason string) bool {
 	return errors.As(err, &e) && e.Reason == reason
 }
 
+// IsAway reports whether err says that somebody who was asked did not answer.
+func IsAway(err error) bool { return Is(err, ReasonUnavailable) || Is(err, ReasonDeadline) }
+
 // From makes an *Error of any error: an *Error stays itself, a gRPC status of
 // ours is rebuilt, a run-out context is Unavailable, all else is Internal.
 func From(err error) *Error {

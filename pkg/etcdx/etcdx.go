@@ -298,11 +298,15 @@ func (s *Session) Create(ctx context.Context, key string, value []byte) (bool, e
 	return r.Succeeded, nil
 }
 
-// Delete removes a key of the session.
+// Delete removes a key of the session. A key of another session stays: this one
+// may have been lost without having noticed.
 func (s *Session) Delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	_, err := s.c.kv.Delete(ctx, key)
+	_, err := s.c.kv.Txn(ctx).
+		If(clientv3.Compare(clientv3.LeaseValue(key), "=", s.s.Lease())).
+		Then(clientv3.OpDelete(key)).
+		Commit()
 	return translate(err)
 }
 

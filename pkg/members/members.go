@@ -1,4 +1,4 @@
-// Package members keeps lists of live processes in etcd: gateways, limiters. A
+// Package members keeps lists of live processes in etcd: gateways, limiters and so on. A
 // process registers under a lease, so that its name vanishes some seconds after
 // it dies; others watch the list, and work that is to be done by one of them is
 // divided by rendezvous hashing.
@@ -25,13 +25,19 @@ type Kind string
 const (
 	Gateways Kind = "gateways"
 	Limiters Kind = "limiters"
+	// Messaging are the instances that share the partitions of the log.
+	Messaging Kind = "messaging/instances"
 )
 
 // TTL returns how long a member that dies is still taken for living.
 func (k Kind) TTL() time.Duration {
-	if k == Limiters {
+	switch k {
+	case Limiters:
 		// Until then its apps are limited by their callers' shares.
 		return 3 * time.Second
+	case Messaging:
+		// Until then nobody works on its partitions.
+		return 5 * time.Second
 	}
 	// Long enough for a pause of the machine: when a gateway's name vanishes,
 	// its users are shown as offline.
@@ -98,6 +104,21 @@ func mix(x uint64) uint64 {
 func Registered(ctx context.Context, etcd *etcdx.Client, kind Kind, id string) (bool, error) {
 	kv, err := etcd.Get(ctx, kind.prefix()+id)
 	return kv != nil, err
+}
+
+// RemoveAll takes all members off a list: what a killed process left behind,
+// where no other process can be alive.
+func RemoveAll(ctx context.Context, etcd *etcdx.Client, kind Kind) error {
+	kvs, _, err := etcd.List(ctx, kind.prefix())
+	if err != nil {
+		return err
+	}
+	for _, kv := range kvs {
+		if _, _, err := etcd.Commit(ctx, nil, []etcdx.Write{{Key: kv.Key, Delete: true}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Watcher follows a list.

@@ -206,17 +206,22 @@ func (c *Client) logIn(ctx context.Context, token string) error {
 	if err := c.WriteRaw(frame); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
+	var answer *msyncv1.Provision
 	select {
-	case p := <-c.login:
-		if err := CheckLogin(p); err != nil {
-			return err
-		}
-		c.provision = p
+	case answer = <-c.login:
 	case <-c.done:
-		return fmt.Errorf("login: %w", c.Err())
+		select {
+		case answer = <-c.login: // a refusal, after which the server closes
+		default:
+			return fmt.Errorf("login: %w", c.Err())
+		}
 	case <-ctx.Done():
 		return fmt.Errorf("login: %w", ctx.Err())
 	}
+	if err := CheckLogin(answer); err != nil {
+		return err
+	}
+	c.provision = answer
 	if c.opts.Manual {
 		return nil
 	}

@@ -46,6 +46,7 @@ type Conn struct {
 	logger *slog.Logger
 
 	installation string
+	routed       bool
 
 	hooks    sync.Mutex
 	onLoss   []func()
@@ -60,7 +61,7 @@ const maxPending = 16384
 
 // Connect connects and returns once a server answers.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
-	c := &Conn{logger: cfg.Logger, installation: cfg.Installation}
+	c := &Conn{logger: cfg.Logger, installation: cfg.Installation, routed: cfg.InProcess == nil}
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
@@ -206,6 +207,21 @@ func (c *Conn) Subscribe(subject string, f func(*Msg)) (*Subscription, error) {
 	}
 	return s, nil
 }
+
+// Request sends to whoever listens right now and returns the first answer. It
+// fails at once when nobody listens.
+func (c *Conn) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	m, err := c.nc.RequestWithContext(ctx, subject, data)
+	if err != nil {
+		return nil, unavailable("nats", err)
+	}
+	return m.Data, nil
+}
+
+// Routed reports whether what others publish may come by way of other servers
+// than the one that this connection leads to. They hear of an interest a moment
+// after Flush has returned.
+func (c *Conn) Routed() bool { return c.routed }
 
 // Flush returns when the server has taken all that was published and all
 // interests that were declared before.

@@ -12,7 +12,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 const (
@@ -68,8 +67,8 @@ func (s *Service) AddContact(ctx context.Context, req *accountv1.AddContactReque
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_ACCEPT, "").
-			rosterCopy(owner, friend, msyncv1.RosterBody_ACCEPT, req.GetResource())
+			contact(owner, friend, busv1.ContactEvent_ACTION_ADDED, "").
+			contactCopy(owner, friend, busv1.ContactEvent_ACTION_ADDED, req.GetResource())
 		return nil
 	})
 	if err != nil {
@@ -146,8 +145,8 @@ func (s *Service) RemoveContact(ctx context.Context, req *accountv1.RemoveContac
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_REMOVE, "").
-			rosterCopy(owner, friend, msyncv1.RosterBody_REMOVE, req.GetResource())
+			contact(owner, friend, busv1.ContactEvent_ACTION_REMOVED, "").
+			contactCopy(owner, friend, busv1.ContactEvent_ACTION_REMOVED, req.GetResource())
 		return nil
 	})
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/tier"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 const (
@@ -87,8 +86,8 @@ func (s *Service) importContact(ctx context.Context, p pair, name string, tell b
 			changed(p.friend.username, busv1.UserEvent_CHANGE_CONTACTS)
 		if tell {
 			ev.
-				roster(p.friend.username, p.owner.username, msyncv1.RosterBody_ACCEPT, "").
-				rosterCopy(p.owner.username, p.friend.username, msyncv1.RosterBody_ACCEPT, "")
+				contact(p.owner.username, p.friend.username, busv1.ContactEvent_ACTION_ADDED, "").
+				contactCopy(p.owner.username, p.friend.username, busv1.ContactEvent_ACTION_ADDED, "")
 		}
 		return nil
 	})
@@ -207,7 +206,7 @@ func dropContacts(ctx context.Context, tx *sql.Tx, ev *events, id string) error 
 		return err
 	}
 	for _, f := range friends {
-		ev.changed(f, busv1.UserEvent_CHANGE_CONTACTS).roster(f, id, msyncv1.RosterBody_REMOVE, "")
+		ev.changed(f, busv1.UserEvent_CHANGE_CONTACTS).contact(id, f, busv1.ContactEvent_ACTION_REMOVED, "")
 	}
 	for _, step := range []struct {
 		query string

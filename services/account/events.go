@@ -15,11 +15,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/outbox"
 	"github.com/chappe-im/chappe/pkg/revocation"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
-
-// userDomain is where the client protocol places users.
-const userDomain = "easemob.com"
 
 // events collects what a transaction has to say.
 type events struct {
@@ -52,12 +48,13 @@ func (e *events) disconnected(user string, why busv1.Disconnect_Reason) {
 	})
 }
 
-// roster tells user `to` what `from` did about the two of them. It reaches
-// every device of theirs, those that are not connected at their next login.
-func (e *events) roster(to, from string, op msyncv1.RosterBody_Operation, reason string) *events {
-	id := "roster-" + rand.Text()
+// contact tells `to` what `from` did about the two of them. It reaches every
+// device of theirs, those that are not connected at their next login.
+func (e *events) contact(from, to string, did busv1.ContactEvent_Action, reason string) *events {
+	id := "contact-" + rand.Text()
 	data, err := proto.Marshal(&busv1.RosterEvent{
-		Id: id, App: e.app.Key, From: from, To: to, Timestamp: e.s.now().UnixMilli(), Body: e.rosterBody(to, from, op, reason),
+		Id: id, App: e.app.Key, From: from, To: to, Timestamp: e.s.now().UnixMilli(),
+		Event: &busv1.ContactEvent{Action: did, Reason: reason},
 	})
 	if err != nil {
 		e.err = err
@@ -67,34 +64,14 @@ func (e *events) roster(to, from string, op msyncv1.RosterBody_Operation, reason
 	return e
 }
 
-// rosterCopy shows the devices of user `to` that are connected, except one,
-// what the user did on that one: the others learn it from the user's contacts
-// when they log in.
-func (e *events) rosterCopy(to, from string, op msyncv1.RosterBody_Operation, exceptResource string) {
-	e.add(bus.UserSubject(e.app.Key, to), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
-		Ns: int32(msyncv1.Meta_ROSTER), Id: e.s.ids.Next(), From: from, Timestamp: e.s.now().UnixMilli(),
-		Payload: e.rosterBody(to, from, op, ""), ExceptResource: exceptResource,
+// contactCopy shows the devices of `from` that are connected, except one, what
+// the user did about `to` on that one: the others learn it from the user's
+// contacts when they log in.
+func (e *events) contactCopy(from, to string, did busv1.ContactEvent_Action, exceptResource string) {
+	e.add(bus.UserSubject(e.app.Key, from), true, &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
+		Id: e.s.ids.Next(), From: from, To: to, Timestamp: e.s.now().UnixMilli(), ExceptResource: exceptResource,
+		Event: &busv1.Event{What: &busv1.Event_Contact{Contact: &busv1.ContactEvent{Action: did}}},
 	}}})
-}
-
-func (e *events) rosterBody(to, from string, op msyncv1.RosterBody_Operation, reason string) []byte {
-	body := &msyncv1.RosterBody{
-		Operation: op.Enum(), From: e.jid(from), To: []*msyncv1.JID{e.jid(to)},
-		Status: &msyncv1.RosterBody_Status{ErrorCode: msyncv1.RosterBody_Status_OK.Enum()},
-	}
-	if reason != "" {
-		body.Reason = &reason
-	}
-	data, err := proto.Marshal(body)
-	if err != nil {
-		e.err = err
-	}
-	return data
-}
-
-func (e *events) jid(user string) *msyncv1.JID {
-	domain := userDomain
-	return &msyncv1.JID{AppKey: &e.app.Key, Name: &user, Domain: &domain}
 }
 
 func (e *events) add(subject string, live bool, m proto.Message) *events {

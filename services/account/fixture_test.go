@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +29,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/token"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	"github.com/chappe-im/chappe/services/account"
 )
 
@@ -301,33 +301,29 @@ func change(t testing.TB, ch <-chan *busv1.UserEvent, wanted string) {
 	}
 }
 
-// told reads a contact event.
-func told(t testing.TB, e *busv1.RosterEvent) (from, op, reason string) {
+// told reads a contact event, as "from ACTION to reason".
+func told(t testing.TB, e *busv1.RosterEvent) string {
 	t.Helper()
 	require.Equal(t, appKey, e.GetApp())
 	require.NotEmpty(t, e.GetId())
 	require.GreaterOrEqual(t, e.GetTimestamp(), start.UnixMilli())
-	body := &msyncv1.RosterBody{}
-	require.NoError(t, proto.Unmarshal(e.GetBody(), body))
-	require.Equal(t, e.GetFrom(), body.GetFrom().GetName())
-	require.Len(t, body.GetTo(), 1)
-	require.Equal(t, e.GetTo(), body.GetTo()[0].GetName())
-	return e.GetFrom(), body.GetOperation().String(), body.GetReason()
+	require.Empty(t, e.GetBody(), "the client protocol is not known here")
+	return contactText(e.GetFrom(), e.GetTo(), e.GetEvent())
 }
 
-// roster reads a contact notice, which is a copy for the other devices of who
+// copied reads a contact notice, which is a copy for the other devices of who
 // did it.
-func roster(t testing.TB, p *busv1.Push) (from, op, reason string) {
+func copied(t testing.TB, p *busv1.Push) string {
 	t.Helper()
 	n := p.GetNotice()
 	require.NotNil(t, n)
-	require.Equal(t, int32(msyncv1.Meta_ROSTER), n.GetNs())
 	require.NotZero(t, n.GetId())
-	body := &msyncv1.RosterBody{}
-	require.NoError(t, proto.Unmarshal(n.GetPayload(), body))
-	require.Equal(t, n.GetFrom(), body.GetFrom().GetName())
-	require.Len(t, body.GetTo(), 1)
-	return n.GetFrom(), body.GetOperation().String(), body.GetReason()
+	require.Empty(t, n.GetPayload(), "the client protocol is not known here")
+	return contactText(n.GetFrom(), n.GetTo(), n.GetEvent().GetContact())
+}
+
+func contactText(from, to string, e *busv1.ContactEvent) string {
+	return strings.TrimSpace(from + " " + strings.TrimPrefix(e.GetAction().String(), "ACTION_") + " " + to + " " + e.GetReason())
 }
 
 // want is an expected refusal; zero expects success.

@@ -57,11 +57,9 @@ func TestFriendshipIsMutual(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, b.get(t, "amelia").GetUuid(), resp.GetOwnerUuid())
 		require.Equal(t, "bruno", resp.GetFriend().GetUsername())
-		from, op, _ := told(t, next(t, bruno))
-		require.Equal(t, "amelia ACCEPT", from+" "+op)
+		require.Equal(t, "amelia ADDED bruno", told(t, next(t, bruno)))
 		own := next(t, amelia)
-		from, op, _ = roster(t, own)
-		require.Equal(t, "bruno ACCEPT", from+" "+op)
+		require.Equal(t, "amelia ADDED bruno", copied(t, own))
 		require.Equal(t, "web_1", own.GetNotice().GetExceptResource())
 		change(t, events, "amelia CHANGE_CONTACTS")
 		change(t, events, "bruno CHANGE_CONTACTS")
@@ -83,8 +81,7 @@ func TestFriendshipIsMutual(t *testing.T) {
 		}
 		require.Equal(t, []string{"carla"}, b.contacts(t, "amelia"))
 		require.Empty(t, b.contacts(t, "bruno"))
-		from, op, _ = roster(t, next(t, copies))
-		require.Equal(t, "amelia REMOVE", from+" "+op)
+		require.Equal(t, "bruno REMOVED amelia", copied(t, next(t, copies)))
 		require.Empty(t, bruno)
 	})
 }
@@ -290,26 +287,22 @@ func TestContactRequests(t *testing.T) {
 		wantMissing.check(t, decline("amelia", "bruno"))
 
 		require.NoError(t, ask("amelia", "from the choir", "Bruno", "carla", "bruno"))
-		for _, ch := range []<-chan *busv1.RosterEvent{bruno, carla} {
-			from, op, reason := told(t, next(t, ch))
-			require.Equal(t, "amelia ADD from the choir", from+" "+op+" "+reason)
+		for name, ch := range map[string]<-chan *busv1.RosterEvent{"bruno": bruno, "carla": carla} {
+			require.Equal(t, "amelia REQUESTED "+name+" from the choir", told(t, next(t, ch)))
 		}
 		require.Empty(t, b.contacts(t, "amelia"))
 		wantMissing.check(t, accept("amelia", "bruno")) // the asker cannot
 
 		require.NoError(t, accept("bruno", "amelia"))
-		from, op, _ := told(t, next(t, amelia))
-		require.Equal(t, "bruno REMOTE_ACCEPT", from+" "+op)
+		require.Equal(t, "bruno ACCEPTED amelia", told(t, next(t, amelia)))
 		own := next(t, copies)
-		from, op, _ = roster(t, own)
-		require.Equal(t, "amelia ACCEPT", from+" "+op)
+		require.Equal(t, "bruno ACCEPTED amelia", copied(t, own))
 		require.Equal(t, "web_2", own.GetNotice().GetExceptResource())
 		require.Equal(t, []string{"bruno"}, b.contacts(t, "amelia"))
 		require.NoError(t, accept("bruno", "amelia")) // twice
 
 		require.NoError(t, decline("carla", "amelia"))
-		from, op, _ = told(t, next(t, amelia))
-		require.Equal(t, "carla REMOTE_DECLINE", from+" "+op)
+		require.Equal(t, "carla DECLINED amelia", told(t, next(t, amelia)))
 		wantMissing.check(t, accept("carla", "amelia"))
 
 		// Neither friends nor those who blocked the asker are asked.
@@ -318,9 +311,8 @@ func TestContactRequests(t *testing.T) {
 		require.NoError(t, ask("amelia", "", "bruno", "dario"))
 		wantMissing.check(t, accept("dario", "amelia"))
 		require.NoError(t, ask("carla", "marker", "dario", "bruno"))
-		for _, ch := range []<-chan *busv1.RosterEvent{bruno, dario} {
-			from, op, reason := told(t, next(t, ch))
-			require.Equal(t, "carla ADD marker", from+" "+op+" "+reason)
+		for name, ch := range map[string]<-chan *busv1.RosterEvent{"bruno": bruno, "dario": dario} {
+			require.Equal(t, "carla REQUESTED "+name+" marker", told(t, next(t, ch)))
 		}
 
 		for name, c := range map[string]struct {

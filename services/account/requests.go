@@ -11,7 +11,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/store"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 const (
@@ -58,7 +57,7 @@ func (s *Service) RequestContacts(ctx context.Context, req *accountv1.RequestCon
 				return err
 			}
 			if open {
-				ev.roster(id, asker, msyncv1.RosterBody_ADD, req.GetReason())
+				ev.contact(asker, id, busv1.ContactEvent_ACTION_REQUESTED, req.GetReason())
 			}
 		}
 		return nil
@@ -129,8 +128,8 @@ func (s *Service) AcceptContact(ctx context.Context, req *accountv1.AcceptContac
 		ev.
 			changed(owner, busv1.UserEvent_CHANGE_CONTACTS).
 			changed(friend, busv1.UserEvent_CHANGE_CONTACTS).
-			roster(friend, owner, msyncv1.RosterBody_REMOTE_ACCEPT, "").
-			rosterCopy(owner, friend, msyncv1.RosterBody_ACCEPT, req.GetResource())
+			contact(owner, friend, busv1.ContactEvent_ACTION_ACCEPTED, "").
+			contactCopy(owner, friend, busv1.ContactEvent_ACTION_ACCEPTED, req.GetResource())
 		return nil
 	})
 	if err != nil {
@@ -163,8 +162,7 @@ func (s *Service) DeclineContact(ctx context.Context, req *accountv1.DeclineCont
 		if err := takeRequest(ctx, tx, p); err != nil {
 			return err
 		}
-		ev.
-			roster(p.friend.username, p.owner.username, msyncv1.RosterBody_REMOTE_DECLINE, "")
+		ev.contact(p.owner.username, p.friend.username, busv1.ContactEvent_ACTION_DECLINED, "")
 		return nil
 	})
 	if err != nil {

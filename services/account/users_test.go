@@ -143,8 +143,7 @@ func TestDeleteUserLeavesNothing(t *testing.T) {
 
 		// Her devices, tokens and friends learn of it.
 		require.Equal(t, busv1.Disconnect_REASON_REMOVED, next(t, pushes).GetDisconnect().GetReason())
-		from, op, _ := told(t, next(t, friend))
-		require.Equal(t, "amelia REMOVE", from+" "+op)
+		require.Equal(t, "amelia REMOVED bruno", told(t, next(t, friend)))
 		change(t, events, "amelia CHANGE_DELETED")
 		change(t, events, "bruno CHANGE_BLOCKS")
 		c := b.claims(t, token.GetAccessToken())

@@ -14,11 +14,13 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/content"
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
+	"github.com/chappe-im/chappe/services/messaging/partition"
 )
 
 // MetadataSyncCode is the metadata key of errors that a connected device is
@@ -31,8 +33,9 @@ func refuse(code msyncv1.Status_ErrorCode, reason string) error {
 	return errs.Forbidden(reason).With(MetadataSyncCode, strconv.Itoa(int(code)))
 }
 
-// sendFromClient checks and commits what a connected device sent.
-func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromClientRequest) (*messagingv1.SendFromClientResponse, error) {
+// SendFromClient implements messagingv1.MessagingServiceServer. It checks and
+// commits what a connected device sent.
+func (s *Service) SendFromClient(ctx context.Context, req *messagingv1.SendFromClientRequest) (*messagingv1.SendFromClientResponse, error) {
 	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
@@ -45,8 +48,8 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 		// Groups and rooms are not offered yet, so none of them exists.
 		return nil, refuse(msyncv1.Status_FAIL, "group not found")
 	}
-	to := names.FoldUser(meta.GetTo().GetName())
-	if !names.ValidUser(to) {
+	to := ident.FoldUser(meta.GetTo().GetName())
+	if !to.Valid() {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
 	m, body, err := content.FromClient(meta.GetPayload())
@@ -67,13 +70,13 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 		return nil, refuse(msyncv1.Status_PERMISSION_DENIED, "Sorry, data is too large")
 	}
 
-	now := s.deps.Now()
-	from := names.FoldUser(req.GetUser())
-	who, err := s.recipients.get(ctx, app.Key, []string{from, to}, now)
+	now, key := s.deps.Now(), ident.AppKey(app.Key)
+	from := ident.FoldUser(req.GetUser())
+	who, err := s.recipients.get(ctx, key, []ident.UserID{from, to}, now)
 	if err != nil {
 		return nil, err
 	}
-	message := isMessage(m.Type)
+	message := entrytype.IsMessage(m.Type)
 	if message && who[0].mutedAt(now) {
 		return nil, refuse(msyncv1.Status_USER_MUTED, "user is mute")
 	}
@@ -86,36 +89,36 @@ func (s *Service) sendFromClient(ctx context.Context, req *messagingv1.SendFromC
 		return nil, err
 	}
 	timestamp := now.UnixMilli()
-	d := draft{
-		app: app.Key,
-		record: &busv1.LogRecord{
-			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: from, FromResource: req.GetResource(),
+	d := partition.Draft{
+		App: key,
+		Record: &busv1.LogRecord{
+			App: app.Key, Kind: busv1.Kind_KIND_USER, Type: m.Type, From: string(from), FromResource: req.GetResource(),
 			Timestamp: timestamp, Body: m.Body, MetaExt: metaExt,
 			OnlineOnly: meta.GetRoutetype() == msyncv1.Meta_ROUTE_ONLINE,
 			SyncSender: message,
 			Paced:      app.Tier.Downstream().Client,
 		},
-		targets:   []draftTarget{{to: to, drop: !who[1].exists || blocked}},
-		repeatKey: repeatKey(app.Key, from, req.GetResource(), to, &meta),
+		Targets:   []partition.Target{{To: string(to), Drop: !who[1].exists || blocked}},
+		RepeatKey: repeatKey(ident.User{App: key, ID: from}.Device(req.GetResource()), to, &meta),
 	}
-	if err := s.commit(ctx, &d); err != nil {
+	if err := s.log.Commit(ctx, &d); err != nil {
 		return nil, err
 	}
 	s.metrics.accepted.WithLabelValues("client").Inc()
-	return &messagingv1.SendFromClientResponse{MessageId: d.targets[0].id, Timestamp: d.record.GetTimestamp()}, nil
+	return &messagingv1.SendFromClientResponse{MessageId: d.Targets[0].ID, Timestamp: d.Record.GetTimestamp()}, nil
 }
 
 // repeatKey returns what a client's send is recognized by when it comes again,
 // because the connection broke before the answer came: the device, the ID that
 // the client gave the message, and what the message says. The content counts
 // because some clients count their IDs from 1 at each start. The log recognizes
-// repetitions for logWindow, by whatever instance they come.
-func repeatKey(app, user, resource, to string, meta *msyncv1.Meta) string {
-	if meta.GetId() == 0 || resource == "" {
+// repetitions for partition.LogWindow, whichever instance they come to.
+func repeatKey(from ident.Device, to ident.UserID, meta *msyncv1.Meta) string {
+	if meta.GetId() == 0 || from.Resource == "" {
 		return ""
 	}
 	h := sha256.New()
-	for _, part := range []string{app, user, resource, to} {
+	for _, part := range []string{string(from.App), string(from.ID), from.Resource, string(to)} {
 		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part))))
 		_, _ = h.Write([]byte(part))
 	}
@@ -133,7 +136,7 @@ const metaOverhead = 2 << 10
 // for. Pairs of short texts can take as much again as the texts themselves.
 // Receipts have no texts.
 func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
-	if !isMessage(m.Type) {
+	if !entrytype.IsMessage(m.Type) {
 		return encoded <= metaOverhead
 	}
 	if !fits(app, m) {
@@ -145,9 +148,6 @@ func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
 
 // validIDs reports whether there are IDs of messages, and each can be one.
 func validIDs(ids []uint64) bool { return len(ids) > 0 && !slices.Contains(ids, 0) }
-
-// isMessage tells messages from receipts and changes.
-func isMessage(t busv1.EntryType) bool { return t < busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK }
 
 // onlyExt keeps the extension pairs of a meta, which travel with the message.
 func onlyExt(meta *msyncv1.Meta) ([]byte, error) {

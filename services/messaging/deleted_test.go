@@ -55,7 +55,7 @@ func TestDeletedUsersDevicesAreForgotten(t *testing.T) {
 			{Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: "lena~omar", Seq: 2},
 		}})
 		require.NoError(t, err)
-		require.Equal(t, 1, rows("device_position"))
+		require.Equal(t, 1, rows("device_positions"))
 		require.EqualValues(t, 6, count("omar"))
 
 		// A moment later, so that no message is of the millisecond.
@@ -66,8 +66,8 @@ func TestDeletedUsersDevicesAreForgotten(t *testing.T) {
 		require.NoError(t, err)
 		publish := func() { require.NoError(t, r.conn.Publish(bus.UserEventSubject("acme#shop", "omar"), deleted)) }
 		publish()
-		require.Eventually(t, func() bool { return rows("device") == 0 && count("omar") == 0 }, 20*time.Second, 10*time.Millisecond)
-		require.Zero(t, rows("device_position"))
+		require.Eventually(t, func() bool { return rows("devices") == 0 && count("omar") == 0 }, 20*time.Second, 10*time.Millisecond)
+		require.Zero(t, rows("device_positions"))
 		require.EqualValues(t, 2, count("lena"), "what omar sent is lena's")
 
 		r.ahead.Store(int64(time.Minute))
@@ -93,10 +93,10 @@ func TestDeletedUsersDevicesAreForgotten(t *testing.T) {
 		require.NoError(t, r.conn.Publish(bus.UserEventSubject("acme#shop", "dario"), other))
 		require.Eventually(t, func() bool {
 			var n int
-			require.NoError(t, db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM device WHERE username = 'dario'`).Scan(&n))
+			require.NoError(t, db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM devices WHERE username = 'dario'`).Scan(&n))
 			return n == 0
 		}, 20*time.Second, 10*time.Millisecond)
-		require.Equal(t, 1, rows("device"))
+		require.Equal(t, 1, rows("devices"))
 		require.EqualValues(t, 1, count("omar"))
 	})
 }

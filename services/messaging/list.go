@@ -4,19 +4,16 @@ import (
 	"context"
 	"strconv"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
-	"github.com/chappe-im/chappe/pkg/store"
+	"github.com/chappe-im/chappe/pkg/ident"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
 
-// listMessages reads a page of a conversation, oldest first, without contact
-// events.
-func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessagesRequest) (*messagingv1.ListMessagesResponse, error) {
+// ListMessages implements messagingv1.MessagingServiceServer. It reads a page of
+// a conversation, oldest first, without contact events.
+func (s *Service) ListMessages(ctx context.Context, req *messagingv1.ListMessagesRequest) (*messagingv1.ListMessagesResponse, error) {
 	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
@@ -28,47 +25,33 @@ func (s *Service) listMessages(ctx context.Context, req *messagingv1.ListMessage
 	if limit < 1 || limit > 1000 || req.GetAfterSeq() < 0 {
 		return nil, errs.Invalid(errs.MessageInvalidRequest)
 	}
-	c, err := s.archive.find(ctx, app.Number, req.GetConversation(), 0)
+	c, err := s.archive.Find(ctx, app.Number, ident.ConversationID(req.GetConversation()), 0)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
 		return nil, errs.NotFound()
 	}
-	rows, err := s.deps.DB.Read().QueryContext(ctx, `SELECT seq, data FROM message WHERE app = $1 AND conv = $2 AND seq > $3 AND type <> $4 ORDER BY seq LIMIT $5`,
-		app.Number, c.id, req.GetAfterSeq(), int(busv1.EntryType_ENTRY_TYPE_ROSTER), limit)
+	entries, err := s.archive.List(ctx, c, req.GetAfterSeq(), limit)
 	if err != nil {
-		return nil, store.Translate(err)
+		return nil, err
 	}
-	defer func() { _ = rows.Close() }()
-	resp := &messagingv1.ListMessagesResponse{LastSeq: c.last}
-	for rows.Next() {
-		var seq int64
-		var data []byte
-		if err := rows.Scan(&seq, &data); err != nil {
-			return nil, store.Translate(err)
-		}
-		var d busv1.Delivery
-		if err := proto.Unmarshal(data, &d); err != nil {
-			return nil, errs.Internal(err)
-		}
-		m, err := publicMessage(app.Key, &d)
-		if err != nil {
+	resp := &messagingv1.ListMessagesResponse{LastSeq: c.LastSeq, Messages: make([]*messagingv1.Message, len(entries))}
+	for i, d := range entries {
+		if resp.Messages[i], err = publicMessage(ident.AppKey(app.Key), d); err != nil {
 			return nil, err
 		}
-		m.Seq = seq
-		resp.Messages = append(resp.Messages, m)
 	}
-	return resp, store.Translate(rows.Err())
+	return resp, nil
 }
 
-// publicMessage gives a delivery the form that other services see.
-func publicMessage(appKey string, d *busv1.Delivery) (*messagingv1.Message, error) {
+// publicMessage returns a delivery in the form that other services see.
+func publicMessage(key ident.AppKey, d *busv1.Delivery) (*messagingv1.Message, error) {
 	payload, err := content.Payload(d.GetType(), d.GetBody())
 	if err != nil {
 		return nil, errs.Internal(err)
 	}
-	org, app, _ := names.SplitAppKey(appKey)
+	org, app, _ := key.Split()
 	return &messagingv1.Message{
 		Id: strconv.FormatInt(d.GetId(), 10), Org: org, App: app, Kind: d.GetKind(), Conversation: d.GetConversation(),
 		Seq: d.GetSeq(), From: d.GetFrom(), To: d.GetTo(), Timestamp: d.GetTimestamp(),

@@ -512,7 +512,7 @@ func TestUpgradeAdoptsWhatHasNoEpochs(t *testing.T) {
 			l.kept(slices.Concat(first, second)...)
 			l.stop()
 			require.NoError(t, l.db.Write(t.Context(), func(tx *sql.Tx) error {
-				_, err := tx.ExecContext(t.Context(), `UPDATE log_position SET created = 0, fingerprint = 0, epoch = 0`)
+				_, err := tx.ExecContext(t.Context(), `UPDATE log_positions SET created = 0, fingerprint = 0, epoch = 0`)
 				return err
 			}))
 			if behind {

@@ -164,3 +164,58 @@ func TestPushesNameTheEntryBefore(t *testing.T) {
 		last[from] = d.GetLogPlace()
 	}
 }
+
+// TestNewDeviceIsShownWhatCameSinceItsLogin has a device of the user confirm
+// everything before the archive is asked for another one, which is new and
+// logged in at some moment before.
+func TestNewDeviceIsShownWhatCameSinceItsLogin(t *testing.T) {
+	t.Parallel()
+	testkit.EachDatabase(t, "messaging", nil, func(t *testing.T, db *store.DB) {
+		r := newRigOn(t, 0, db)
+		ctx := t.Context()
+		now := func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+		open := func(resource string, since int64) []*messagingv1.DeviceQueue {
+			resp, err := r.sync.OpenDevice(ctx, &messagingv1.OpenDeviceRequest{Org: "acme", App: "shop", User: "omar", Resource: resource, Since: since})
+			require.NoError(t, err)
+			return resp.GetQueues()
+		}
+		send := func(n int) {
+			for range n {
+				_, err := r.send.SendToUsers(ctx, txt("lena", "x", "omar"))
+				require.NoError(t, err)
+			}
+		}
+		open("web_1", 0)
+		before := now().UnixMilli()
+		send(3)
+		r.ahead.Add(int64(time.Minute))
+		between := now().UnixMilli()
+		send(2)
+		r.archived("lena~omar", 5)
+		_, err := r.sync.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: []*messagingv1.DevicePosition{
+			{Org: "acme", App: "shop", User: "omar", Resource: "web_1", Conversation: "lena~omar", Seq: 5},
+		}})
+		require.NoError(t, err)
+		r.ahead.Add(int64(time.Minute))
+		for name, x := range map[string]struct {
+			since     int64
+			confirmed int64 // -1: nothing is unread
+		}{
+			"before all":       {before, 0},
+			"in between":       {between, 3},
+			"afterwards":       {now().UnixMilli(), -1},
+			"does not matter":  {0, -1},
+			"before all times": {1, 0},
+		} {
+			queues := open("new "+name, x.since)
+			if x.confirmed < 0 {
+				require.Empty(t, queues, name)
+				continue
+			}
+			require.Len(t, queues, 1, name)
+			require.Equal(t, x.confirmed, queues[0].GetConfirmedSeq(), name)
+			require.EqualValues(t, 5, queues[0].GetLastSeq(), name)
+			require.Equal(t, x.confirmed, open("new "+name, now().UnixMilli())[0].GetConfirmedSeq(), "once and for all")
+		}
+	})
+}

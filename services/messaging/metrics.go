@@ -1,24 +1,9 @@
 package messaging
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/chappe-im/chappe/pkg/obs"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	accepted  *prometheus.CounterVec
-	archived  prometheus.Counter
-	batch     prometheus.Histogram
-	lag       prometheus.Histogram
-	pushed    prometheus.Counter
-	spilled   prometheus.Counter
-	backlog   prometheus.Gauge
-	failures  *prometheus.CounterVec
-	partition prometheus.Gauge
-	expired   prometheus.Counter
-	logLost   prometheus.Counter
-	logEpoch  *prometheus.GaugeVec
+	accepted *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -26,41 +11,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chappe_messaging_accepted_total", Help: "Messages committed to the log, by source.",
 		}, []string{"source"}),
-		archived: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chappe_messaging_archived_total", Help: "Entries written to the archive.",
-		}),
-		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "chappe_messaging_archive_batch_entries", Help: "Entries of one archive transaction.",
-			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000},
-		}),
-		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "chappe_messaging_distribution_delay_seconds", Help: "From commit to push.", Buckets: obs.LatencyBuckets,
-		}),
-		pushed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chappe_messaging_deliveries_total", Help: "Deliveries pushed to the gateways' subjects.",
-		}),
-		spilled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "chappe_messaging_spilled_total", Help: "Deliveries that had to wait for downstream budget.",
-		}),
-		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "chappe_messaging_backlog_deliveries", Help: "Deliveries waiting for downstream budget here.",
-		}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "chappe_messaging_worker_failures_total", Help: "Restarts of partition workers, by cause.",
-		}, []string{"cause"}),
-		partition: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "chappe_messaging_partitions_owned", Help: "Partitions whose worker runs here.",
-		}),
 	}
-	m.expired = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "chappe_messaging_expired_total", Help: "Messages deleted because their tier keeps them no longer.",
-	})
-	m.logLost = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "chappe_messaging_log_lost_total", Help: "Records of the log that were acknowledged and are known to be lost before they were archived.",
-	})
-	m.logEpoch = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "chappe_messaging_log_epoch", Help: "How often a partition's log began anew behind the archive.",
-	}, []string{"partition"})
-	reg.MustRegister(m.logLost, m.logEpoch, m.expired, m.accepted, m.archived, m.batch, m.lag, m.pushed, m.spilled, m.backlog, m.failures, m.partition)
+	reg.MustRegister(m.accepted)
 	return m
 }

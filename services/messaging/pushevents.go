@@ -1,8 +1,10 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -11,10 +13,12 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/content"
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
+	"github.com/chappe-im/chappe/pkg/obs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -64,14 +68,11 @@ type PushTemplate struct {
 }
 
 const (
-	pushConsumer  = "push"
-	pushBatch     = 100
-	pushWait      = time.Second
-	pushKept      = 24 * time.Hour
-	pushCacheSize = 50_000
-	pushCacheAge  = 30 * time.Second
-	// maxKeptSettings bounds the conversations of a user whose settings are kept.
-	maxKeptSettings = 50
+	pushConsumer = "push"
+	pushBatch    = 100
+	pushWait     = time.Second
+	pushPause    = time.Second // after a failure
+	pushKept     = 24 * time.Hour
 	// presenceBatch is how many users presence answers for at once.
 	presenceBatch = 100
 )
@@ -82,49 +83,48 @@ const (
 	extIgnore = "em_ignore_notification"
 )
 
-// pusher turns one partition's messages to users who are not connected into
-// PushEvents. It reads the log by itself, after the worker or before it, with a
+// notifier turns messages to users who are not connected into PushEvents. It
+// reads each partition's log by itself, after the worker or before it, with a
 // durable consumer: an event is lost to no crash, and may come twice.
-type pusher struct {
-	svc       *Service
-	partition int
+type notifier struct {
+	nats     *natsx.Conn
+	presence presencev1.PresenceServiceClient
+	users    *recipientCache
+	// zone is where do-not-disturb hours are told.
+	zone   *time.Location
+	now    func() time.Time
+	logger *slog.Logger
 }
 
-// pushSettings are what is known of a user; user is nil if there is none.
-type pushSettings struct {
-	user  *accountv1.User
-	wants *accountv1.LookupPushResponse
-}
-
-// ensurePush makes the stream of events, and the consumers of the log, which
+// prepare makes the stream of events, and the consumers of the log, which
 // begin at the first start with push events on.
-func (s *Service) ensurePush(ctx context.Context) error {
-	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
+func (n *notifier) prepare(ctx context.Context, partitions, replicas int) error {
+	if err := n.nats.EnsureStream(ctx, natsx.StreamSpec{
 		Name: bus.PushStream, Subjects: []string{bus.PushFilter}, MaxAge: pushKept,
-		DuplicateWindow: 10 * time.Minute, Replicas: s.cfg.Replicas,
+		DuplicateWindow: 10 * time.Minute, Replicas: replicas,
 	}); err != nil {
 		return err
 	}
-	for p := range s.cfg.Partitions {
-		if _, err := s.deps.NATS.DurableConsumer(ctx, bus.LogStream(p), pushConsumer); err != nil {
+	for p := range partitions {
+		if _, err := n.nats.DurableConsumer(ctx, bus.LogStream(p), pushConsumer); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Service) runPusher(ctx context.Context, partition int) {
-	p := &pusher{svc: s, partition: partition}
+// run works on a partition's log until ctx ends.
+func (n *notifier) run(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
-		if err := p.work(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Logger.Warn("push events wait", "partition", partition, "error", err)
-			sleep(ctx, time.Second)
+		if err := n.work(ctx, partition); err != nil && ctx.Err() == nil {
+			n.logger.Warn("push events wait", "partition", partition, obs.KeyError, err)
+			_ = lifecycle.Sleep(ctx, pushPause)
 		}
 	}
 }
 
-func (p *pusher) work(ctx context.Context) error {
-	source, err := p.svc.deps.NATS.DurableConsumer(ctx, bus.LogStream(p.partition), pushConsumer)
+func (n *notifier) work(ctx context.Context, partition int) error {
+	source, err := n.nats.DurableConsumer(ctx, bus.LogStream(partition), pushConsumer)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (p *pusher) work(ctx context.Context) error {
 		}
 		var acks []natsx.PubAckFuture
 		for _, m := range msgs {
-			more, err := p.record(ctx, m.Data())
+			more, err := n.record(ctx, m.Data())
 			if err != nil {
 				return err
 			}
@@ -156,12 +156,12 @@ func (p *pusher) work(ctx context.Context) error {
 }
 
 // record publishes the events of one record of the log.
-func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture, error) {
+func (n *notifier) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture, error) {
 	var r busv1.LogRecord
 	if err := proto.Unmarshal(data, &r); err != nil {
 		return nil, nil //nolint:nilerr // the worker reports it
 	}
-	if !isMessage(r.GetType()) || r.GetType() == busv1.EntryType_ENTRY_TYPE_CMD || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
+	if !entrytype.IsNotified(r.GetType()) || r.GetOnlineOnly() || r.GetKind() != busv1.Kind_KIND_USER {
 		return nil, nil
 	}
 	payload, err := content.Payload(r.GetType(), r.GetBody())
@@ -172,17 +172,18 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 	if ext.Get(extIgnore).Bool() {
 		return nil, nil
 	}
-	offline, err := p.offline(ctx, &r)
+	app := ident.AppKey(r.GetApp())
+	offline, err := n.offline(ctx, &r)
 	if err != nil {
 		return nil, err
 	}
 	var acks []natsx.PubAckFuture
 	for _, t := range offline {
-		known, err := p.settings(ctx, r.GetApp(), t.GetTo())
+		known, err := n.users.pushSettings(ctx, ident.User{App: app, ID: ident.UserID(t.GetTo())})
 		if err != nil {
 			return nil, err
 		}
-		user, now := known.user, p.svc.deps.Now().In(p.svc.cfg.zone())
+		user, now := known.user, n.now().In(n.zone)
 		if user == nil {
 			continue
 		}
@@ -196,7 +197,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 			Bindings: bindingsOf(user), Language: known.wants.GetLanguage(), Template: templateOf(known.wants.GetTemplate()),
 		}
 		if user.GetNotificationDisplayStyle() == styleFull {
-			if event.Title, err = p.nickname(ctx, r.GetApp(), r.GetFrom()); err != nil {
+			if event.Title, err = n.nickname(ctx, ident.User{App: app, ID: ident.UserID(r.GetFrom())}); err != nil {
 				return nil, err
 			}
 			event.Text = summary(event.Type, payload)
@@ -205,7 +206,7 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 		if err != nil {
 			return nil, errs.Internal(err)
 		}
-		ack, err := p.svc.deps.NATS.PublishAsync(bus.PushSubject(r.GetApp(), t.GetTo()), raw, "push-"+event.MessageID)
+		ack, err := n.nats.PublishAsync(bus.PushSubject(r.GetApp(), t.GetTo()), raw, "push-"+event.MessageID)
 		if err != nil {
 			return nil, err
 		}
@@ -215,16 +216,16 @@ func (p *pusher) record(ctx context.Context, data []byte) ([]natsx.PubAckFuture,
 }
 
 // offline gives the targets of a record who are not connected.
-func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogTarget, error) {
-	org, app, _ := names.SplitAppKey(r.GetApp())
+func (n *notifier) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogTarget, error) {
+	org, app, _ := ident.AppKey(r.GetApp()).Split()
 	var out []*busv1.LogTarget
 	for targets := r.GetTargets(); len(targets) > 0; {
-		n := min(presenceBatch, len(targets))
-		users := make([]string, n)
-		for i, t := range targets[:n] {
+		size := min(presenceBatch, len(targets))
+		users := make([]string, size)
+		for i, t := range targets[:size] {
 			users[i] = t.GetTo()
 		}
-		resp, err := p.svc.deps.Presence.BatchGetOnlineStatus(ctx, &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: users})
+		resp, err := n.presence.BatchGetOnlineStatus(ctx, &presencev1.BatchGetOnlineStatusRequest{Org: org, App: app, Usernames: users})
 		if err != nil {
 			return nil, err
 		}
@@ -233,34 +234,9 @@ func (p *pusher) offline(ctx context.Context, r *busv1.LogRecord) ([]*busv1.LogT
 				out = append(out, targets[i])
 			}
 		}
-		targets = targets[n:]
+		targets = targets[size:]
 	}
 	return out, nil
-}
-
-// settings returns what is known of a user.
-func (p *pusher) settings(ctx context.Context, appKey, name string) (pushSettings, error) {
-	key := ident.User{App: ident.AppKey(appKey), ID: ident.UserID(name)}
-	known, mark, ok := p.svc.pushUsers.Get(key)
-	if ok {
-		return known, nil
-	}
-	org, app, _ := names.SplitAppKey(appKey)
-	resp, err := p.svc.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: name})
-	if err != nil && !errs.Is(err, errs.ReasonNotFound) {
-		return pushSettings{}, err
-	}
-	s := pushSettings{user: resp.GetUser()}
-	if s.user != nil {
-		s.wants, err = p.svc.deps.Push.LookupPush(ctx, &accountv1.LookupPushRequest{Org: org, App: app, Username: name})
-		if err != nil {
-			return pushSettings{}, err
-		}
-	}
-	if len(s.wants.GetUsers())+len(s.wants.GetGroups()) <= maxKeptSettings {
-		p.svc.pushUsers.Put(key, mark, s)
-	}
-	return s, nil
 }
 
 func bindingsOf(u *accountv1.User) []PushBinding {
@@ -278,19 +254,16 @@ func templateOf(t *accountv1.Template) *PushTemplate {
 	return &PushTemplate{Name: t.GetName(), TitlePattern: t.GetTitlePattern(), ContentPattern: t.GetContentPattern()}
 }
 
-// nickname is what a recipient is shown of a sender.
-func (p *pusher) nickname(ctx context.Context, app, name string) (string, error) {
-	if name == names.AdminUser {
-		return name, nil
+// nickname returns what a recipient is shown of a sender.
+func (n *notifier) nickname(ctx context.Context, sender ident.User) (string, error) {
+	if sender.ID == ident.Admin {
+		return string(sender.ID), nil
 	}
-	s, err := p.settings(ctx, app, name)
+	known, err := n.users.pushSettings(ctx, sender)
 	if err != nil {
 		return "", err
 	}
-	if s.user.GetNickname() != "" {
-		return s.user.GetNickname(), nil
-	}
-	return name, nil
+	return cmp.Or(known.user.GetNickname(), string(sender.ID)), nil
 }
 
 const (
@@ -306,7 +279,7 @@ func quiet(u *accountv1.User, now time.Time) bool {
 	if !u.GetNotificationNoDisturbing() {
 		return false
 	}
-	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.Hour()) //nolint:gosec // 0 to 23
+	start, end, hour := u.GetNotificationNoDisturbingStart(), u.GetNotificationNoDisturbingEnd(), int32(now.Hour())
 	switch {
 	case start == end:
 		return true

@@ -2,18 +2,17 @@ package messaging
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
+	"github.com/chappe-im/chappe/services/messaging/partition"
 )
 
 const (
@@ -24,8 +23,6 @@ const (
 	// rosterSkew is how far the clocks of the instances that register a user and
 	// that tell of an event may differ.
 	rosterSkew = 5 * time.Second
-	// logWindow is how long the log recognizes a repetition.
-	logWindow = 2 * time.Minute
 )
 
 // onRoster commits a contact event to the log, as an entry of the two users'
@@ -50,32 +47,41 @@ func (s *Service) commitRoster(ctx context.Context, e *busv1.RosterEvent) error 
 	if _, ok := s.deps.Apps.AppByKey(e.GetApp()); !ok {
 		return nil
 	}
-	ok, err := s.stillMeant(ctx, e)
+	ok, err := s.recipientStillExists(ctx, e)
 	if err != nil || !ok {
 		return err
 	}
-	d := draft{
-		app: e.GetApp(),
-		record: &busv1.LogRecord{
-			App: e.GetApp(), Kind: busv1.Kind_KIND_USER, Type: busv1.EntryType_ENTRY_TYPE_ROSTER,
-			From: e.GetFrom(), Timestamp: e.GetTimestamp(), Body: e.GetBody(), Event: e.GetId(),
-		},
-		targets: []draftTarget{{to: e.GetTo()}},
+	// An event from before an upgrade holds the client protocol's own body.
+	typ, body := busv1.EntryType_ENTRY_TYPE_ROSTER, e.GetBody()
+	if e.GetEvent() != nil {
+		typ = busv1.EntryType_ENTRY_TYPE_EVENT
+		if body, err = proto.Marshal(&busv1.Event{What: &busv1.Event_Contact{Contact: e.GetEvent()}}); err != nil {
+			return errs.Internal(err)
+		}
 	}
-	// The log itself recognizes what comes again at once. Half its window is
-	// left to clocks that differ.
-	if age := s.deps.Now().Sub(time.UnixMilli(e.GetTimestamp())); age < -logWindow/2 || age > logWindow/2 {
-		if there, err := s.inLog(ctx, &d); err != nil || there {
+	d := partition.Draft{
+		App: ident.AppKey(e.GetApp()),
+		Record: &busv1.LogRecord{
+			App: e.GetApp(), Kind: busv1.Kind_KIND_USER, Type: typ,
+			From: e.GetFrom(), Timestamp: e.GetTimestamp(), Body: body, Event: e.GetId(),
+		},
+		Targets: []partition.Target{{To: e.GetTo()}},
+	}
+	// The log itself recognizes what comes again at once; half its window is left
+	// to clocks that differ. What comes later is looked for: unless set otherwise,
+	// the log is kept as long as the events are.
+	if age := s.deps.Now().Sub(time.UnixMilli(e.GetTimestamp())); age < -partition.LogWindow/2 || age > partition.LogWindow/2 {
+		if there, err := s.log.HoldsEvent(ctx, &d); err != nil || there {
 			return err
 		}
 	}
-	return s.commit(ctx, &d)
+	return s.log.Commit(ctx, &d)
 }
 
-// stillMeant reports whether the user whom an event is for is still there: not
+// recipientStillExists reports whether the user whom an event is for still exists: not
 // deleted since, nor another one by now who took the ID.
-func (s *Service) stillMeant(ctx context.Context, e *busv1.RosterEvent) (bool, error) {
-	org, app, _ := names.SplitAppKey(e.GetApp())
+func (s *Service) recipientStillExists(ctx context.Context, e *busv1.RosterEvent) (bool, error) {
+	org, app, _ := ident.AppKey(e.GetApp()).Split()
 	resp, err := s.deps.Users.GetUser(ctx, &accountv1.GetUserRequest{Org: org, App: app, Username: e.GetTo()})
 	if errs.Is(err, errs.ReasonNotFound) {
 		return false, nil
@@ -84,41 +90,4 @@ func (s *Service) stillMeant(ctx context.Context, e *busv1.RosterEvent) (bool, e
 		return false, err
 	}
 	return resp.GetUser().GetCreated() <= e.GetTimestamp()+rosterSkew.Milliseconds(), nil
-}
-
-// inLog looks for the record of an event that may have been committed too long
-// ago for the log to recognize it. Unless
-// set otherwise, the log is kept as long as the events are.
-func (s *Service) inLog(ctx context.Context, d *draft) (bool, error) {
-	conversation := conversationOf(d.record, d.targets[0].to)
-	p := bus.Partition(d.app, conversation, s.cfg.Partitions)
-	stream, subject := bus.LogStream(p), bus.LogSubject(p, d.record.GetKind(), d.app, conversation)
-	held, err := s.deps.NATS.StreamSubjects(ctx, stream, subject)
-	if err != nil || len(held) == 0 {
-		return false, err
-	}
-	reader, err := s.deps.NATS.ReadStream(ctx, stream, 1, subscribeBuffer, subject)
-	if err != nil {
-		return false, err
-	}
-	defer reader.Stop()
-	var batch []natsx.StreamMsg
-	for {
-		if batch, err = reader.Next(ctx, batch[:0], subscribeBuffer); err != nil {
-			return false, err
-		}
-		for _, m := range batch {
-			var r busv1.LogRecord
-			if proto.Unmarshal(m.Data(), &r) == nil && r.GetEvent() == d.record.GetEvent() {
-				return true, nil
-			}
-			meta, err := m.Metadata()
-			if err != nil {
-				return false, errs.Internal(errors.New("message of the log has no place"))
-			}
-			if meta.NumPending == 0 {
-				return false, nil
-			}
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/entrytype"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -36,9 +37,31 @@ func newRosterRig(t *testing.T) *rig {
 // the stream of events does not recognize it.
 func (r *rig) roster(id, from, to string, at time.Time) {
 	r.t.Helper()
-	data, err := proto.Marshal(&busv1.RosterEvent{Id: id, App: "acme#shop", From: from, To: to, Timestamp: at.UnixMilli(), Body: []byte(id)})
+	r.rosterEvent(&busv1.RosterEvent{
+		Id: id, App: "acme#shop", From: from, To: to, Timestamp: at.UnixMilli(),
+		Event: &busv1.ContactEvent{Action: busv1.ContactEvent_ACTION_REQUESTED, Reason: id},
+	})
+}
+
+func (r *rig) rosterEvent(e *busv1.RosterEvent) {
+	r.t.Helper()
+	data, err := proto.Marshal(e)
 	require.NoError(r.t, err)
-	require.NoError(r.t, r.conn.PublishStored(r.t.Context(), bus.RosterEventSubject("acme#shop", to), data, ""))
+	require.NoError(r.t, r.conn.PublishStored(r.t.Context(), bus.RosterEventSubject(e.GetApp(), e.GetTo()), data, ""))
+}
+
+// reason returns the reason of a request for friendship, or the body of an entry
+// of before.
+func reason(t testing.TB, d *busv1.Delivery) string {
+	t.Helper()
+	if d.GetType() == busv1.EntryType_ENTRY_TYPE_ROSTER {
+		return string(d.GetBody())
+	}
+	require.Equal(t, busv1.EntryType_ENTRY_TYPE_EVENT, d.GetType())
+	var e busv1.Event
+	require.NoError(t, proto.Unmarshal(d.GetBody(), &e))
+	require.Equal(t, busv1.ContactEvent_ACTION_REQUESTED, e.GetContact().GetAction())
+	return e.GetContact().GetReason()
 }
 
 func (r *rig) open(user, resource string) []*messagingv1.DeviceQueue {
@@ -56,11 +79,11 @@ func (r *rig) pull(user, resource string) (events []string, messages int) {
 	})
 	require.NoError(r.t, err)
 	for _, e := range resp.GetEntries() {
-		if e.GetType() != busv1.EntryType_ENTRY_TYPE_ROSTER {
+		if !entrytype.IsEvent(e.GetType()) {
 			messages++
 			continue
 		}
-		events = append(events, string(e.GetBody()))
+		events = append(events, reason(r.t, e))
 	}
 	return events, messages
 }
@@ -78,11 +101,11 @@ func TestContactEventsWaitLikeMessagesAndAreNone(t *testing.T) {
 	r.roster("e1", "lena", "omar", at)
 	for _, ch := range []chan *natsx.Msg{pushed, own} { // lena's devices see no gap
 		d := next(t, ch)
-		require.Equal(t, busv1.EntryType_ENTRY_TYPE_ROSTER, d.GetType())
+		require.Equal(t, busv1.EntryType_ENTRY_TYPE_EVENT, d.GetType())
 		require.Equal(t, "lena omar lena~omar 1", d.GetFrom()+" "+d.GetTo()+" "+d.GetConversation()+" "+strconv.FormatInt(d.GetSeq(), 10))
 		require.Equal(t, at.UnixMilli(), d.GetTimestamp())
 		require.Positive(t, d.GetId())
-		require.Equal(t, "e1", string(d.GetBody()))
+		require.Equal(t, "e1", reason(t, d))
 	}
 	r.roster("e1", "lena", "omar", at) // once more
 	sent, err := r.send.SendToUsers(ctx, txt("lena", "hello", "omar"))
@@ -90,7 +113,7 @@ func TestContactEventsWaitLikeMessagesAndAreNone(t *testing.T) {
 	r.roster("e2", "lena", "omar", at)
 	require.Equal(t, busv1.EntryType_ENTRY_TYPE_TXT, next(t, pushed).GetType())
 	second := next(t, pushed)
-	require.Equal(t, "e2 3", string(second.GetBody())+" "+strconv.FormatInt(second.GetSeq(), 10))
+	require.Equal(t, "e2 3", reason(t, second)+" "+strconv.FormatInt(second.GetSeq(), 10))
 
 	// Neither lists, subscribers nor counts know of them.
 	for range 2 {
@@ -174,7 +197,7 @@ func TestContactEventsThatComeAgainAfterLong(t *testing.T) {
 	r.roster("e4", "lena", "omar", time.Now())
 	var got []string
 	for range 4 {
-		got = append(got, string(next(t, pushed).GetBody()))
+		got = append(got, reason(t, next(t, pushed)))
 	}
 	require.Equal(t, []string{"e1", "e2", "e3", "e4"}, got)
 }
@@ -186,9 +209,35 @@ func TestContactEventsForSomebodyWhoIsGoneAreDropped(t *testing.T) {
 	r.roster("deleted", "lena", "dario", time.Now())
 	r.roster("another", "lena", "omar", time.Now().Add(-2*time.Hour))
 	r.roster("meant", "dario", "omar", time.Now()) // by one who was deleted
-	require.Equal(t, "meant", string(next(t, pushed).GetBody()))
+	require.Equal(t, "meant", reason(t, next(t, pushed)))
 	require.Empty(t, pushed)
 	// What dario's devices would get of their own event is all there is.
-	require.Equal(t, "meant", string(next(t, gone).GetBody()))
+	require.Equal(t, "meant", reason(t, next(t, gone)))
 	require.Empty(t, gone)
+}
+
+// Events that the stream held across an upgrade are entries of the form that they
+// had, and neither form is a message.
+func TestContactEventsOfBefore(t *testing.T) {
+	t.Parallel()
+	r := newRosterRig(t)
+	pushed := r.listen("acme#shop", "omar")
+	r.open("omar", "web_1")
+	now := time.Now()
+	r.roster("e1", "lena", "omar", now)
+	r.rosterEvent(&busv1.RosterEvent{Id: "e2", App: "acme#shop", From: "lena", To: "omar", Timestamp: now.UnixMilli(), Body: []byte("a RosterBody")})
+	r.roster("e3", "lena", "omar", now)
+	types := []busv1.EntryType{next(t, pushed).GetType(), next(t, pushed).GetType(), next(t, pushed).GetType()}
+	event, before := busv1.EntryType_ENTRY_TYPE_EVENT, busv1.EntryType_ENTRY_TYPE_ROSTER
+	require.Equal(t, []busv1.EntryType{event, before, event}, types)
+	var events []string
+	require.Eventually(t, func() bool {
+		events, _ = r.pull("omar", "web_1")
+		return len(events) == 3
+	}, 20*time.Second, 10*time.Millisecond)
+	require.Equal(t, []string{"e1", "a RosterBody", "e3"}, events)
+	resp, err := r.send.ListMessages(t.Context(), &messagingv1.ListMessagesRequest{Org: "acme", App: "shop", Conversation: "lena~omar"})
+	require.NoError(t, err)
+	require.Empty(t, resp.GetMessages())
+	require.EqualValues(t, 3, resp.GetLastSeq())
 }

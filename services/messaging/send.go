@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/tier"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	"github.com/chappe-im/chappe/services/messaging/partition"
 )
 
 // maxUserTargets bounds the targets of one call (wire contract, targets per
@@ -26,8 +29,8 @@ const routeOnline = "ROUTE_ONLINE"
 // userSend is a checked send to users on its way to the log.
 type userSend struct {
 	app        *catalog.App
-	from       string
-	targets    []string // folded, each once
+	from       ident.UserID
+	targets    []ident.UserID // each once
 	content    content.Message
 	onlineOnly bool
 	syncSender bool
@@ -37,9 +40,20 @@ type userSend struct {
 	paced bool
 }
 
-// sendToUsers checks a send and commits it. paced says that its deliveries
-// count against the app's downstream budget.
-func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest, paced bool) (*messagingv1.SendToUsersResponse, error) {
+// SourceMetadata is the metadata key by which the gateway says that a call
+// came in by REST, so that its deliveries count against the app's downstream
+// budget.
+const SourceMetadata = "chappe-source"
+
+// fromREST reports whether a call came in by REST.
+func fromREST(ctx context.Context) bool {
+	source := metadata.ValueFromIncomingContext(ctx, SourceMetadata)
+	return len(source) > 0 && source[0] == "rest"
+}
+
+// SendToUsers implements messagingv1.MessagingServiceServer. It checks a send
+// and commits it.
+func (s *Service) SendToUsers(ctx context.Context, req *messagingv1.SendToUsersRequest) (*messagingv1.SendToUsersResponse, error) {
 	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
@@ -57,7 +71,7 @@ func (s *Service) sendToUsers(ctx context.Context, req *messagingv1.SendToUsersR
 	}
 	results, err := s.commitUserSend(ctx, userSend{
 		app: app, from: from, targets: distinctTargets(req.GetTo()), content: m, onlineOnly: req.GetRoutetype() == routeOnline,
-		syncSender: req.GetSyncDevice(), timestamp: req.GetMsgTimestamp(), paced: paced,
+		syncSender: req.GetSyncDevice(), timestamp: req.GetMsgTimestamp(), paced: fromREST(ctx),
 	})
 	if err != nil {
 		return nil, err
@@ -73,34 +87,35 @@ func (s *Service) commitUserSend(ctx context.Context, u userSend) ([]*messagingv
 	if err := s.allowSend(ctx, u.app, u.from, u.content, now); err != nil {
 		return nil, err
 	}
-	to, err := s.recipients.get(ctx, u.app.Key, u.targets, now)
+	key := ident.AppKey(u.app.Key)
+	to, err := s.recipients.get(ctx, key, u.targets, now)
 	if err != nil {
 		return nil, err
 	}
 	if u.timestamp == 0 {
 		u.timestamp = now.UnixMilli()
 	}
-	d := draft{
-		app: u.app.Key,
-		record: &busv1.LogRecord{
-			App: u.app.Key, Kind: busv1.Kind_KIND_USER, Type: u.content.Type, From: u.from, Timestamp: u.timestamp,
+	d := partition.Draft{
+		App: key,
+		Record: &busv1.LogRecord{
+			App: u.app.Key, Kind: busv1.Kind_KIND_USER, Type: u.content.Type, From: string(u.from), Timestamp: u.timestamp,
 			Body: u.content.Body, OnlineOnly: u.onlineOnly, SyncSender: u.syncSender, Paced: u.paced,
 		},
-		targets: make([]draftTarget, len(u.targets)),
+		Targets: make([]partition.Target, len(u.targets)),
 	}
 	for i, user := range u.targets {
-		d.targets[i] = draftTarget{to: user, drop: !to[i].exists}
+		d.Targets[i] = partition.Target{To: string(user), Drop: !to[i].exists}
 	}
-	if err := s.commit(ctx, &d); err != nil {
+	if err := s.log.Commit(ctx, &d); err != nil {
 		return nil, err
 	}
 	s.metrics.accepted.WithLabelValues("server").Add(float64(len(u.targets)))
 
 	out := make([]*messagingv1.SendResult, len(u.targets))
 	results := make([]messagingv1.SendResult, len(u.targets))
-	for i := range d.targets {
+	for i := range d.Targets {
 		r := &results[i]
-		r.Target, r.MessageId = d.targets[i].to, strconv.FormatInt(d.targets[i].id, 10)
+		r.Target, r.MessageId = d.Targets[i].To, strconv.FormatInt(d.Targets[i].ID, 10)
 		out[i] = r
 	}
 	return out, nil
@@ -108,19 +123,19 @@ func (s *Service) commitUserSend(ctx context.Context, u userSend) ([]*messagingv
 
 // allowSend refuses a message that is too large and, in apps whose settings
 // say so, one whose sender is globally muted.
-func (s *Service) allowSend(ctx context.Context, app *catalog.App, from string, m content.Message, now time.Time) error {
+func (s *Service) allowSend(ctx context.Context, app *catalog.App, from ident.UserID, m content.Message, now time.Time) error {
 	if !fits(app, m) {
 		return errs.MessageRefused("message is too large").WithCode(errs.CodeMessageTooLong)
 	}
-	if !app.Settings.RESTSendChecks || from == names.AdminUser {
+	if !app.Settings.RESTSendChecks || from == ident.Admin {
 		return nil
 	}
-	who, err := s.recipients.get(ctx, app.Key, []string{from}, now)
+	who, err := s.recipients.get(ctx, ident.AppKey(app.Key), []ident.UserID{from}, now)
 	if err != nil {
 		return err
 	}
 	if who[0].mutedAt(now) {
-		return errs.Forbidden("user " + from + " is muted")
+		return errs.Forbidden("user " + string(from) + " is muted")
 	}
 	return nil
 }
@@ -165,27 +180,27 @@ func empty(object gjson.Result) bool {
 
 // sender returns the folded sender, "admin" when none is named; ok is false if
 // no user can have the name.
-func sender(from *string) (folded string, ok bool) {
+func sender(from *string) (folded ident.UserID, ok bool) {
 	if from == nil {
-		return names.AdminUser, true
+		return ident.Admin, true
 	}
-	return names.FoldUser(*from), names.ValidUser(*from)
+	return ident.FoldUser(*from), ident.ValidUser(*from)
 }
 
 // distinctTargets folds the targets and drops repetitions, keeping the order.
-func distinctTargets(to []string) []string {
+func distinctTargets(to []string) []ident.UserID {
 	if len(to) == 1 {
-		return []string{names.FoldUser(to[0])}
+		return []ident.UserID{ident.FoldUser(to[0])}
 	}
-	out := make([]string, 0, len(to))
-	seen := make(map[string]struct{}, len(to))
+	out := make([]ident.UserID, 0, len(to))
+	seen := make(map[ident.UserID]struct{}, len(to))
 	for _, t := range to {
-		t = names.FoldUser(t)
-		if _, ok := seen[t]; ok {
+		user := ident.FoldUser(t)
+		if _, ok := seen[user]; ok {
 			continue
 		}
-		seen[t] = struct{}{}
-		out = append(out, t)
+		seen[user] = struct{}{}
+		out = append(out, user)
 	}
 	return out
 }
@@ -194,4 +209,20 @@ func distinctTargets(to []string) []string {
 func fits(app *catalog.App, m content.Message) bool {
 	limit := textLimit(app, m.Type)
 	return limit < 0 || int64(m.Size) <= limit
+}
+
+// textLimit returns the bytes that a message's texts and ext may have. Media
+// messages only name a file, whose own size the upload limits; what they say
+// about it may be as long as a text.
+func textLimit(app *catalog.App, t busv1.EntryType) int64 {
+	switch t {
+	case busv1.EntryType_ENTRY_TYPE_CMD:
+		return app.Tier.Size(tier.SizeMessageCmd)
+	case busv1.EntryType_ENTRY_TYPE_CUSTOM:
+		return app.Tier.Size(tier.SizeMessageCustom)
+	case busv1.EntryType_ENTRY_TYPE_LOC:
+		return app.Tier.Size(tier.SizeMessageLoc)
+	default:
+		return app.Tier.Size(tier.SizeMessageTxt)
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/content"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
+	"github.com/chappe-im/chappe/services/messaging/partition"
 )
 
 // Kinds of targets of the old call, by their words in requests.
@@ -24,8 +26,9 @@ const (
 // wire contract has fall due in a second.
 const maxOldTargets = 2000
 
-// sendMessage checks a send in the old form and commits it.
-func (s *Service) sendMessage(ctx context.Context, req *messagingv1.SendMessageRequest, paced bool) (*messagingv1.SendMessageResponse, error) {
+// SendMessage implements messagingv1.MessagingServiceServer. It checks a send in
+// the old form and commits it.
+func (s *Service) SendMessage(ctx context.Context, req *messagingv1.SendMessageRequest) (*messagingv1.SendMessageResponse, error) {
 	app, ok := s.deps.Apps.App(req.GetOrg(), req.GetApp())
 	if !ok {
 		return nil, errs.AppNotFound(req.GetOrg(), req.GetApp())
@@ -56,7 +59,7 @@ func (s *Service) sendMessage(ctx context.Context, req *messagingv1.SendMessageR
 	}
 	results, err := s.commitUserSend(ctx, userSend{
 		app: app, from: from, targets: distinctTargets(req.GetTarget()), content: m, onlineOnly: req.GetRoutetype() == routeOnline,
-		syncSender: req.GetSyncDevice(), paced: paced,
+		syncSender: req.GetSyncDevice(), paced: fromREST(ctx),
 	})
 	if err != nil {
 		return nil, err
@@ -87,18 +90,24 @@ func checkOldSend(req *messagingv1.SendMessageRequest) (busv1.Kind, error) {
 
 // sendNowhere answers a send to groups or rooms. There are none, and what goes
 // to one that does not exist gets an ID and no message.
-func (s *Service) sendNowhere(ctx context.Context, app *catalog.App, targets []string, from string, m content.Message) (*messagingv1.SendMessageResponse, error) {
+func (s *Service) sendNowhere(ctx context.Context, app *catalog.App, targets []string, from ident.UserID, m content.Message) (*messagingv1.SendMessageResponse, error) {
 	if err := s.allowSend(ctx, app, from, m, s.deps.Now()); err != nil {
 		return nil, err
 	}
-	resp := &messagingv1.SendMessageResponse{}
+	d := partition.Draft{App: ident.AppKey(app.Key), Record: &busv1.LogRecord{App: app.Key, Type: m.Type}}
 	seen := make(map[string]bool, len(targets))
 	for _, target := range targets {
-		if seen[target] {
-			continue
+		if !seen[target] {
+			seen[target] = true
+			d.Targets = append(d.Targets, partition.Target{To: target, Drop: true})
 		}
-		seen[target] = true
-		resp.Results = append(resp.Results, &messagingv1.SendResult{Target: target, MessageId: strconv.FormatInt(s.ids.Next(), 10)})
+	}
+	if err := s.log.Commit(ctx, &d); err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.SendMessageResponse{}
+	for _, t := range d.Targets {
+		resp.Results = append(resp.Results, &messagingv1.SendResult{Target: t.To, MessageId: strconv.FormatInt(t.ID, 10)})
 	}
 	return resp, nil
 }

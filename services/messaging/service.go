@@ -1,21 +1,23 @@
-// Package messaging accepts messages, commits them to the log, gives them
-// their place in their conversation, archives and distributes them, and brings
-// devices up to date.
+// Package messaging accepts messages, commits them to the log, numbers them in
+// their conversation, archives and distributes them, and brings devices up to
+// date.
 //
 // The way of a message: a send is checked and committed to one of the
 // partitions of the JetStream log; only then is its sender answered. Each
 // partition has one worker at a time, which reads the log in order, numbers the
 // messages of each conversation 1, 2, 3 …, archives them together with its
-// place in the log in one SQL transaction, and meanwhile pushes them to the
+// position in the log in one SQL transaction, and meanwhile pushes them to the
 // gateways. What a push misses, devices fetch from the archive.
+//
+// This package is what callers see. Package partition takes an accepted send to
+// the gateways, package history keeps what is read later; neither knows of this
+// one, nor history of partition.
 package messaging
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -26,14 +28,14 @@ import (
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/etcdx"
-	"github.com/chappe-im/chappe/pkg/idgen"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/store"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
+	"github.com/chappe-im/chappe/services/messaging/history"
+	"github.com/chappe-im/chappe/services/messaging/partition"
 )
 
 // Config of the service.
@@ -49,8 +51,6 @@ type Config struct {
 	// TakeOver says that no other instance can be alive, because etcd is
 	// embedded here: claims left by a killed process are taken at once.
 	TakeOver bool
-	// SessionTTL is how long claims outlive a crash.
-	SessionTTL time.Duration
 	// RetentionEvery is how often messages past their tier's days are looked
 	// for; a tier's change is in force by then.
 	RetentionEvery time.Duration
@@ -70,7 +70,7 @@ func (c Config) zone() *time.Location {
 
 // DefaultConfig gives the settings of a single node.
 func DefaultConfig() Config {
-	return Config{Partitions: 4, LogAge: 24 * time.Hour, Replicas: 1, SessionTTL: 5 * time.Second, RetentionEvery: 15 * time.Second}
+	return Config{Partitions: 4, LogAge: 24 * time.Hour, Replicas: 1, RetentionEvery: 15 * time.Second}
 }
 
 // Validate reports every setting that does not fit.
@@ -115,57 +115,53 @@ type Service struct {
 	cfg        Config
 	deps       Deps
 	metrics    *metrics
+	barrier    *history.ReadBarrier
+	archive    *history.Archive
+	devices    *history.Devices
+	retention  *history.Retention
+	log        *partition.Log
+	owner      *partition.Owner
 	recipients *recipientCache
-	// pushUsers are users with their push settings, forgotten like recipients.
-	pushUsers *usercache.Cache[pushSettings]
-	archive   *archive
-	settling  *settling
-	gates     *gates
-	devices   *deviceStore
+	notifier   *notifier // nil without push events
 
-	// node is the number under which ids are made.
-	node   int
-	ids    *idgen.Generator
-	orders []sync.Mutex // by partition; see commit
-
-	session  *etcdx.Session
-	events   *natsx.Subscription
-	owner    *owner
-	backlogs *backlogs
-	cancel   context.CancelFunc
-	done     sync.WaitGroup
+	events *natsx.Subscription
+	cancel context.CancelFunc
+	done   sync.WaitGroup
 	// archived ends after done: what workers have submitted is still written.
 	archived sync.WaitGroup
 }
 
-// New builds the service. It starts nothing.
+// New builds the service from the bottom up. It starts nothing.
 func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	pushUsers, err := usercache.New[pushSettings](pushCacheSize, pushCacheAge, deps.Now)
-	if err != nil {
+	s := &Service{cfg: cfg, deps: deps, metrics: newMetrics(deps.Registerer)}
+	var err error
+	if s.recipients, err = newRecipientCache(deps.Users, deps.Push, deps.Now); err != nil {
 		return nil, err
 	}
-	recipients, err := newRecipientCache(deps.Users, pushUsers, deps.Now)
-	if err != nil {
+	if s.log, err = partition.NewLog(partition.LogConfig{
+		Partitions: cfg.Partitions, Age: cfg.LogAge, Bytes: cfg.LogBytes, Replicas: cfg.Replicas,
+	}, deps.NATS, deps.Now); err != nil {
 		return nil, err
 	}
-	m := newMetrics(deps.Registerer)
-	settling := newSettling(deps.DB, deps.NATS, cfg.Partitions)
-	gates := newGates(cfg.Partitions, deps.NATS.Times)
-	return &Service{
-		cfg:        cfg,
-		deps:       deps,
-		metrics:    m,
-		recipients: recipients,
-		pushUsers:  pushUsers,
-		archive:    newArchive(deps.DB, m, settling, gates, deps.Logger),
-		settling:   settling,
-		gates:      gates,
-		devices:    &deviceStore{db: deps.DB, now: deps.Now},
-		orders:     make([]sync.Mutex, cfg.Partitions),
-	}, nil
+	s.barrier = history.NewReadBarrier(deps.DB, cfg.Partitions, s.log.End)
+	s.archive = history.NewArchive(deps.DB, s.barrier, s.log.Archived, deps.Logger, deps.Registerer)
+	s.devices = history.NewDevices(deps.DB, deps.Now)
+	var jobs []partition.Job
+	if cfg.PushEvents {
+		s.notifier = &notifier{
+			nats: deps.NATS, presence: deps.Presence, users: s.recipients, zone: cfg.zone(), now: deps.Now, logger: deps.Logger,
+		}
+		jobs = append(jobs, s.notifier.run)
+	}
+	s.owner = partition.NewOwner(partition.Deps{
+		Log: s.log, Archive: s.archive, Barrier: s.barrier, Etcd: deps.Etcd, Apps: deps.Apps, Limiter: deps.Limiter,
+		Logger: deps.Logger, Registerer: deps.Registerer, Now: deps.Now,
+	}, jobs...)
+	s.retention = history.NewRetention(s.archive, deps.Apps, s.owner.OwnsFirst, deps.Now, deps.Logger)
+	return s, nil
 }
 
 // Register makes the service callable.
@@ -177,74 +173,48 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 // Start migrates the schema, makes the streams, and takes up its share of the
 // partitions.
 func (s *Service) Start(ctx context.Context) error {
-	sub, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
+	if err := s.archive.Prepare(ctx); err != nil {
 		return err
 	}
-	if err := s.deps.DB.Migrate(ctx, sub); err != nil {
+	if err := partition.FixCount(ctx, s.deps.Etcd, s.cfg.Partitions); err != nil {
 		return err
 	}
-	if err := s.archive.prepare(ctx); err != nil {
+	if err := s.log.Start(ctx); err != nil {
 		return err
 	}
-	if err := s.fixPartitions(ctx); err != nil {
-		return err
-	}
-	for p := range s.cfg.Partitions {
-		if err := s.ensureStreams(ctx, p); err != nil {
+	if s.notifier != nil {
+		if err := s.notifier.prepare(ctx, s.cfg.Partitions, s.cfg.Replicas); err != nil {
 			return err
 		}
 	}
-	if s.cfg.PushEvents {
-		if err := s.ensurePush(ctx); err != nil {
-			return err
-		}
-	}
-	if s.session, err = s.deps.Etcd.NewSession(ctx, s.cfg.SessionTTL); err != nil {
-		return err
-	}
-	if s.node, err = claimNode(ctx, s.session); err != nil {
-		return err
-	}
-	if s.ids, err = idgen.New(s.node, s.deps.Now); err != nil {
-		return err
-	}
-	newest, err := s.newestID(ctx)
-	if err != nil {
-		return err
-	}
-	s.ids.Advance(newest)
+	var err error
 	if s.events, err = s.deps.NATS.Subscribe(bus.UserEventFilter, s.recipients.onEvent); err != nil {
 		return err
 	}
 	s.deps.NATS.OnLoss(s.recipients.forgetAll)
-	s.deps.NATS.OnChange(s.gates.closeAll)
-
+	if err := s.owner.Start(ctx, s.cfg.TakeOver); err != nil {
+		return errors.Join(err, s.events.Unsubscribe())
+	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.archived.Go(func() { s.archive.run(run) })
-	s.backlogs = &backlogs{svc: s, all: map[*distributor]struct{}{}}
-	s.owner = newOwner(s)
-	if s.cfg.TakeOver {
-		err = s.owner.takeOver(ctx)
-	}
-	if err == nil {
-		err = s.owner.register(ctx)
-	}
-	if err != nil {
-		return errors.Join(err, s.Stop(ctx))
-	}
-	s.done.Go(func() { s.owner.run(run) })
-	s.done.Go(func() { s.runCompare(run) })
-	s.done.Go(func() { s.backlogs.run(run) })
-	s.done.Go(func() { s.follow(run, deletionConsumer, bus.UserEventFilter, s.onDeletion) })
-	s.done.Go(func() { s.follow(run, rosterConsumer, bus.RosterEventFilter, s.onRoster) })
-	s.done.Go(func() { (&retention{svc: s, swept: map[int64]int64{}}).run(run) })
-	if !s.gates.awaitOpen(ctx, settleAtStart) {
-		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.gates.health().Refusing)
+	s.archived.Go(func() { s.archive.Run(run) })
+	s.done.Go(func() { s.owner.Run(run) })
+	s.done.Go(func() {
+		s.deps.NATS.FollowStream(run, bus.EventStream, deletionConsumer, bus.UserEventFilter, s.onDeletion)
+	})
+	s.done.Go(func() {
+		s.deps.NATS.FollowStream(run, bus.EventStream, rosterConsumer, bus.RosterEventFilter, s.onRoster)
+	})
+	s.done.Go(func() { s.retention.Run(run, s.cfg.RetentionEvery) })
+	if !s.log.AwaitOpen(ctx, openAtStart) {
+		s.deps.Logger.Warn("sends are refused until log and archive agree", "reasons", s.log.Health().Refusing)
 	}
 	return nil
 }
+
+// openAtStart bounds how long Start waits until log and archive are known to
+// agree; sends are refused until then, whichever instance they reach.
+const openAtStart = 5 * time.Second
 
 // Stop ends the workers after the batches they are at and waits for them.
 // Messages in the log that were not archived yet are archived by the next
@@ -254,13 +224,13 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	}
 	_ = s.events.Unsubscribe()
-	s.settling.stop()
+	s.barrier.Stop()
 	s.cancel()
 	s.cancel = nil
 	finished := make(chan struct{})
 	go func() {
 		s.done.Wait()
-		close(s.archive.queue)
+		s.archive.Close()
 		s.archived.Wait()
 		close(finished)
 	}()
@@ -272,32 +242,12 @@ func (s *Service) Stop(ctx context.Context) error {
 	return nil
 }
 
-func (s *Service) ensureStreams(ctx context.Context, p int) error {
-	if err := s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
-		Name: bus.LogStream(p), Subjects: []string{bus.LogFilter(p)}, MaxAge: s.cfg.LogAge,
-		MaxBytes:        s.cfg.LogBytes / int64(s.cfg.Partitions),
-		DuplicateWindow: logWindow, Replicas: s.cfg.Replicas,
-	}); err != nil {
-		return err
-	}
-	return s.deps.NATS.EnsureStream(ctx, natsx.StreamSpec{
-		Name: bus.SpillStream(p), Subjects: []string{bus.SpillSubject(p, "*")}, WorkQueue: true,
-		DuplicateWindow: 2 * time.Minute, Replicas: s.cfg.Replicas,
-	})
-}
+// LogHealth returns how the message log is, as this process knows it.
+func (s *Service) LogHealth() LogHealth { return s.log.Health() }
 
-func (s *Service) newestID(ctx context.Context) (int64, error) {
-	var id sql.NullInt64
-	if err := s.deps.DB.Read().QueryRowContext(ctx, `SELECT MAX(id) FROM message`).Scan(&id); err != nil {
-		return 0, store.Translate(err)
-	}
-	return id.Int64, nil
-}
+// LogHealth says how the message log is, for operators.
+type LogHealth = partition.Health
 
-// settleAtStart bounds how long Start waits until log and archive are known to
-// agree; sends are refused until then, whoever comes first.
-const settleAtStart = 5 * time.Second
-
-// spillSettle is how long a queue of waiting deliveries must be empty before
-// its drainer ends.
-const spillSettle = 500 * time.Millisecond
+// Refuse has sends refused for a reason that lies outside of the log, until it
+// is called with none.
+func (s *Service) Refuse(why string) { s.log.Refuse(why) }

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/natsx"
-	"github.com/chappe-im/chappe/pkg/usercache"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
@@ -56,15 +56,15 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 		"an event":               func(s *Service) { s.recipients.onEvent(&natsx.Msg{Data: event}) },
 		"an unreadable event":    func(s *Service) { s.recipients.onEvent(&natsx.Msg{Data: []byte("\xff")}) },
 		"a loss of events":       func(s *Service) { s.recipients.forgetAll() },
-		"the accounts beside us": func(s *Service) { s.UserChanged(app, name) },
+		"the accounts beside us": func(s *Service) { s.UserChanged(ident.User{App: app, ID: name}) },
 	}
 	reads := map[string]func(ctx context.Context, s *Service) (int32, error){
 		"push settings": func(ctx context.Context, s *Service) (int32, error) {
-			u, err := (&pusher{svc: s}).settings(ctx, app, name)
-			return u.user.GetNotificationDisplayStyle(), err
+			known, err := s.recipients.pushSettings(ctx, ident.User{App: app, ID: name})
+			return known.user.GetNotificationDisplayStyle(), err
 		},
 		"recipients and mutes": func(ctx context.Context, s *Service) (int32, error) {
-			r, err := s.recipients.get(ctx, app, []string{name}, time.Now())
+			r, err := s.recipients.get(ctx, app, []ident.UserID{name}, time.Now())
 			if err != nil {
 				return 0, err
 			}
@@ -76,11 +76,9 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			t.Run(what+", "+how, func(t *testing.T) {
 				t.Parallel()
 				users := &slowUsers{style: 1, block: true, asked: make(chan struct{}), answer: make(chan struct{})}
-				settings, err := usercache.New[pushSettings](pushCacheSize, pushCacheAge, time.Now)
+				recipients, err := newRecipientCache(users, noWants{}, time.Now)
 				require.NoError(t, err)
-				recipients, err := newRecipientCache(users, settings, time.Now)
-				require.NoError(t, err)
-				s := &Service{deps: Deps{Users: users, Push: noWants{}}, recipients: recipients, pushUsers: settings}
+				s := &Service{deps: Deps{Users: users}, recipients: recipients}
 
 				first := make(chan int32, 1)
 				go func() {

@@ -59,7 +59,11 @@ func (s *Service) Connect(ctx context.Context, req *presencev1.ConnectRequest) (
 	}
 	s.announce(c, busv1.PresenceEvent_STATUS_ONLINE, busv1.PresenceEvent_REASON_LOGIN, eff, at)
 	s.records.login(c, at)
-	return &presencev1.ConnectResponse{}, nil
+	resp := &presencev1.ConnectResponse{}
+	if replaced != nil {
+		resp.ReplacedGateway = replaced.gateway
+	}
+	return resp, nil
 }
 
 func checkConnection(c *presencev1.Connection) error {

@@ -107,7 +107,9 @@ func TestNewerConnectionOfADeviceStays(t *testing.T) {
 	one, two := b.start(t), b.start(t)
 	pushes := b.pushes(t, "amelia")
 	one.login(t, "c1", "amelia", "web_1")
-	two.login(t, "c2", "amelia", "web_1")
+	resp, err := two.conns.Connect(t.Context(), &presencev1.ConnectRequest{Org: org, App: app, Connection: connection("c2", "amelia", "web_1")})
+	require.NoError(t, err)
+	require.Equal(t, gateway, resp.GetReplacedGateway())
 	require.Equal(t, []string{"c2"}, two.ids(t, "amelia"))
 
 	d := (<-pushes).GetDisconnect()
@@ -122,7 +124,9 @@ func TestNewerConnectionOfADeviceStays(t *testing.T) {
 	}, patience, step)
 
 	// Entering a connection again changes nothing and ends nothing.
-	two.login(t, "c2", "amelia", "web_1")
+	resp, err = two.conns.Connect(t.Context(), &presencev1.ConnectRequest{Org: org, App: app, Connection: connection("c2", "amelia", "web_1")})
+	require.NoError(t, err)
+	require.Empty(t, resp.GetReplacedGateway())
 	two.logout(t, "c2", "amelia", "web_1")
 	require.False(t, two.online(t, "amelia"))
 	require.NoError(t, b.nats.Flush(t.Context()))

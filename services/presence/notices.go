@@ -2,9 +2,7 @@ package presence
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
@@ -15,7 +13,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
 
 const (
@@ -114,7 +111,7 @@ func (n *notifier) tellOf(ctx context.Context, app *catalog.App, users []ident.U
 // tell sends a user's presence to all subscribers who are online.
 func (n *notifier) tell(ctx context.Context, app *catalog.App, user ident.UserID) error {
 	s := n.service
-	var notice *noticeTemplate
+	var told *notice
 	after := ident.UserID("")
 	for {
 		now := s.deps.Now()
@@ -126,12 +123,12 @@ func (n *notifier) tell(ctx context.Context, app *catalog.App, user ident.UserID
 			if !s.index.online(ident.User{App: app.AppKey(), ID: sub.user}) {
 				continue
 			}
-			if notice == nil {
-				if notice, err = s.newNotice(ctx, app, user); err != nil {
+			if told == nil {
+				if told, err = s.newNotice(ctx, app, user); err != nil {
 					return err
 				}
 			}
-			data, err := notice.forSubscriber(sub.expires)
+			data, err := told.forSubscriber(sub.expires)
 			if err != nil {
 				return err
 			}
@@ -147,52 +144,30 @@ func (n *notifier) tell(ctx context.Context, app *catalog.App, user ident.UserID
 	}
 }
 
-// noticeTemplate is a notice that differs between subscribers only in the time
-// at which their subscription ends.
-type noticeTemplate struct {
-	push         *busv1.Push
-	notice       *busv1.Notice
-	before, rest string
+// notice is a push that differs between subscribers only in the time at which
+// their subscription ends.
+type notice struct {
+	push   *busv1.Push
+	change *busv1.PresenceChange
 }
 
-// noticeValue is a user's presence as clients read it: numbers are strings.
-type noticeValue struct {
-	UID      string            `json:"uid"`
-	LastTime string            `json:"last_time"`
-	Ext      string            `json:"ext"`
-	Status   map[string]string `json:"status"`
-}
-
-func (s *Service) newNotice(ctx context.Context, app *catalog.App, user ident.UserID) (*noticeTemplate, error) {
+func (s *Service) newNotice(ctx context.Context, app *catalog.App, user ident.UserID) (*notice, error) {
 	views, err := s.views(ctx, app, []ident.UserID{user})
 	if err != nil {
 		return nil, err
 	}
 	v := views[user]
-	// encoding/json writes control characters as \u00XX, so no byte below 0x20
-	// occurs; clients cannot read a payload that holds one.
-	value, err := json.Marshal(noticeValue{
-		UID: string(user), LastTime: strconv.FormatInt(v.lastTime/1000, 10), Ext: v.ext, Status: v.status,
-	})
-	if err != nil {
-		return nil, err
+	change := &busv1.PresenceChange{Changed: v.lastTime, Ext: v.ext}
+	for resource, status := range v.status {
+		change.Devices = append(change.Devices, &busv1.DeviceStatus{Resource: resource, Status: status})
 	}
-	now := s.deps.Now()
-	notice := &busv1.Notice{
-		Ns: int32(msyncv1.Meta_NOTIFY), Id: s.deps.IDs.Next(), From: string(user), Timestamp: now.UnixMilli(),
-	}
-	return &noticeTemplate{
-		push:   &busv1.Push{What: &busv1.Push_Notice{Notice: notice}},
-		notice: notice,
-		before: `{"type":"presence","data":{"values":[{"expiry":"`,
-		rest:   `",` + string(value[1:]) + `]}}`,
-	}, nil
+	return &notice{change: change, push: &busv1.Push{What: &busv1.Push_Notice{Notice: &busv1.Notice{
+		Id: s.deps.IDs.Next(), From: string(user), Timestamp: s.deps.Now().UnixMilli(),
+		Event: &busv1.Event{What: &busv1.Event_Presence{Presence: change}},
+	}}}}, nil
 }
 
-func (t *noticeTemplate) forSubscriber(expires int64) ([]byte, error) {
-	payload := make([]byte, 0, len(t.before)+len(t.rest)+12)
-	payload = append(payload, t.before...)
-	payload = strconv.AppendInt(payload, expires/1000, 10)
-	t.notice.Payload = append(payload, t.rest...)
-	return proto.Marshal(t.push)
+func (n *notice) forSubscriber(expires int64) ([]byte, error) {
+	n.change.Expires = expires
+	return proto.Marshal(n.push)
 }

@@ -1,8 +1,6 @@
 package presence_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -406,29 +404,25 @@ func TestTextsThatDatabasesDoNotTake(t *testing.T) {
 	})
 }
 
-// told is a presence notice as a client reads it.
+// told is what a notice tells of a user; times are in milliseconds.
 type told struct {
-	Type string `json:"type"`
-	Data struct {
-		Values []struct {
-			UID      string            `json:"uid"`
-			LastTime string            `json:"last_time"`
-			Expiry   string            `json:"expiry"`
-			Ext      string            `json:"ext"`
-			Status   map[string]string `json:"status"`
-		} `json:"values"`
-	} `json:"data"`
+	uid, ext         string
+	changed, expires int64
+	statuses         map[string]string
 }
 
 func readNotice(t *testing.T, p *busv1.Push) (*busv1.Notice, told) {
 	t.Helper()
 	notice := p.GetNotice()
 	require.NotNil(t, notice)
-	require.False(t, bytes.ContainsFunc(notice.GetPayload(), func(r rune) bool { return r < 0x10 }))
-	var v told
-	require.NoError(t, json.Unmarshal(notice.GetPayload(), &v))
-	require.Equal(t, "presence", v.Type)
-	require.Len(t, v.Data.Values, 1)
+	require.Empty(t, notice.GetPayload(), "the client protocol is not known here")
+	change := notice.GetEvent().GetPresence()
+	require.NotNil(t, change)
+	v := told{notice.GetFrom(), change.GetExt(), change.GetChanged(), change.GetExpires(), make(map[string]string)}
+	for _, d := range change.GetDevices() {
+		v.statuses[d.GetResource()] = d.GetStatus()
+	}
+	require.Len(t, v.statuses, len(change.GetDevices()))
 	return notice, v
 }
 
@@ -443,27 +437,23 @@ func TestSubscribersAreTold(t *testing.T) {
 
 		n.login(t, "b1", "bruno", "web_9")
 		notice, v := readNotice(t, <-pushes)
-		require.EqualValues(t, 5, notice.GetNs())
 		require.NotZero(t, notice.GetId())
-		require.Equal(t, "bruno", notice.GetFrom())
 		require.InDelta(t, n.clock.now().UnixMilli(), notice.GetTimestamp(), 5000)
-		require.Equal(t, "bruno", v.Data.Values[0].UID)
-		require.Equal(t, map[string]string{"web_9": "1"}, v.Data.Values[0].Status)
-		require.Equal(t, strconv.FormatInt(r[0].GetExpiry(), 10), v.Data.Values[0].Expiry)
-		last, err := strconv.ParseInt(v.Data.Values[0].LastTime, 10, 64)
-		require.NoError(t, err)
-		require.InDelta(t, n.clock.now().Unix(), last, 5)
+		require.Equal(t, "bruno", v.uid)
+		require.Equal(t, map[string]string{"web_9": "1"}, v.statuses)
+		require.Equal(t, r[0].GetExpiry(), v.expires/1000)
+		require.InDelta(t, n.clock.now().UnixMilli(), v.changed, 5000)
 
 		ext := "line\nbreak\ttab \x01 \"é\" </script>"
 		require.NoError(t, n.set(t, "bruno", "web_9", "5", ext))
 		next, v := readNotice(t, <-pushes)
 		require.NotEqual(t, notice.GetId(), next.GetId())
-		require.Equal(t, ext, v.Data.Values[0].Ext)
-		require.Equal(t, map[string]string{"web_9": "5"}, v.Data.Values[0].Status)
+		require.Equal(t, ext, v.ext)
+		require.Equal(t, map[string]string{"web_9": "5"}, v.statuses)
 
 		n.logout(t, "b1", "bruno", "web_9")
 		_, v = readNotice(t, <-pushes)
-		require.Equal(t, map[string]string{"web_9": "0"}, v.Data.Values[0].Status)
+		require.Equal(t, map[string]string{"web_9": "0"}, v.statuses)
 
 		require.NoError(t, n.nats.Flush(t.Context()))
 		require.Empty(t, absent)
@@ -500,7 +490,7 @@ func TestOnlySubscribersAreTold(t *testing.T) {
 			for _, subscriber := range all {
 				p := <-pushes
 				require.Equal(t, bus.UserSubject(appKey, subscriber), p.subject)
-				require.Equal(t, user, p.told.Data.Values[0].UID)
+				require.Equal(t, user, p.told.uid)
 			}
 		}
 		change("bruno", "amelia", "dario")
@@ -546,7 +536,7 @@ func TestAThousandSubscribersAreTold(t *testing.T) {
 		t.Logf("%d subscribers told in %s", subscribers, time.Since(began))
 		for _, p := range got {
 			_, v := readNotice(t, p)
-			require.Equal(t, ext, v.Data.Values[0].Ext)
+			require.Equal(t, ext, v.ext)
 		}
 	}
 }
@@ -588,7 +578,7 @@ func TestDeletedUserLeavesNothing(t *testing.T) {
 		require.Eventually(t, func() bool {
 			p := <-pushes
 			_, v := readNotice(t, p)
-			return v.Data.Values[0].Status["web_1"] == "0"
+			return v.statuses["web_1"] == "0"
 		}, patience, step)
 		require.Eventually(t, func() bool { return count("'bruno'") == 0 }, patience, step)
 		// The end of the connection leaves no row behind either.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	accountv1 "github.com/chappe-im/chappe/proto/gen/chappe/account/v1"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -78,7 +79,7 @@ func (s *Server) startAccount(ctx context.Context) (stopper, error) {
 		DB: db, NATS: conn, Apps: s.catalog, Logger: s.logger, Registerer: s.registry, Now: time.Now,
 		Changed: func(app, user string) {
 			if told := s.userChanged.Load(); told != nil {
-				(*told)(app, user)
+				(*told)(ident.User{App: ident.AppKey(app), ID: ident.UserID(user)})
 			}
 		},
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/chappe-im/chappe/pkg/diskspace"
 	"github.com/chappe-im/chappe/pkg/etcdx"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/installation"
 	"github.com/chappe-im/chappe/pkg/lifecycle"
 	"github.com/chappe-im/chappe/pkg/natsx"
@@ -70,7 +71,7 @@ type Server struct {
 	conns        map[string]grpc.ClientConnInterface
 
 	// userChanged is told of changed users by the accounts of this process.
-	userChanged atomic.Pointer[func(app, user string)]
+	userChanged atomic.Pointer[func(ident.User)]
 
 	// messaging is the service, once it has started, if it runs here.
 	messaging atomic.Pointer[messaging.Service]

@@ -82,6 +82,21 @@ var rules = []rule{
 		},
 	},
 	{
+		reason:  "the parts of messaging are in layers: history is below partition, and what callers see is above both",
+		scope:   withTests,
+		applies: in("services/messaging/history", "services/messaging/partition"),
+		forbids: func(pkg, imp string) bool {
+			up, ok := strings.CutPrefix(own(imp), "services/messaging")
+			return ok && (up == "" || pkg == "services/messaging/history" && own(imp) != pkg)
+		},
+	},
+	{
+		reason:  "history is the lower part of messaging: it is told by partition what the log holds and does not reach for it",
+		scope:   direct,
+		applies: in("services/messaging/history"),
+		forbids: func(_, imp string) bool { return within(own(imp), "pkg/natsx", "pkg/etcdx") },
+	},
+	{
 		reason:  "pkg is the layer below the services and is used by all of them",
 		scope:   withTests,
 		applies: in("pkg"),

@@ -39,7 +39,7 @@ func SmallDisk() Flags {
 		f["disk-reserve"] = strconv.Itoa(16 << 20)
 	}
 	if HasFlag("log-size") {
-		f["log-size"] = strconv.Itoa(64 << 20)
+		f["log-size"] = strconv.Itoa(256 << 20)
 	}
 	return f
 }

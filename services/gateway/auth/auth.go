@@ -11,6 +11,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/token"
 )
 
@@ -27,11 +28,10 @@ const (
 
 // Principal is a caller who has been proved.
 type Principal struct {
-	// AppKey is "org#app".
-	AppKey string
-	Kind   Kind
-	// User is the folded user ID; empty for an app.
-	User     string
+	App  ident.AppKey
+	Kind Kind
+	// User is empty for an app.
+	User     ident.UserID
 	IssuedAt time.Time
 	// ExpiresAt is zero for a token that never expires.
 	ExpiresAt time.Time
@@ -104,11 +104,11 @@ func (v *Verifier) VerifyFor(a *catalog.App, rawToken string) (Principal, error)
 	if !claims.ExpiresAt.IsZero() && !now.Before(claims.ExpiresAt) {
 		return Principal{}, token.Error(token.ErrExpired)
 	}
-	p := Principal{AppKey: a.Key, Kind: App, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt, KeyID: claims.KeyID}
+	p := Principal{App: a.AppKey(), Kind: App, IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt, KeyID: claims.KeyID}
 	if claims.Kind == token.User {
-		p.Kind, p.User = User, claims.User
+		p.Kind, p.User = User, ident.UserID(claims.User)
 	}
-	if v.revoked.Revoked(a.Key, p.User, p.IssuedAt) {
+	if v.revoked.Revoked(a.Key, string(p.User), p.IssuedAt) {
 		// To the caller a token that was voided early has expired.
 		return Principal{}, token.Error(token.ErrExpired)
 	}
@@ -117,8 +117,9 @@ func (v *Verifier) VerifyFor(a *catalog.App, rawToken string) (Principal, error)
 
 // KeyHolds reports whether a key still signs for an app. When it does not, all
 // tokens that it signed are void.
-func (v *Verifier) KeyHolds(org, app string, keyID uint32) bool {
-	a, ok := v.apps.App(org, app)
+func (v *Verifier) KeyHolds(app ident.AppKey, keyID uint32) bool {
+	org, name, _ := app.Split()
+	a, ok := v.apps.App(org, name)
 	return ok && slices.ContainsFunc(a.Keys, func(k token.Key) bool { return k.ID == keyID })
 }
 

@@ -47,15 +47,15 @@ func TestVerify(t *testing.T) {
 	}{
 		{
 			name: "app", org: "demo", app: "chat", raw: sign(chat, keys[0], token.App, "", later),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued, ExpiresAt: later, KeyID: 2},
+			want: auth.Principal{App: "demo#chat", Kind: auth.App, IssuedAt: issued, ExpiresAt: later, KeyID: 2},
 		},
 		{
 			name: "app, older key, for ever", org: "demo", app: "chat", raw: sign(chat, keys[1], token.App, "", time.Time{}),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.App, IssuedAt: issued, KeyID: 1},
+			want: auth.Principal{App: "demo#chat", Kind: auth.App, IssuedAt: issued, KeyID: 1},
 		},
 		{
 			name: "user", org: "demo", app: "chat", raw: sign(chat, keys[0], token.User, "amelia", later),
-			want: auth.Principal{AppKey: "demo#chat", Kind: auth.User, User: "amelia", IssuedAt: issued, ExpiresAt: later, KeyID: 2},
+			want: auth.Principal{App: "demo#chat", Kind: auth.User, User: "amelia", IssuedAt: issued, ExpiresAt: later, KeyID: 2},
 		},
 		{name: "unknown app", org: "demo", app: "nothing", raw: "x", reason: errs.ReasonAppNotFound},
 		{
@@ -150,10 +150,10 @@ func TestKeyHolds(t *testing.T) {
 	t.Parallel()
 	chat := &catalog.App{Org: "demo", Name: "chat", Key: "demo#chat", Number: 7, Keys: []token.Key{{ID: 3}, {ID: 2}}}
 	v := auth.NewVerifier(apps{"demo/chat": chat}, revoked{}, nil)
-	require.True(t, v.KeyHolds("demo", "chat", 3))
-	require.True(t, v.KeyHolds("demo", "chat", 2))
-	require.False(t, v.KeyHolds("demo", "chat", 1), "the key is gone")
-	require.False(t, v.KeyHolds("demo", "nothing", 3), "the app is gone")
+	require.True(t, v.KeyHolds("demo#chat", 3))
+	require.True(t, v.KeyHolds("demo#chat", 2))
+	require.False(t, v.KeyHolds("demo#chat", 1), "the key is gone")
+	require.False(t, v.KeyHolds("demo#nothing", 3), "the app is gone")
 }
 
 func TestBearer(t *testing.T) {

@@ -85,7 +85,7 @@ func (c *call) admit(ctx context.Context, rule string, cost int64) error {
 	}
 	resp, err := h.limiter.Check(ctx, &limiterv1.CheckRequest{
 		Org: c.access.App.Org, App: c.access.App.Name, Rule: rule,
-		Ip: h.addresses.ClientIP(c.req), User: c.user, Cost: cost,
+		Ip: h.addresses.ClientIP(c.req), User: string(c.user), Cost: cost,
 	})
 	switch {
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/services/gateway/routes"
 )
 
@@ -30,7 +31,7 @@ type call struct {
 	endpoint *endpoint
 	access   routes.Access
 	// user is whom limits by user count the call for.
-	user string
+	user ident.UserID
 	// message is the decoded request, set when the service is about to be
 	// called.
 	message  proto.Message

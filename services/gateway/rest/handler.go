@@ -30,7 +30,7 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/catalog"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
@@ -202,7 +202,7 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 	if c.user = p.User; route.Self != "" {
 		// Whoever asks, the call is about the user in the path. What no user
 		// ID can be is counted under its beginning.
-		c.user = names.FoldUser(params[route.Self])
+		c.user = ident.FoldUser(params[route.Self])
 		c.user = c.user[:min(len(c.user), maxUserBytes)]
 	}
 	if route.Policy == routes.Open {
@@ -216,7 +216,7 @@ func (h *Handler) authenticate(c *call, params map[string]string) error {
 	switch {
 	case p.IsApp(), route.Policy == routes.AppOrUser:
 		return nil
-	case route.Policy == routes.AppOrSelf && names.FoldUser(params[route.Self]) == p.User:
+	case route.Policy == routes.AppOrSelf && ident.FoldUser(params[route.Self]) == p.User:
 		return nil
 	case route.NotSelf != nil:
 		return route.NotSelf()

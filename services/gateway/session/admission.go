@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/obs"
 	"github.com/chappe-im/chappe/pkg/tier"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
@@ -28,15 +29,15 @@ const (
 // about it, and charges it to the user and the app. What makes no sense is
 // charged like a message, as REST calls that make none are. A limiter that does
 // not answer stops nobody: being limited exactly matters less than being served.
-func (c *conn) admit(head metaHead) bool {
+func (c *conn) admit(head msync.MetaHead) bool {
 	rule := tier.RuleClientMessage
-	if head.receipt {
+	if head.Receipt {
 		rule = tier.RuleClientReceipt
 	}
 	ctx, cancel := context.WithTimeout(c.srv.ctx, admissionTimeout)
 	defer cancel()
 	resp, err := c.srv.limiter.Check(ctx, &limiterv1.CheckRequest{
-		Org: c.org, App: c.app, Rule: rule, Ip: c.ip, User: c.user, Cost: 1,
+		Org: c.org, App: c.app, Rule: rule, Ip: c.ip, User: string(c.user.ID), Cost: 1,
 	})
 	switch {
 	case err == nil:
@@ -53,15 +54,15 @@ func (c *conn) admit(head metaHead) bool {
 
 // limited answers a send that the limiter refused: late, and with the reason
 // that devices know.
-func (c *conn) limited(head metaHead) {
+func (c *conn) limited(head msync.MetaHead) {
 	t := time.NewTimer(refusalPause)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-c.srv.ctx.Done():
 	}
-	c.send(appendRefusal(nil, head.id, msyncv1.Status_PERMISSION_DENIED, reasonTraffic, c.srv.now()))
 	c.srv.metrics.sends.WithLabelValues("limited").Inc()
+	c.send(msync.AppendRefusal(nil, head.ID, msyncv1.Status_PERMISSION_DENIED, reasonTraffic, c.srv.now()))
 }
 
 // throttle lets an event pass once in a while. The zero value is ready.

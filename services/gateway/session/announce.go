@@ -7,13 +7,14 @@ import (
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
 )
 
-// announce enters the connection with presence.
-func (c *conn) announce(ctx context.Context) error {
-	_, err := c.srv.presence.Connect(ctx, &presencev1.ConnectRequest{Org: c.org, App: c.app, Connection: &presencev1.Connection{
-		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: c.user, Resource: c.resource, Os: c.os,
+// announce enters the connection with presence and returns the gateway that
+// held the device's connection which this one replaced, if it did.
+func (c *conn) announce(ctx context.Context) (replaced string, err error) {
+	resp, err := c.srv.presence.Connect(ctx, &presencev1.ConnectRequest{Org: c.org, App: c.app, Connection: &presencev1.Connection{
+		Id: c.id, Gateway: c.srv.cfg.GatewayID, User: string(c.user.ID), Resource: c.resource, Os: c.os,
 		Version: c.version, Ip: c.ip, Since: c.opened,
 	}})
-	return err
+	return resp.GetReplacedGateway(), err
 }
 
 // Announce enters all connections with presence again, which may have taken
@@ -28,15 +29,15 @@ func (s *Server) Announce() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if !c.in.Load() || c.kicked.Load() {
+		if !c.loggedIn.Load() || c.kicked.Load() {
 			continue
 		}
 		ctx, cancel := s.callContext()
-		err := c.announce(ctx)
+		_, err := c.announce(ctx)
 		cancel()
 		if err != nil {
 			failed++
-			s.logger.Debug("presence was not told of a connection", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+			s.logger.Debug("presence was not told of a connection", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 			continue
 		}
 		told++

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/names"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
@@ -123,8 +124,6 @@ func total(sinks []*sink) int64 {
 func BenchmarkDelivery1000(b *testing.B) {
 	r := start(b, func(c *session.Config) {
 		c.SweepInterval, c.FlushInterval = time.Second, 2*time.Second
-		// The sinks confirm nothing, so that each delivery is a frame of its own.
-		c.MaxTailEntries = 1 << 20
 	})
 	addr := strings.TrimSuffix(strings.TrimPrefix(r.url, "ws://"), "/ws")
 	sinks := make([]*sink, receivers)
@@ -146,6 +145,49 @@ func BenchmarkDelivery1000(b *testing.B) {
 			require.NoError(b, err)
 			require.NoError(b, r.nats.Publish(bus.UserSubject(appKey, user), push))
 		}
+	}
+	before := total(sinks)
+	round(1_000_000)
+	wait(sinks, before+1)
+	settle(sinks)
+	size := (total(sinks) - before) / receivers
+	began, bytes := cpu(), total(sinks)
+	b.ResetTimer()
+	for n := range b.N {
+		round(n + 1_000_001)
+		wait(sinks, bytes+int64(n+1)*size*receivers)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64((cpu()-began).Nanoseconds())/float64(b.N*receivers), "cpu-ns/delivery")
+	b.ReportMetric(float64(size), "bytes/delivery")
+}
+
+// BenchmarkGroupDelivery1000 is one message to a group with 1,000 connected
+// devices, on one subject.
+func BenchmarkGroupDelivery1000(b *testing.B) {
+	r := start(b, func(c *session.Config) { c.SweepInterval, c.FlushInterval = time.Second, 2*time.Second })
+	addr := strings.TrimSuffix(strings.TrimPrefix(r.url, "ws://"), "/ws")
+	sinks := make([]*sink, receivers)
+	for i := range sinks {
+		user := "user" + strconv.Itoa(i)
+		sinks[i] = openSink(b, addr, user)
+		c, ok := r.server.Find(ident.User{App: appKey, ID: ident.UserID(user)}, "webim_web_1700000000000")
+		require.True(b, ok)
+		require.NoError(b, c.Subscribe(group, "77"))
+	}
+	require.NoError(b, r.bus.Flush(b.Context()))
+	stop := readAll(sinks)
+	defer stop()
+	body := textBody(b, "admin", "a message of an ordinary length, about sixty bytes of text")
+	round := func(n int) {
+		// Every round a conversation of its own: the sinks confirm nothing.
+		d := &busv1.Delivery{
+			Id: 1_000_000_000_000_000_000 + int64(n), Kind: group, Seq: 1, LogPlace: 1, From: "admin", To: "77",
+			Conversation: strconv.Itoa(n), Timestamp: 1_700_000_000_000, Body: body,
+		}
+		push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
+		require.NoError(b, err)
+		require.NoError(b, r.nats.Publish(bus.DeliverySubject(appKey, group, "77"), push))
 	}
 	before := total(sinks)
 	round(1_000_000)

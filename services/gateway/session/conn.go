@@ -2,11 +2,12 @@ package session
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/obs"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	presencev1 "github.com/chappe-im/chappe/proto/gen/chappe/presence/v1"
@@ -28,18 +29,24 @@ type conn struct {
 	opened, expires int64
 
 	// Set by the login.
-	org, app, appKey      string
+	org, app              string
 	keyID                 uint32 // of the key that signed the login's token
-	user, resource        string
+	user                  ident.User
+	resource              string
 	sessionID, deviceUUID string
 	os, version           string
-	shard                 *shard
-	joined, connected     bool
+	// registered: presence may know the connection.
+	registered bool
+
+	subs subscriptions
+	// replaced is the gateway on which the device was before; the opener asks it
+	// once.
+	replaced string
 
 	// seen is when the device last sent anything, Unix milliseconds.
 	seen atomic.Int64
-	// in: the login was answered. kicked: it has ended, the close follows.
-	in, kicked atomic.Bool
+	// loggedIn: the login was answered. kicked: it has ended, the close follows.
+	loggedIn, kicked atomic.Bool
 	// checkAt is when to compare with the archive, queuesAt when to look at the
 	// queues' timeouts; Unix milliseconds, 0 for not at all.
 	checkAt, queuesAt atomic.Int64
@@ -55,22 +62,24 @@ type conn struct {
 	pinged bool
 
 	mu sync.Mutex
-	// live: the device was told what is unread, so what is new may be pushed.
+	// live: the device knows what is unread, so what is new may be pushed.
 	live bool
 	// closed: nothing changes any more.
 	closed bool
 	token  uint64
-	queues map[string]*queue
+	queues map[ident.ConversationID]*queue
 	// reach is how far the list goes that the queues rest on; see opening.go.
 	reach reach
-	holes map[string]hole
-	// relist: the list is to be read again. pending was asked and not answered.
+	holes map[ident.ConversationID]hole
+	// relist: the list is to be read again. fresh: the connection was subscribed to
+	// something since the last list. pending was asked and not answered.
 	relist  bool
+	fresh   bool
 	pending *question
 	// asking: a question is under way; gone are the positions of the queues that
 	// were dropped meanwhile.
 	asking bool
-	gone   map[string]int64
+	gone   positions
 	// owedUnread counts the questions for what is unread that wait for the list,
 	// the oldest since unreadSince, Unix milliseconds.
 	owedUnread  int
@@ -82,13 +91,13 @@ func (c *conn) frame(b []byte) {
 	if c.kicked.Load() {
 		return
 	}
-	command, payload, ok := splitFrame(b)
+	command, payload, ok := msync.SplitFrame(b)
 	if !ok {
 		c.shutdown(closeInvalidData, "malformed frame")
 		return
 	}
-	if !c.in.Load() {
-		if command == msyncv1.MSync_PROVISION && !c.joined {
+	if !c.loggedIn.Load() {
+		if command == msyncv1.MSync_PROVISION && !c.subscribed() {
 			c.login(b, payload)
 			return
 		}
@@ -97,7 +106,7 @@ func (c *conn) frame(b []byte) {
 	}
 	switch command {
 	case msyncv1.MSync_SYNC:
-		ul, ok := parseSyncUL(payload)
+		ul, ok := msync.ParseSyncUL(payload)
 		if !ok {
 			c.shutdown(closeInvalidData, "malformed frame")
 			return
@@ -110,52 +119,21 @@ func (c *conn) frame(b []byte) {
 	case msyncv1.MSync_PROVISION:
 		c.shutdown(closePolicy, "logged in already")
 	default:
-		c.send(appendFrame(nil, command, appendStatus(nil, msyncv1.Status_UNKNOWN_COMMAND, "unknown command")))
+		c.send(msync.AppendFrame(nil, command, msync.AppendStatus(nil, msyncv1.Status_UNKNOWN_COMMAND, "unknown command")))
 	}
-}
-
-// splitFrame gives the command and the payload of an encoded MSync.
-func splitFrame(b []byte) (command msyncv1.MSync_Command, payload []byte, ok bool) {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return 0, nil, false
-		}
-		b = b[n:]
-		n = protowire.ConsumeFieldValue(num, typ, b)
-		if n < 0 {
-			return 0, nil, false
-		}
-		switch {
-		case num == 8 && typ == protowire.VarintType:
-			v, _ := protowire.ConsumeVarint(b)
-			if v > 127 {
-				return 0, nil, false
-			}
-			command = msyncv1.MSync_Command(v) //nolint:gosec // checked
-		case num == 9 && typ == protowire.BytesType:
-			payload, _ = protowire.ConsumeBytes(b)
-		}
-		b = b[n:]
-	}
-	return command, payload, true
 }
 
 // close ends what the connection had elsewhere. It runs when the reader is done.
 func (c *conn) close() {
-	if c.joined {
-		c.shard.leave(c)
-	}
+	c.unsubscribeAll()
 	c.mu.Lock()
 	c.live, c.closed = false, true
 	c.forget()
 	c.mu.Unlock()
-	if c.joined {
-		c.srv.flusher.hurry()
-	}
-	if !c.connected {
+	if !c.registered {
 		return
 	}
+	c.handOn()
 	c.srv.closings <- struct{}{}
 	defer func() { <-c.srv.closings }()
 	ctx, cancel := c.srv.callContext()
@@ -166,16 +144,16 @@ func (c *conn) close() {
 // depart has presence forget the connection; once more does no harm.
 func (c *conn) depart(ctx context.Context) {
 	_, err := c.srv.presence.Disconnect(ctx, &presencev1.DisconnectRequest{
-		Org: c.org, App: c.app, ConnectionId: c.id, User: c.user, Resource: c.resource, Kicked: c.kicked.Load(),
+		Org: c.org, App: c.app, ConnectionId: c.id, User: string(c.user.ID), Resource: c.resource, Kicked: c.kicked.Load(),
 	})
 	if err != nil {
-		c.srv.logger.Warn("presence was not told of a closed connection", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+		c.srv.logger.Warn("presence was not told of a closed connection", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 	}
 }
 
 // callContext is the context of a call to another service.
 func (s *Server) callContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.ctx, s.cfg.CallTimeout)
+	return context.WithTimeout(s.ctx, callTimeout)
 }
 
 func (s *Server) now() int64 { return s.deps.Now().UnixMilli() }
@@ -201,30 +179,40 @@ func soon(at *atomic.Int64, t int64) {
 }
 
 // sendPage sends entries of a queue as one page.
-func (c *conn) sendPage(q *queue, entries []entry, through int64, asked bool, now int64) {
+func (c *conn) sendPage(q *queue, entries []entry, through int64, pulled bool, now int64) {
 	token := c.nextToken()
 	b := c.srv.buffers.get()
-	*b = appendPage(*b, entries, token, q.jid, now)
+	*b = msync.AppendPage(*b, metasOf(entries), token, q.jid, now)
 	c.send(*b)
 	c.srv.buffers.put(b)
-	q.sent(page{token: token, through: through, asked: asked}, now)
+	q.sent(page{token: token, through: through, pulled: pulled}, now)
 	soon(&c.queuesAt, now+c.srv.cfg.ConfirmTimeout.Milliseconds())
-	if asked {
-		c.srv.metrics.pageAsked.Inc()
+	if pulled {
+		c.srv.metrics.pagePulled.Inc()
 	} else {
 		c.srv.metrics.pagePushed.Inc()
 	}
 }
 
+func metasOf(entries []entry) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for _, e := range entries {
+			if !yield(e.meta) {
+				return
+			}
+		}
+	}
+}
+
 func (c *conn) sendEmpty(jid []byte, now int64) {
-	c.send(appendEmpty(make([]byte, 0, 64), jid, now))
+	c.send(msync.AppendEmpty(make([]byte, 0, 64), jid, now))
 	c.srv.metrics.pageEmpty.Inc()
 }
 
-// sendNotice tells the device that a queue has something.
+// sendNotice notifies the device that a queue has something.
 func (c *conn) sendNotice(q *queue, now int64) {
-	c.send(appendNotice(make([]byte, 0, 64), q.jid))
-	q.enter(told, now)
+	c.send(msync.AppendNotice(make([]byte, 0, 64), q.jid))
+	q.enter(notified, now)
 	c.srv.metrics.notice.Inc()
 }
 
@@ -233,7 +221,7 @@ func (c *conn) sendNotice(q *queue, now int64) {
 func (c *conn) sendDirect(meta []byte) {
 	now := c.srv.now()
 	b := c.srv.buffers.get()
-	*b = appendPage(*b, []entry{{meta: meta}}, 0, c.srv.directJID, now)
+	*b = msync.AppendPage(*b, func(yield func([]byte) bool) { yield(meta) }, 0, c.srv.directJID, now)
 	c.send(*b)
 	c.srv.buffers.put(b)
 	c.srv.metrics.direct.Inc()

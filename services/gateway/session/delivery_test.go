@@ -159,6 +159,7 @@ func TestUnaskedPages(t *testing.T) {
 // so that what was pushed before has been taken in.
 func arrived(r *rig, user string) {
 	r.t.Helper()
+	require.NoError(r.t, r.nats.Flush(r.t.Context()))
 	probe := r.dial(user, msyncclient.Options{Resource: "probe"})
 	_, err := probe.Unread(r.t.Context())
 	require.NoError(r.t, err)
@@ -302,27 +303,25 @@ func TestSecondDevice(t *testing.T) {
 
 func TestLostPushes(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, mode session.PushMode) {
-		r := start(t, func(c *session.Config) { c.PushMode = mode })
-		bob := r.dial("bob", msyncclient.Options{})
-		r.synced(bob)
-		var n atomic.Int64
-		r.set(func() { r.lose = func(*busv1.Delivery) bool { return n.Add(1)%3 == 2 } })
-		want := make([]string, 0, 60)
-		for i := range 60 {
-			s := fmt.Sprint(i)
-			want = append(want, s)
-			r.text(t, "ann", "bob", s)
-		}
-		r.set(func() { r.lose = nil })
-		r.text(t, "ann", "bob", "end")
-		require.Equal(t, append(want, "end"), r.texts(bob, 61))
-	})
+	r := start(t, nil)
+	bob := r.dial("bob", msyncclient.Options{})
+	r.synced(bob)
+	var n atomic.Int64
+	r.set(func() { r.lose = func(*busv1.Delivery) bool { return n.Add(1)%3 == 2 } })
+	want := make([]string, 0, 60)
+	for i := range 60 {
+		s := fmt.Sprint(i)
+		want = append(want, s)
+		r.text(t, "ann", "bob", s)
+	}
+	r.set(func() { r.lose = nil })
+	r.text(t, "ann", "bob", "end")
+	require.Equal(t, append(want, "end"), r.texts(bob, 61))
 }
 
 func TestArchiveBehindThePushes(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(c *session.Config) { c.MaxTailEntries = 1 })
+	r := start(t, func(c *session.Config) { c.TailEntries = 1 })
 	bob := r.manual("bob", msyncclient.Options{})
 	bob.unread()
 	r.set(func() { r.lag = 100 })
@@ -535,13 +534,11 @@ func TestUnknownCommand(t *testing.T) {
 // A device that does not read is cut off, and misses nothing when it is back.
 func TestSlowDevice(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(c *session.Config) {
-		c.MaxOutboundBytes, c.PageBytes, c.MaxTailBytes = 64<<10, 8<<10, 1<<20
-	})
+	r := start(t, nil)
 	stuck := make(chan struct{})
 	slow := r.dial("bob", msyncclient.Options{Resource: "web", OnReceived: func(msyncclient.Received) { <-stuck }})
 	require.Eventually(t, func() bool { return r.server.Connections() == 1 }, 5*time.Second, 5*time.Millisecond)
-	big := string(make([]byte, 6<<10))
+	big := string(make([]byte, 40<<10))
 	sent := 0
 	require.Eventually(t, func() bool {
 		for range 20 { // each sender has a queue of its own, and so a page on the way

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 )
@@ -18,8 +19,34 @@ const (
 	maxPositions = 1_000_000
 )
 
-// device names a device of an app's user.
-type device struct{ org, app, user, resource string }
+// mark is how far a device has confirmed a conversation, in an epoch of the log.
+type mark struct{ epoch, seq int64 }
+
+// further returns the mark that counts: of the later epoch, whose numbers are
+// right, or behind the other.
+func (m mark) further(o mark) mark {
+	if o.epoch > m.epoch || o.epoch == m.epoch && o.seq > m.seq {
+		return o
+	}
+	return m
+}
+
+// marks are those of a device by conversation.
+type marks map[ident.ConversationID]mark
+
+// positions are confirmed places by conversation.
+type positions map[ident.ConversationID]int64
+
+// merge adds those of others, of which the highest count, and returns the result.
+func (p positions) merge(others positions) positions {
+	for conversation, seq := range others {
+		if p == nil {
+			p = make(positions)
+		}
+		p[conversation] = max(p[conversation], seq)
+	}
+	return p
+}
 
 // flusher hands confirmed positions on: the latest of each device and
 // conversation, in batches. What is on its way stays known until it has
@@ -31,20 +58,28 @@ type flusher struct {
 	quit chan struct{}
 
 	mu      sync.Mutex
-	dirty   map[device]map[string]int64
-	flying  map[device]map[string]int64
+	dirty   map[ident.Device]marks
+	flying  map[ident.Device]marks
 	waits   int
 	started bool
-	// early counts how often positions came before the archive; only flush uses
-	// it.
+	// flushed is closed at the end of the flush under way, or of the next.
+	flushed chan struct{}
+	// failing counts the flushes that failed one after the other, paused is until
+	// when none is tried, warned when it was logged; Unix milliseconds. Only the
+	// flushing goroutine uses them.
+	failing        int
+	paused, warned int64
+	// early counts how often positions came before the archive, soon says that
+	// some did for the first time; only flush uses them.
 	early map[earlyKey]int
+	soon  bool
 }
 
 // earlyKey is a position that the archive has not reached.
 type earlyKey struct {
-	device
-	conversation string
-	seq          int64
+	ident.Device
+	conversation ident.ConversationID
+	mark
 }
 
 // earlyTries is how often a position is handed on before the archive; what was
@@ -52,7 +87,10 @@ type earlyKey struct {
 const earlyTries = 300
 
 func newFlusher(s *Server) *flusher {
-	return &flusher{srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), dirty: make(map[device]map[string]int64)}
+	return &flusher{
+		srv: s, wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		dirty: make(map[ident.Device]marks), flushed: make(chan struct{}),
+	}
 }
 
 func (f *flusher) start() {
@@ -63,13 +101,13 @@ func (f *flusher) start() {
 }
 
 // put notes a position; only the highest counts.
-func (f *flusher) put(d device, conversation string, seq int64) {
+func (f *flusher) put(d ident.Device, conversation ident.ConversationID, at mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.dirty[d]
 	old, known := m[conversation]
 	if known {
-		m[conversation] = max(old, seq)
+		m[conversation] = old.further(at)
 		return
 	}
 	if f.waits >= maxPositions {
@@ -78,10 +116,10 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 		return
 	}
 	if m == nil {
-		m = make(map[string]int64, 1)
+		m = make(marks, 1)
 		f.dirty[d] = m
 	}
-	m[conversation] = seq
+	m[conversation] = at
 	f.waits++
 	if f.waits == flushEarly {
 		f.hurry()
@@ -89,16 +127,16 @@ func (f *flusher) put(d device, conversation string, seq int64) {
 }
 
 // waiting gives the positions of a device that have not arrived yet.
-func (f *flusher) waiting(d device) map[string]int64 {
+func (f *flusher) waiting(d ident.Device) marks {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var all map[string]int64
-	for _, from := range [...]map[string]int64{f.flying[d], f.dirty[d]} {
-		for conversation, seq := range from {
+	var all marks
+	for _, from := range [...]marks{f.flying[d], f.dirty[d]} {
+		for conversation, at := range from {
 			if all == nil {
-				all = make(map[string]int64)
+				all = make(marks)
 			}
-			all[conversation] = max(all[conversation], seq)
+			all[conversation] = all[conversation].further(at)
 		}
 	}
 	return all
@@ -112,17 +150,58 @@ func (f *flusher) hurry() {
 	}
 }
 
+// earlyPause is how soon positions are handed on again that came before the
+// archive for the first time: it is a moment behind the pushes.
+const earlyPause = 30 * time.Millisecond
+
 func (f *flusher) run() {
+	var again <-chan time.Time
 	t := time.NewTicker(f.srv.cfg.FlushInterval)
 	defer t.Stop()
 	for {
+		extra := false // of which there is at most one between two others
 		select {
 		case <-t.C:
+		case <-again:
+			extra = true
 		case <-f.wake:
 		case <-f.quit:
 			return
 		}
+		again = nil
+		if f.srv.now() < f.paused {
+			continue
+		}
+		f.soon = false
 		f.flush(f.srv.ctx)
+		if f.soon && !extra {
+			again = time.After(earlyPause)
+		}
+	}
+}
+
+// handOn flushes until nothing of a device waits any more. It returns false when
+// ctx ends or the server stops before.
+func (f *flusher) handOn(ctx context.Context, d ident.Device) bool {
+	for again := false; ; again = true {
+		f.mu.Lock()
+		left, flushed := len(f.dirty[d])+len(f.flying[d]) > 0, f.flushed
+		f.mu.Unlock()
+		if !left {
+			return true
+		}
+		// What came before the archive does so again if it is asked at once.
+		if again && !f.pause(ctx) {
+			return false
+		}
+		f.hurry()
+		select {
+		case <-flushed:
+		case <-f.quit:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -176,28 +255,33 @@ func (f *flusher) flush(ctx context.Context) {
 		f.mu.Unlock()
 		return
 	}
-	f.flying, f.dirty = f.dirty, make(map[device]map[string]int64)
+	f.flying, f.dirty = f.dirty, make(map[ident.Device]marks)
 	f.waits = 0
 	flying := f.flying
 	f.mu.Unlock()
 
 	batch := make([]*messagingv1.DevicePosition, 0, flushBatch)
 	var failed, early []*messagingv1.DevicePosition
+	var failure error
 	submit := func() {
 		if len(batch) == 0 {
 			return
 		}
-		before, err := f.submit(ctx, batch)
-		if err != nil {
+		var before []*messagingv1.DevicePosition
+		if failure == nil { // else the rest would only wait longer
+			before, failure = f.submit(ctx, batch)
+		}
+		if failure != nil {
 			failed = append(failed, batch...)
 		}
 		early = append(early, before...)
 		batch = make([]*messagingv1.DevicePosition, 0, flushBatch)
 	}
-	for d, positions := range flying { // only this goroutine changes flying, and not before it is done
-		for conversation, seq := range positions {
+	for d, confirmed := range flying { // only this goroutine changes flying, and not before it is done
+		org, app, _ := d.App.Split()
+		for conversation, at := range confirmed {
 			batch = append(batch, &messagingv1.DevicePosition{
-				Org: d.org, App: d.app, User: d.user, Resource: d.resource, Conversation: conversation, Seq: seq,
+				Org: org, App: app, User: string(d.ID), Resource: d.Resource, Conversation: string(conversation), Seq: at.seq, Epoch: at.epoch,
 			})
 			if len(batch) == flushBatch {
 				submit()
@@ -206,13 +290,42 @@ func (f *flusher) flush(ctx context.Context) {
 	}
 	submit()
 	for _, p := range failed {
-		f.put(device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq())
+		f.put(deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()})
 	}
 	f.putEarly(early)
+	f.went(failure, len(failed))
 	f.mu.Lock()
 	f.flying = nil
+	close(f.flushed)
+	f.flushed = make(chan struct{})
 	f.srv.metrics.unconfirmed.Set(float64(f.waits))
 	f.mu.Unlock()
+}
+
+const (
+	// flushPause is the longest time between two flushes that fail.
+	flushPause = time.Second
+	// flushWarnEvery is how often it is logged that they do.
+	flushWarnEvery = 10 * time.Second
+)
+
+// went has flushes pause after one that failed, the longer the more have, and
+// logs that they fail and that they do not any more.
+func (f *flusher) went(failure error, positions int) {
+	if failure == nil {
+		if f.warned != 0 {
+			f.srv.logger.Info("confirmed positions are taken again")
+		}
+		f.failing, f.paused, f.warned = 0, 0, 0
+		return
+	}
+	now := f.srv.now()
+	f.paused = now + min(f.srv.cfg.FlushInterval<<min(f.failing, 8), flushPause).Milliseconds()
+	f.failing++
+	if f.warned == 0 || now-f.warned >= flushWarnEvery.Milliseconds() {
+		f.warned = now
+		f.srv.logger.Warn("confirmed positions are not taken and wait: devices that log in meanwhile elsewhere are shown some entries again", "positions", positions, obs.KeyError, failure)
+	}
 }
 
 // putEarly keeps the positions that the archive has not reached, each for so
@@ -220,25 +333,30 @@ func (f *flusher) flush(ctx context.Context) {
 func (f *flusher) putEarly(early []*messagingv1.DevicePosition) {
 	tries := make(map[earlyKey]int, len(early))
 	for _, p := range early {
-		k := earlyKey{device{p.GetOrg(), p.GetApp(), p.GetUser(), p.GetResource()}, p.GetConversation(), p.GetSeq()}
+		k := earlyKey{deviceOf(p), ident.ConversationID(p.GetConversation()), mark{p.GetEpoch(), p.GetSeq()}}
 		if tries[k] = f.early[k] + 1; tries[k] > earlyTries {
 			delete(tries, k)
 			f.srv.metrics.confirmations.WithLabelValues("dropped").Inc()
 			continue
 		}
-		f.put(k.device, k.conversation, k.seq)
+		f.soon = f.soon || tries[k] == 1
+		f.put(k.Device, k.conversation, k.mark)
 	}
 	f.early = tries
 }
 
+func deviceOf(p *messagingv1.DevicePosition) ident.Device {
+	user := ident.User{App: ident.NewAppKey(p.GetOrg(), p.GetApp()), ID: ident.UserID(p.GetUser())}
+	return user.Device(p.GetResource())
+}
+
 // submit hands a batch on and returns the positions that were too early.
 func (f *flusher) submit(ctx context.Context, batch []*messagingv1.DevicePosition) (early []*messagingv1.DevicePosition, err error) {
-	ctx, cancel := context.WithTimeout(ctx, f.srv.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := f.srv.syncs.ConfirmDevices(ctx, &messagingv1.ConfirmDevicesRequest{Positions: batch})
 	if err != nil {
 		f.srv.metrics.confirmations.WithLabelValues("failed").Add(float64(len(batch)))
-		f.srv.logger.Warn("confirmed positions were not taken and wait for the next try", "positions", len(batch), obs.KeyError, err)
 		return nil, err
 	}
 	f.srv.metrics.confirmations.WithLabelValues("ok").Add(float64(len(batch) - len(resp.GetEarly())))

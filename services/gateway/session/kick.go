@@ -3,35 +3,17 @@ package session
 import (
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/chappe-im/chappe/pkg/msync"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
-	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 )
-
-// operationOf is what a device is told of why its login ended. There is no word
-// for a deactivated account; its next login tells.
-func operationOf(r busv1.Disconnect_Reason) msyncv1.StatisticsBody_Operation {
-	switch r {
-	case busv1.Disconnect_REASON_REMOVED:
-		return msyncv1.StatisticsBody_USER_REMOVED
-	case busv1.Disconnect_REASON_OTHER_DEVICE:
-		return msyncv1.StatisticsBody_USER_LOGIN_ANOTHER_DEVICE
-	case busv1.Disconnect_REASON_PASSWORD_CHANGED:
-		return msyncv1.StatisticsBody_USER_KICKED_BY_CHANGE_PASSWORD
-	case busv1.Disconnect_REASON_KICKED, busv1.Disconnect_REASON_BANNED, busv1.Disconnect_REASON_UNSPECIFIED:
-	}
-	return msyncv1.StatisticsBody_USER_KICKED_BY_OTHER_DEVICE
-}
 
 // disconnect ends the connections of a user that a Disconnect means.
 func disconnect(conns []*conn, d *busv1.Disconnect) {
-	op := operationOf(d.GetReason())
 	for _, c := range conns {
 		if d.GetResource() != "" && d.GetResource() != c.resource || d.GetExceptConnection() == c.id {
 			continue
 		}
-		c.kick(op)
+		c.kick(d.GetReason())
 	}
 }
 
@@ -42,12 +24,10 @@ const kickGrace = 500 * time.Millisecond
 
 // kick tells the device why its login ends, has presence forget it, and closes
 // a moment later. Until then the device is neither heard nor told anything.
-func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
-	c.srv.metrics.kicks.WithLabelValues(op.String()).Inc()
-	payload, err := proto.Marshal(&msyncv1.StatisticsBody{Operation: op.Enum()})
-	if err == nil {
-		now := c.srv.now()
-		c.sendDirect(encodeEvent(c.appKey, int32(msyncv1.Meta_STATISTIC), c.srv.eventID(), c.user, c.user, now, payload))
+func (c *conn) kick(why busv1.Disconnect_Reason) {
+	c.srv.metrics.kicks.WithLabelValues(msync.LoginEnded(why).String()).Inc()
+	if meta, err := msync.LoginEndedMeta(c.user.App, c.user.ID, c.srv.eventID(), c.srv.now(), why); err == nil {
+		c.sendDirect(meta)
 	}
 	if c.kicked.Swap(true) {
 		return
@@ -57,6 +37,7 @@ func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
 		defer cancel()
 		grace := time.NewTimer(kickGrace)
 		defer grace.Stop()
+		c.handOn()
 		c.depart(ctx)
 		select {
 		case <-grace.C:
@@ -67,7 +48,7 @@ func (c *conn) kick(op msyncv1.StatisticsBody_Operation) {
 }
 
 // eventID is an ID for a meta that the gateway makes itself.
-func (s *Server) eventID() uint64 { return uint64(s.deps.Now().UnixMicro()) } //nolint:gosec // after 1970
+func (s *Server) eventID() int64 { return s.deps.Now().UnixMicro() }
 
 // replacedBy closes a connection whose device has logged in again. The same
 // login on a new socket must not be told that it was thrown out: the device
@@ -80,5 +61,5 @@ func (c *conn) replacedBy(newer *conn) {
 		c.shutdown(closeNormal, "replaced by a newer connection")
 		return
 	}
-	c.kick(msyncv1.StatisticsBody_USER_LOGIN_ANOTHER_DEVICE)
+	c.kick(busv1.Disconnect_REASON_OTHER_DEVICE)
 }

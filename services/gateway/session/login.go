@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/errs"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/obs"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	"github.com/chappe-im/chappe/services/gateway/auth"
@@ -27,9 +27,6 @@ const (
 
 // tokenPrefix marks a token in the field that once held passwords.
 const tokenPrefix = "$t$"
-
-// maxResource bounds the names of devices, in bytes.
-const maxResource = 200
 
 // loginRefusal is why a login fails. Without code the connection is closed
 // without an answer, which makes a device try again.
@@ -63,25 +60,26 @@ func (c *conn) login(frame, payload []byte) {
 		c.shutdown(closeNormal, "login refused")
 		return
 	}
-	soon(&c.checkAt, c.srv.now()+c.srv.cfg.CheckInterval.Milliseconds()+jitter(c.srv.cfg.CheckInterval/4))
-	c.in.Store(true)
+	soon(&c.checkAt, c.srv.now()+checkInterval.Milliseconds()+jitter(checkInterval/4))
+	c.fresh = true
+	c.loggedIn.Store(true)
 	c.answerLogin(msyncv1.Status_OK, "")
 	c.srv.opener.add(c)
 	c.srv.metrics.logins.WithLabelValues("ok").Inc()
 }
 
-// enter does all that a login takes; nil means that the device is in.
+// enter does all that a login takes; nil means that the device is logged in.
 func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	wrong := func(reason string) *loginRefusal {
 		return &loginRefusal{msyncv1.Status_WRONG_PARAMETER, reason, "wrong_parameter"}
 	}
 	var ok bool
-	c.appKey = m.GetGuid().GetAppKey()
-	if c.org, c.app, ok = names.SplitAppKey(c.appKey); !ok {
+	c.user.App = ident.AppKey(m.GetGuid().GetAppKey())
+	if c.org, c.app, ok = c.user.App.Split(); !ok {
 		return wrong("app key is not of the form org#app")
 	}
-	name := names.FoldUser(m.GetGuid().GetName())
-	if !names.ValidUser(name) {
+	name := ident.FoldUser(m.GetGuid().GetName())
+	if !name.Valid() {
 		return wrong("user ID is not legal")
 	}
 	c.resource = p.GetResource()
@@ -91,7 +89,7 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	if c.resource == "" {
 		c.resource = "chappe_" + uuid.NewString()
 	}
-	if len(c.resource) > maxResource {
+	if !ident.ValidResource(c.resource) {
 		return wrong("resource is too long")
 	}
 	c.sessionID, c.deviceUUID = p.GetSessionId(), p.GetDeviceUuid()
@@ -109,30 +107,28 @@ func (c *conn) enter(m *msyncv1.MSync, p *msyncv1.Provision) *loginRefusal {
 	if who.Kind != auth.User || who.User != name {
 		return &loginRefusal{msyncv1.Status_FAIL, reasonWrongToken, "wrong_token"}
 	}
-	c.user, c.keyID = who.User, who.KeyID
+	c.user.ID, c.keyID = who.User, who.KeyID
 	if !who.ExpiresAt.IsZero() {
 		c.expires = who.ExpiresAt.UnixMilli()
 	}
 
-	// The interest is declared before the archive is asked what is unread, which
+	// The subscription begins before the archive is asked what is unread, which
 	// is after the answer: what is acknowledged in between arrives as a push. The
 	// older connection goes before presence is told, which would have it thrown
 	// out.
-	c.shard = c.srv.shardOf(bus.UserSubject(c.appKey, c.user))
-	old, err := c.shard.join(c)
+	old, err := c.subscribe(userSubject(c.user))
 	if err != nil {
 		return c.refusedBecause(err)
 	}
-	c.joined = true
 	if old != nil {
 		old.replacedBy(c)
 	}
 	if err := c.srv.deps.NATS.Flush(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
-	c.connected = true // even a failed call may have entered it
+	c.registered = true // even a failed call may have entered it
 	c.os, c.version = osOf(p, c.resource), strings.Clone(p.GetVersion())
-	if err := c.announce(ctx); err != nil {
+	if c.replaced, err = c.announce(ctx); err != nil {
 		return c.refusedBecause(err)
 	}
 	return nil
@@ -161,7 +157,7 @@ func (c *conn) refusedBecause(err error) *loginRefusal {
 	case codes.InvalidArgument:
 		return &loginRefusal{msyncv1.Status_FAIL, reasonWrongToken, "wrong_token"}
 	}
-	c.srv.logger.Warn("login failed for now", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+	c.srv.logger.Warn("login failed for now", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 	return &loginRefusal{result: "failed"}
 }
 
@@ -181,7 +177,7 @@ func (c *conn) answerLogin(code msyncv1.Status_ErrorCode, reason string) {
 		c.shutdown(closeTryLater, "try again later")
 		return
 	}
-	c.send(appendFrame(nil, msyncv1.MSync_PROVISION, b))
+	c.send(msync.AppendFrame(nil, msyncv1.MSync_PROVISION, b))
 }
 
 // loginToken finds the token in the places where devices put it.

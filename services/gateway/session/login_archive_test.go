@@ -23,45 +23,43 @@ import (
 // archive is back everything comes, in order.
 func TestNothingIsShownBeforeTheList(t *testing.T) {
 	t.Parallel()
-	modes(t, func(t *testing.T, mode session.PushMode) {
-		for name, away := range map[string]func(*backend){
-			"away":   func(b *backend) { b.opening = errors.New("database is away") },
-			"behind": func(b *backend) { b.lag = 1 },
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				r := start(t, func(c *session.Config) { c.PushMode, c.UnreadWait = mode, 50*time.Millisecond })
-				r.text(t, "ann", "bob", "0")
-				r.set(func() { away(r.backend) })
-				bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
-				r.synced(bob) // the answer lists nothing
-				want := []string{"0"}
-				for i := range 200 { // more than a connection remembers of single conversations
-					want = append(want, fmt.Sprint(i+1))
-					r.text(t, "ann", "bob", fmt.Sprint(i+1))
-					r.text(t, fmt.Sprint("user", i), "bob", "x")
+	for name, away := range map[string]func(*backend){
+		"away":   func(b *backend) { b.opening = errors.New("database is away") },
+		"behind": func(b *backend) { b.lag = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(c *session.Config) { c.UnreadWait = 50 * time.Millisecond })
+			r.text(t, "ann", "bob", "0")
+			r.set(func() { away(r.backend) })
+			bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+			r.synced(bob) // the answer lists nothing
+			want := []string{"0"}
+			for i := range 200 { // more than a connection remembers of single conversations
+				want = append(want, fmt.Sprint(i+1))
+				r.text(t, "ann", "bob", fmt.Sprint(i+1))
+				r.text(t, fmt.Sprint("user", i), "bob", "x")
+			}
+			tried := func() (n int) {
+				r.set(func() { n = r.opens })
+				return n
+			}
+			before := tried()
+			require.Eventually(t, func() bool { return tried() > before+1 }, 10*time.Second, time.Millisecond, "it is tried again")
+			r.nothing(bob)
+			require.Zero(t, count(t, r.metrics, "chappe_session_frames_total", "page_pushed"))
+			r.set(func() { r.opening, r.lag = nil, 0 })
+			var got []string
+			for range len(want) + 200 {
+				if m := r.next(bob); m.Queue == "ann" {
+					got = append(got, m.Text())
 				}
-				tried := func() (n int) {
-					r.set(func() { n = r.opens })
-					return n
-				}
-				before := tried()
-				require.Eventually(t, func() bool { return tried() > before+1 }, 10*time.Second, time.Millisecond, "it is tried again")
-				r.nothing(bob)
-				require.Zero(t, count(t, r.metrics, "chappe_session_frames_total", "page_pushed"))
-				r.set(func() { r.opening, r.lag = nil, 0 })
-				var got []string
-				for range len(want) + 200 {
-					if m := r.next(bob); m.Queue == "ann" {
-						got = append(got, m.Text())
-					}
-				}
-				require.Equal(t, want, got)
-				r.nothing(bob)
-				require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == int64(len(want)) }, 5*time.Second, time.Millisecond)
-			})
-		}
-	})
+			}
+			require.Equal(t, want, got)
+			r.nothing(bob)
+			require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == int64(len(want)) }, 5*time.Second, time.Millisecond)
+		})
+	}
 }
 
 // What is unread is answered with the list when that comes in time, and once for
@@ -147,28 +145,59 @@ func TestListThatWasCutOff(t *testing.T) {
 }
 
 // When the log begins a new epoch, other entries may have the places of some that
-// were pushed and are lost.
+// were pushed, confirmed, and are lost.
 func TestNewEpochOfTheLog(t *testing.T) {
 	t.Parallel()
-	r := start(t, nil)
-	bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
-	r.synced(bob)
-	for i := range 3 {
-		r.text(t, "ann", "bob", fmt.Sprint(i))
+	for name, x := range map[string]struct {
+		// unstored: the positions have not been handed on yet.
+		unstored bool
+		// lost is how many pushes of the new epoch get lost; the loss is noticed.
+		lost int
+	}{
+		"positions stored":                      {},
+		"positions not stored":                  {unstored: true},
+		"positions stored, first push lost":     {lost: 1},
+		"positions not stored, first push lost": {unstored: true, lost: 1},
+		"positions stored, no push":             {lost: 2},
+		"positions not stored, no push":         {unstored: true, lost: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(c *session.Config) {
+				if x.unstored {
+					c.FlushInterval = time.Hour
+				}
+			})
+			bob := r.dial("bob", msyncclient.Options{Resource: "web", KeepDuplicates: true})
+			r.synced(bob)
+			for i := range 3 {
+				r.text(t, "ann", "bob", fmt.Sprint(i))
+			}
+			require.Equal(t, []string{"0", "1", "2"}, r.texts(bob, 3))
+			r.nothing(bob) // so the gateway has the confirmation
+			if !x.unstored {
+				require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
+			}
+			lost := x.lost
+			r.set(func() { // the last one is lost, and with it its position
+				r.entries["ann~bob"] = r.entries["ann~bob"][:2]
+				if !x.unstored {
+					r.positions["bob/web"]["ann~bob"] = 2
+				}
+				for p := range r.logged {
+					r.logged[p] = 1 << 40
+				}
+				r.lose = func(*busv1.Delivery) bool { lost--; return lost >= 0 }
+			})
+			r.text(t, "ann", "bob", "new 2")
+			r.text(t, "ann", "bob", "new 3")
+			if x.lost > 0 {
+				r.report()
+			}
+			require.Equal(t, []string{"new 2", "new 3"}, r.texts(bob, 2))
+			r.nothing(bob)
+		})
 	}
-	require.Equal(t, []string{"0", "1", "2"}, r.texts(bob, 3))
-	require.Eventually(t, func() bool { return r.confirmed("bob", "web", "ann~bob") == 3 }, 5*time.Second, time.Millisecond)
-	r.set(func() { // the last one is lost, and with it its position
-		r.entries["ann~bob"] = r.entries["ann~bob"][:2]
-		r.positions["bob/web"]["ann~bob"] = 2
-		for p := range r.logged {
-			r.logged[p] = 1 << 40
-		}
-	})
-	r.text(t, "ann", "bob", "new 2")
-	r.text(t, "ann", "bob", "new 3")
-	require.Equal(t, []string{"new 2", "new 3"}, r.texts(bob, 2))
-	r.nothing(bob)
 }
 
 // Devices come and go under traffic, while pushes are lost, the archive fails or

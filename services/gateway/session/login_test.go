@@ -141,7 +141,7 @@ func TestSilenceEndsConnections(t *testing.T) {
 
 func TestBadFrames(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(c *session.Config) { c.MaxFrameBytes = 1024 })
+	r := start(t, nil)
 	provision, err := proto.Marshal(&msyncv1.MSync{Command: msyncv1.MSync_PROVISION.Enum(), Payload: []byte{0xff}})
 	require.NoError(t, err)
 	unread, err := proto.Marshal(&msyncv1.MSync{Command: msyncv1.MSync_UNREAD.Enum()})
@@ -161,7 +161,7 @@ func TestBadFrames(t *testing.T) {
 		"broken provision":        {false, provision, 1007},
 		"broken sync":             {true, sync, 1007},
 		"broken meta":             {true, meta, 1007},
-		"larger than the largest": {true, make([]byte, 1025), 1009},
+		"larger than the largest": {true, make([]byte, 64<<10+1), 1009},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

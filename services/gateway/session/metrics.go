@@ -7,7 +7,7 @@ type metrics struct {
 	logins        *prometheus.CounterVec
 	delivered     prometheus.Counter
 	pushes        *prometheus.CounterVec
-	pageAsked     prometheus.Counter
+	pagePulled    prometheus.Counter
 	pagePushed    prometheus.Counter
 	pageEmpty     prometheus.Counter
 	notice        prometheus.Counter
@@ -57,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, mem *memory) *metrics {
 	m.sendOK = m.sends.WithLabelValues("ok")
 	m.delivered = m.pushes.WithLabelValues("delivery")
 	frames := vec("frames_total", "Frames sent to devices, by kind.", "kind")
-	m.pageAsked, m.pagePushed, m.pageEmpty = frames.WithLabelValues("page_asked"), frames.WithLabelValues("page_pushed"), frames.WithLabelValues("page_empty")
+	m.pagePulled, m.pagePushed, m.pageEmpty = frames.WithLabelValues("page_pulled"), frames.WithLabelValues("page_pushed"), frames.WithLabelValues("page_empty")
 	m.notice, m.direct = frames.WithLabelValues("notice"), frames.WithLabelValues("direct")
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "chappe_session_page_memory_bytes", Help: "Memory of entries and frames that wait for devices, bounded by --page-memory.",

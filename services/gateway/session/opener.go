@@ -35,7 +35,7 @@ type opener struct {
 }
 
 func newOpener(s *Server) *opener {
-	return &opener{srv: s, slots: make(chan struct{}, s.cfg.ConcurrentOpens), wake: make(chan struct{}, 1)}
+	return &opener{srv: s, slots: make(chan struct{}, concurrentOpens), wake: make(chan struct{}, 1)}
 }
 
 // add puts a connection that wants to ask something into the line.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/chappe-im/chappe/pkg/bus"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -13,11 +14,16 @@ import (
 
 // What a connection may show rests on what it knows of the archive.
 //
-// Its interest in pushes is declared first. Then the messaging service is asked
-// for what is unread, and lists all that was acknowledged before the question:
-// every entry up to the list's places in the log is in the list, or is nothing
-// that the device still has to be shown. Until that list is there nothing is
-// shown at all, however long it takes, and pushes only leave a note.
+// It is subscribed to pushes first, and the NATS server of the gateway knows
+// that before anything is asked. Then the messaging service is asked for what
+// is unread, and lists all that was acknowledged before the question: every entry
+// up to the list's places in the log is in the list, or is nothing that the device
+// still has to be shown. Until that list is there nothing is shown at all, however
+// long it takes, and pushes only leave a note.
+//
+// Other servers of a NATS cluster hear of the subscription a moment after the
+// gateway's own, and what is published at them in between does not arrive. So the
+// list is read once more when that moment is over.
 //
 // Afterwards a push may begin a queue if the list reaches the conversation's
 // entry before it, which each push names: then nothing before it is missing.
@@ -38,8 +44,28 @@ type reach struct {
 }
 
 // partition returns where a conversation lives.
-func (r *reach) partition(appKey, conversation string) int {
-	return bus.Partition(appKey, conversation, len(r.places))
+func (r *reach) partition(app ident.AppKey, conversation ident.ConversationID) int {
+	return bus.Partition(string(app), string(conversation), len(r.places))
+}
+
+// epoch returns the epoch of the log in which the list holds a conversation.
+func (r *reach) epoch(app ident.AppKey, conversation ident.ConversationID) int64 {
+	if r.places == nil {
+		return 0
+	}
+	return bus.LogEpoch(r.places[r.partition(app, conversation)])
+}
+
+// outdated reports whether places of a later list are of a later epoch: what was
+// pushed and not archived before that is no more, and other entries have its
+// places.
+func (r *reach) outdated(places []uint64) bool {
+	for p := range r.places {
+		if bus.LogEpoch(places[p]) > bus.LogEpoch(r.places[p]) {
+			return true
+		}
+	}
+	return false
 }
 
 // covers reports whether an entry of a conversation that is not known is one
@@ -81,26 +107,33 @@ const (
 	maxAsked = 64
 )
 
-// note keeps that a push of a conversation was not shown. The caller holds c.mu.
+// noteHole keeps that a push of a conversation was not shown. The caller holds
+// c.mu.
 func (c *conn) noteHole(d *busv1.Delivery) {
-	h, ok := c.holes[d.GetConversation()]
-	switch {
-	case !ok && len(c.holes) >= maxHoles:
+	name := conversationOf(d)
+	h, ok := c.holes[name]
+	if !ok {
+		h = hole{kind: d.GetKind(), peer: peerOf(d, c.user.ID), first: d.GetLogPlace(), previous: d.GetLogPrevious(), firstSeq: d.GetSeq()}
+	}
+	if d.GetSeq() >= h.lastSeq {
+		h.last, h.lastSeq = d.GetLogPlace(), d.GetSeq()
+	}
+	if d.GetSeq() < h.firstSeq {
+		h.first, h.previous, h.firstSeq = d.GetLogPlace(), d.GetLogPrevious(), d.GetSeq()
+	}
+	c.ask(name, h)
+}
+
+// ask has the archive asked for a conversation, or for the whole list when that
+// are too many. The caller holds c.mu.
+func (c *conn) ask(name ident.ConversationID, h hole) {
+	if _, ok := c.holes[name]; !ok && len(c.holes) >= maxHoles {
 		c.relist = true
-	case !ok:
+	} else {
 		if c.holes == nil {
-			c.holes = make(map[string]hole)
+			c.holes = make(map[ident.ConversationID]hole)
 		}
-		h = hole{kind: d.GetKind(), peer: peerOf(d, c.user), first: d.GetLogPlace(), previous: d.GetLogPrevious(), firstSeq: d.GetSeq()}
-		fallthrough
-	default:
-		if d.GetSeq() >= h.lastSeq {
-			h.last, h.lastSeq = d.GetLogPlace(), d.GetSeq()
-		}
-		if d.GetSeq() < h.firstSeq {
-			h.first, h.previous, h.firstSeq = d.GetLogPlace(), d.GetLogPrevious(), d.GetSeq()
-		}
-		c.holes[d.GetConversation()] = h
+		c.holes[name] = h
 	}
 	if c.reach.places != nil {
 		c.srv.opener.add(c) // else it is in line already
@@ -119,7 +152,7 @@ type question struct {
 func (c *conn) wants() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.closed && c.in.Load() && (c.reach.places == nil || c.relist || len(c.holes) > 0)
+	return !c.closed && c.loggedIn.Load() && (c.reach.places == nil || c.relist || len(c.holes) > 0)
 }
 
 // nextQuestion returns what to ask: what was left pending, or something new.
@@ -138,11 +171,32 @@ func (c *conn) nextQuestion() (q question, ok bool) {
 		return question{}, true
 	}
 	for name := range c.holes {
-		if q.conversations = append(q.conversations, name); len(q.conversations) == maxAsked {
+		if q.conversations = append(q.conversations, string(name)); len(q.conversations) == maxAsked {
 			break
 		}
 	}
 	return q, len(q.conversations) > 0
+}
+
+// errEpoch says that positions have to be stored before a list can be used.
+var errEpoch = errors.New("what was confirmed in an earlier epoch of the log is not stored yet")
+
+// unstored returns what the device confirmed and is not handed on yet, or was not
+// when the archive was asked, which counts as confirmed. Places that are of an
+// earlier epoch than the answer tell nothing: entries that were lost gave theirs
+// to others, and the messaging service has to say how far they hold.
+func (c *conn) unstored(before marks, places []uint64) (positions, error) {
+	var out positions
+	for _, all := range [...]marks{before, c.srv.flusher.waiting(c.device())} {
+		for conversation, at := range all {
+			if at.epoch < bus.LogEpoch(places[bus.Partition(string(c.user.App), string(conversation), len(places))]) {
+				c.srv.flusher.hurry()
+				return nil, errEpoch
+			}
+			out = out.merge(positions{conversation: at.seq})
+		}
+	}
+	return out, nil
 }
 
 // errPending says that the archive is behind what was acknowledged.
@@ -155,11 +209,13 @@ func (c *conn) consult() error {
 	if !ok {
 		return nil
 	}
-	positions := c.srv.flusher.waiting(c.device())
+	c.takeOver()
+	waiting := c.srv.flusher.waiting(c.device())
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
 	resp, err := c.srv.syncs.OpenDevice(ctx, &messagingv1.OpenDeviceRequest{
-		Org: c.org, App: c.app, User: c.user, Resource: c.resource, Conversations: q.conversations, LogPlaces: q.places,
+		Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource, Conversations: q.conversations, LogPlaces: q.places,
+		Since: c.opened,
 	})
 	switch {
 	case err != nil:
@@ -174,22 +230,19 @@ func (c *conn) consult() error {
 		c.mu.Unlock()
 		return err
 	}
-	// What was confirmed but not handed on yet counts as confirmed.
-	for conversation, seq := range c.srv.flusher.waiting(c.device()) {
-		if positions == nil {
-			positions = make(map[string]int64)
-		}
-		positions[conversation] = max(positions[conversation], seq)
-	}
+	confirmed, err := c.unstored(waiting, resp.GetLogPlaces())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending, c.asking = nil, false
-	for conversation, seq := range c.gone {
-		if positions == nil {
-			positions = make(map[string]int64)
-		}
-		positions[conversation] = max(positions[conversation], seq)
+	if err != nil {
+		c.pending, c.asking = &question{conversations: q.conversations}, false
+		return err
 	}
+	c.pending, c.asking = nil, false
+	if c.reach.outdated(resp.GetLogPlaces()) {
+		c.reopen()
+		return nil
+	}
+	confirmed = confirmed.merge(c.gone)
 	if c.gone = nil; c.closed {
 		return nil
 	}
@@ -197,30 +250,31 @@ func (c *conn) consult() error {
 		if c.reach.places == nil {
 			return nil // all is asked anew
 		}
-		c.filled(q.conversations, resp, positions)
+		c.filled(q.conversations, resp, confirmed)
 		return nil
 	}
-	c.listed(resp, positions)
+	c.listed(resp, confirmed)
 	return nil
 }
 
 // listed takes the list of what is unread. The caller holds c.mu.
-func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, positions map[string]int64) {
+func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, confirmed positions) {
 	now := c.srv.now()
 	opening := c.reach.places == nil
 	c.reach.places = slices.Clone(resp.GetLogPlaces())
 	c.reach.cut = resp.GetMore()
 	for _, d := range resp.GetQueues() {
-		confirmed := max(d.GetConfirmedSeq(), positions[d.GetConversation()])
-		if c.queues[d.GetConversation()] == nil && confirmed >= d.GetLastSeq() {
+		name := ident.ConversationID(d.GetConversation())
+		through := max(d.GetConfirmedSeq(), confirmed[name])
+		if c.queues[name] == nil && through >= d.GetLastSeq() {
 			continue
 		}
-		if c.learn(d.GetConversation(), d.GetKind(), d.GetPeer(), confirmed, d.GetLastSeq(), now) == nil {
+		if c.learn(name, d.GetKind(), d.GetPeer(), through, d.GetLastSeq(), now) == nil {
 			c.reach.cut = true // what does not fit is found by a later list
 		}
 	}
 	for name, h := range c.holes {
-		p := c.reach.partition(c.appKey, name)
+		p := c.reach.partition(c.user.App, name)
 		switch {
 		case c.queues[name] != nil:
 			c.learn(name, h.kind, h.peer, 0, h.lastSeq, now)
@@ -235,6 +289,10 @@ func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, positions map[string
 	if resp.GetMore() {
 		soon(&c.checkAt, now+c.srv.cfg.CheckSpread.Milliseconds())
 	}
+	if c.fresh {
+		c.checkRouted(now)
+	}
+	c.fresh = false
 	if opening && c.owedUnread > 0 {
 		c.answerUnread(now)
 	}
@@ -243,26 +301,35 @@ func (c *conn) listed(resp *messagingv1.OpenDeviceResponse, positions map[string
 	}
 }
 
+// checkRouted has the list read once more when the other servers of a NATS
+// cluster have heard of a subscription.
+func (c *conn) checkRouted(now int64) {
+	if c.srv.deps.NATS.Routed() {
+		soon(&c.checkAt, now+c.srv.cfg.RouteDelay.Milliseconds()+jitter(c.srv.cfg.RouteDelay/2))
+	}
+}
+
 // filled takes the answer to a question for some conversations. The caller
 // holds c.mu.
-func (c *conn) filled(asked []string, resp *messagingv1.OpenDeviceResponse, positions map[string]int64) {
+func (c *conn) filled(asked []string, resp *messagingv1.OpenDeviceResponse, confirmed positions) {
 	now := c.srv.now()
 	for _, d := range resp.GetQueues() {
-		name := d.GetConversation()
+		name := ident.ConversationID(d.GetConversation())
 		h, ok := c.holes[name]
 		if !ok {
 			continue
 		}
 		delete(c.holes, name)
-		confirmed := max(d.GetConfirmedSeq(), positions[name])
-		if q := c.learn(name, d.GetKind(), d.GetPeer(), confirmed, max(d.GetLastSeq(), h.lastSeq), now); q != nil {
+		through := max(d.GetConfirmedSeq(), confirmed[name])
+		if q := c.learn(name, d.GetKind(), d.GetPeer(), through, max(d.GetLastSeq(), h.lastSeq), now); q != nil {
 			q.logged = max(q.logged, h.last)
 			c.advance(q, now)
 		}
 	}
-	for _, name := range asked {
+	for _, conversation := range asked {
+		name := ident.ConversationID(conversation)
 		// The user is not in it, or not any more.
-		if h, ok := c.holes[name]; ok && h.last <= resp.GetLogPlaces()[c.reach.partition(c.appKey, name)] {
+		if h, ok := c.holes[name]; ok && h.last <= resp.GetLogPlaces()[c.reach.partition(c.user.App, name)] {
 			delete(c.holes, name)
 		}
 	}
@@ -275,7 +342,7 @@ func (c *conn) renewed(d *busv1.Delivery) bool {
 	if c.reach.places == nil || d.GetLogPlace() == 0 {
 		return false
 	}
-	p := c.reach.partition(c.appKey, d.GetConversation())
+	p := c.reach.partition(c.user.App, conversationOf(d))
 	return bus.LogEpoch(d.GetLogPlace()) > bus.LogEpoch(c.reach.places[p])
 }
 
@@ -283,13 +350,13 @@ func (c *conn) renewed(d *busv1.Delivery) bool {
 // as after a login. The caller holds c.mu.
 func (c *conn) reopen() {
 	c.forget()
-	c.reach = reach{}
+	c.reach, c.gone = reach{}, nil
 	c.srv.opener.add(c)
 }
 
 // learn makes or corrects a queue by what the archive knows. It returns nil when
 // there is no room for it. The caller holds c.mu.
-func (c *conn) learn(name string, kind busv1.Kind, peer string, confirmed, last, now int64) *queue {
+func (c *conn) learn(name ident.ConversationID, kind busv1.Kind, peer string, confirmed, last, now int64) *queue {
 	q := c.queues[name]
 	if q == nil {
 		if q = c.newQueue(name, kind, peer); q == nil {
@@ -302,7 +369,7 @@ func (c *conn) learn(name string, kind busv1.Kind, peer string, confirmed, last,
 	before := q.confirmed
 	q.known(confirmed, last)
 	c.note(q, before)
-	if q.inArchive() && q.phase == offered && !q.underWay() {
+	if q.inArchive() && q.phase == pushed && !q.underWay() {
 		q.enter(idle, now)
 	}
 	return q
@@ -321,12 +388,12 @@ func (c *conn) asked(err error) {
 	switch {
 	case err == nil:
 		c.srv.metrics.checks.WithLabelValues("ok").Inc()
-	case errors.Is(err, errPending):
+	case errors.Is(err, errPending), errors.Is(err, errEpoch):
 		c.srv.metrics.checks.WithLabelValues("pending").Inc()
 	default:
 		c.srv.metrics.checks.WithLabelValues("failed").Inc()
 	}
 	if err != nil {
-		c.srv.logger.Debug("archive was not read for a connection, which is tried again", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+		c.srv.logger.Debug("archive was not read for a connection, which is tried again", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 	}
 }

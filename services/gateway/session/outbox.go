@@ -111,11 +111,11 @@ func (c *conn) enqueue(op byte, payload []byte, last bool) {
 	if o.buf == nil {
 		o.buf = c.srv.buffers.get()
 	}
-	if waits := len(*o.buf); !last && (waits+len(payload)+10 > c.srv.cfg.MaxOutboundBytes || waits > scarceOutbound && !c.srv.memory.fits(len(payload))) {
+	if waits := len(*o.buf); !last && (waits+len(payload)+10 > maxOutboundBytes || waits > scarceOutbound && !c.srv.memory.fits(len(payload))) {
 		o.shut = true
 		o.mu.Unlock()
 		c.srv.metrics.slowConsumers.Inc()
-		c.srv.logger.Warn("device is too slow and is disconnected", "app", c.appKey, "user", c.user)
+		c.srv.logger.Warn("device is too slow and is disconnected", "app", c.user.App, "user", c.user.ID)
 		_ = c.wire.Conn.Close()
 		return
 	}
@@ -183,10 +183,10 @@ func (c *conn) drain() {
 // deadline costs more than a look at the clock.
 func (c *conn) armWrite() {
 	now := time.Now()
-	if c.out.deadline.Sub(now) > c.srv.cfg.WriteTimeout/2 {
+	if c.out.deadline.Sub(now) > writeTimeout/2 {
 		return
 	}
-	c.out.deadline = now.Add(c.srv.cfg.WriteTimeout)
+	c.out.deadline = now.Add(writeTimeout)
 	_ = c.wire.Conn.SetWriteDeadline(c.out.deadline)
 }
 

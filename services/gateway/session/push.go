@@ -1,124 +1,24 @@
 package session
 
 import (
-	"context"
-	"slices"
-	"sync"
-
-	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/chappe-im/chappe/pkg/bus"
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 )
 
-// shard takes in the pushes of a part of the users. Its channel is bounded:
-// when it is full NATS drops, says so, and all connections are checked.
-type shard struct {
-	srv *Server
-	ch  chan *natsx.Msg
-
-	mu    sync.RWMutex
-	users map[string]*listener // by subject
-}
-
-// listener is the interest in one user, shared by the user's devices. Its list
-// is replaced, never changed.
-type listener struct {
-	sub   *natsx.Subscription
-	conns []*conn
-}
-
-func newShard(s *Server, buffer int) *shard {
-	return &shard{srv: s, ch: make(chan *natsx.Msg, buffer), users: make(map[string]*listener)}
-}
-
-func (s *Server) shardOf(subject string) *shard {
-	return s.shards[xxhash.Sum64String(subject)%uint64(len(s.shards))]
-}
-
-// join enters a connection and declares interest in its user. An older
-// connection of the same device is taken out and returned.
-func (sh *shard) join(c *conn) (old *conn, err error) {
-	subject := bus.UserSubject(c.appKey, c.user)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	l := sh.users[subject]
-	if l == nil {
-		sub, err := sh.srv.deps.NATS.SubscribeChan(subject, sh.ch)
-		if err != nil {
-			return nil, err
-		}
-		l = &listener{sub: sub}
-		sh.users[subject] = l
-	}
-	conns := make([]*conn, 0, len(l.conns)+1)
-	for _, x := range l.conns {
-		if x.resource == c.resource {
-			old = x
-		} else {
-			conns = append(conns, x)
-		}
-	}
-	l.conns = append(conns, c)
-	return old, nil
-}
-
-// leave takes a connection out, and the interest with the last one.
-func (sh *shard) leave(c *conn) {
-	subject := bus.UserSubject(c.appKey, c.user)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	l := sh.users[subject]
-	if l == nil {
-		return
-	}
-	i := slices.Index(l.conns, c)
-	if i < 0 {
-		return // replaced
-	}
-	if len(l.conns) > 1 {
-		l.conns = slices.Delete(slices.Clone(l.conns), i, i+1)
-		return
-	}
-	delete(sh.users, subject)
-	if err := l.sub.Unsubscribe(); err != nil {
-		sh.srv.logger.Debug("interest was not withdrawn", obs.KeyError, err)
-	}
-}
-
-func (sh *shard) conns(subject string) []*conn {
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	if l := sh.users[subject]; l != nil {
-		return l.conns
-	}
-	return nil
-}
-
-func (sh *shard) run(ctx context.Context) {
-	for {
-		select {
-		case m := <-sh.ch:
-			sh.push(m)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// push hands one push to the user's connections.
+// push hands one push to the connections on its subject.
 func (sh *shard) push(m *natsx.Msg) {
-	conns := sh.conns(m.Subject)
+	on, conns := sh.listening(m.Subject)
 	if len(conns) == 0 {
 		return
 	}
 	if d, ok := deliveryOf(m.Data); ok {
 		sh.srv.metrics.delivered.Inc()
-		deliver(conns, d)
+		sh.srv.deliver(on, conns, d)
 		return
 	}
 	var p busv1.Push
@@ -130,45 +30,64 @@ func (sh *shard) push(m *natsx.Msg) {
 	switch what := p.GetWhat().(type) {
 	case *busv1.Push_Delivery:
 		sh.srv.metrics.delivered.Inc()
-		deliver(conns, what.Delivery)
+		sh.srv.deliver(on, conns, what.Delivery)
 	case *busv1.Push_Disconnect:
 		sh.srv.metrics.pushes.WithLabelValues("disconnect").Inc()
 		disconnect(conns, what.Disconnect)
 	case *busv1.Push_Notice:
 		sh.srv.metrics.pushes.WithLabelValues("notice").Inc()
-		notify(conns, what.Notice)
+		sh.srv.notify(on, conns, what.Notice)
 	default:
 		sh.srv.metrics.pushes.WithLabelValues("unknown").Inc()
 	}
 }
 
-// deliver shows an entry to the devices of one user. It is encoded once, when
-// the first of them is to see it.
-func deliver(conns []*conn, d *busv1.Delivery) {
+// deliver shows an entry to the connections on a subject. It is encoded once,
+// when the first of them is to see it.
+func (s *Server) deliver(on subject, conns []*conn, d *busv1.Delivery) {
 	var meta []byte
+	encoded := false
 	for _, c := range conns {
 		if !c.visible(d) {
 			c.take(d, nil)
 			continue
 		}
-		if meta == nil {
-			meta = encodeMeta(c.appKey, d)
+		if !encoded {
+			meta, encoded = s.entryMeta(on.app, on.viewer(), d), true
 		}
 		c.take(d, meta)
 	}
 }
 
-// notify shows an event to the devices of one user.
-func notify(conns []*conn, n *busv1.Notice) {
-	var meta []byte
+// entryMeta returns an entry as devices are shown it; nil for one that they are
+// not told of, or that cannot be told.
+func (s *Server) entryMeta(app ident.AppKey, viewer ident.UserID, d *busv1.Delivery) []byte {
+	meta, err := msync.EntryMeta(app, viewer, d)
+	if err != nil {
+		s.untold(app, err)
+	}
+	return meta
+}
+
+// untold notes that devices are not told of an event.
+func (s *Server) untold(app ident.AppKey, err error) {
+	s.metrics.pushes.WithLabelValues("untold").Inc()
+	s.logger.Error("an event cannot be told to clients and is left out; is this gateway older than the other services?", obs.KeyApp, app, obs.KeyError, err)
+}
+
+// notify shows an event to the connections on a subject.
+func (s *Server) notify(on subject, conns []*conn, n *busv1.Notice) {
+	meta, err := msync.NoticeMeta(on.app, on.viewer(), n)
+	if err != nil {
+		s.untold(on.app, err)
+	}
+	if meta == nil {
+		return
+	}
 	for _, c := range conns {
-		if !c.in.Load() || n.GetExceptResource() != "" && n.GetExceptResource() == c.resource {
-			continue
+		if c.loggedIn.Load() && (n.GetExceptResource() == "" || n.GetExceptResource() != c.resource) {
+			c.sendDirect(meta)
 		}
-		if meta == nil {
-			meta = encodeEvent(c.appKey, n.GetNs(), uint64(n.GetId()), n.GetFrom(), c.user, n.GetTimestamp(), n.GetPayload()) //nolint:gosec // IDs are positive
-		}
-		c.sendDirect(meta)
 	}
 }
 
@@ -176,7 +95,7 @@ func notify(conns []*conn, n *busv1.Notice) {
 func (c *conn) take(d *busv1.Delivery, meta []byte) {
 	if meta != nil && (d.GetOnlineOnly() || d.GetSeq() == 0) {
 		// Never offered again, so it goes past the queue.
-		if c.in.Load() {
+		if c.loggedIn.Load() {
 			c.sendDirect(meta)
 		}
 		meta = nil
@@ -193,7 +112,7 @@ func (c *conn) take(d *busv1.Delivery, meta []byte) {
 	if c.renewed(d) {
 		c.reopen()
 	}
-	q := c.queues[d.GetConversation()]
+	q := c.queues[conversationOf(d)]
 	if q == nil {
 		if q = c.begin(d); q == nil {
 			return
@@ -217,15 +136,15 @@ func (c *conn) begin(d *busv1.Delivery) *queue {
 		c.noteHole(d)
 		return nil
 	}
-	p := c.reach.partition(c.appKey, d.GetConversation())
+	p := c.reach.partition(c.user.App, conversationOf(d))
 	if c.reach.covers(p, d.GetLogPlace()) {
 		return nil
 	}
-	if _, ok := c.holes[d.GetConversation()]; ok || !c.reach.begins(p, d.GetLogPlace(), d.GetLogPrevious()) {
+	if _, ok := c.holes[conversationOf(d)]; ok || !c.reach.begins(p, d.GetLogPlace(), d.GetLogPrevious()) {
 		c.noteHole(d)
 		return nil
 	}
-	q := c.newQueue(d.GetConversation(), d.GetKind(), peerOf(d, c.user))
+	q := c.newQueue(conversationOf(d), d.GetKind(), peerOf(d, c.user.ID))
 	if q != nil {
 		q.confirmed = d.GetSeq() - 1
 		q.tailFrom, q.last = q.confirmed, q.confirmed
@@ -234,25 +153,29 @@ func (c *conn) begin(d *busv1.Delivery) *queue {
 }
 
 // peerOf is what the device calls a conversation.
-func peerOf(d *busv1.Delivery, user string) string {
+func peerOf(d *busv1.Delivery, user ident.UserID) string {
 	if d.GetKind() == busv1.Kind_KIND_GROUP || d.GetKind() == busv1.Kind_KIND_ROOM {
 		return d.GetTo()
 	}
-	return names.Peer(d.GetConversation(), user)
+	return string(conversationOf(d).Peer(user))
+}
+
+func conversationOf(d *busv1.Delivery) ident.ConversationID {
+	return ident.ConversationID(d.GetConversation())
 }
 
 // newQueue makes room for a queue and enters it. It gives nil when the
 // connection holds as many as it may and all have something waiting: then the
 // entry stays in the archive, and a later check finds it.
-func (c *conn) newQueue(conversation string, kind busv1.Kind, peer string) *queue {
+func (c *conn) newQueue(conversation ident.ConversationID, kind busv1.Kind, peer string) *queue {
 	if len(c.queues) >= c.srv.cfg.CleanQueues && !c.evict() && len(c.queues) >= c.srv.cfg.MaxQueues {
 		soon(&c.checkAt, c.srv.now()+c.srv.cfg.ConfirmTimeout.Milliseconds())
 		return nil
 	}
 	if c.queues == nil {
-		c.queues = make(map[string]*queue)
+		c.queues = make(map[ident.ConversationID]*queue)
 	}
-	q := &queue{conversation: conversation, jid: queueJID(c.appKey, peer, domainOf(kind)), mem: &c.srv.memory}
+	q := &queue{conversation: conversation, jid: msync.JID(c.user.App, peer, msync.Domain(kind)), mem: &c.srv.memory}
 	c.queues[conversation] = q
 	return q
 }
@@ -263,7 +186,7 @@ func (c *conn) evict() bool {
 	var oldest *queue
 	n := 0
 	for _, q := range c.queues {
-		if q.pending() || q.phase == answering || q.owed > 0 {
+		if q.pending() || q.phase == pulling || q.owed > 0 {
 			continue
 		}
 		if oldest == nil || q.used < oldest.used {
@@ -276,11 +199,11 @@ func (c *conn) evict() bool {
 	if oldest == nil {
 		return false
 	}
-	c.reach.dropped(c.reach.partition(c.appKey, oldest.conversation), oldest.logged)
+	c.reach.dropped(c.reach.partition(c.user.App, oldest.conversation), oldest.logged)
 	if c.asking {
 		// The answer may be older than what was confirmed of it.
 		if c.gone == nil {
-			c.gone = make(map[string]int64)
+			c.gone = make(positions)
 		}
 		c.gone[oldest.conversation] = oldest.confirmed
 	}

@@ -1,18 +1,20 @@
 package session
 
+import "github.com/chappe-im/chappe/pkg/ident"
+
 // phase tells what a device is doing with a queue.
 type phase uint8
 
 const (
 	// idle: nothing; what comes next may be pushed.
 	idle phase = iota
-	// told: the device knows that there is something and will pull.
-	told
-	// answering: a page answered a pull; its confirmation is the next pull and
+	// notified: the device knows that there is something and will pull.
+	notified
+	// pulling: a page answered a pull; its confirmation is the next pull and
 	// must be answered too.
-	answering
-	// offered: a page was pushed unasked; its confirmation needs no answer.
-	offered
+	pulling
+	// pushed: a page was sent without a pull; its confirmation needs no answer.
+	pushed
 )
 
 // rememberedPages is how many page tokens a queue can still map to a place.
@@ -34,7 +36,7 @@ type entry struct {
 type page struct {
 	token   uint64
 	through int64
-	asked   bool
+	pulled  bool
 }
 
 // queue is a device's view of one conversation. Places (seq) are dense, so the
@@ -46,7 +48,7 @@ type page struct {
 // in the tail, as far as the device may see it. What lies in (confirmed,
 // tailFrom] is only in the archive. It has no lock and no clock of its own.
 type queue struct {
-	conversation string
+	conversation ident.ConversationID
 	jid          []byte // encoded JID, shared with nobody
 
 	confirmed, tailFrom, last int64
@@ -165,14 +167,14 @@ func (q *queue) confirmTo(seq int64) {
 }
 
 // confirm takes a page token from the device. known is false for tokens of
-// other connections and for those long forgotten, which confirm nothing; asked
+// other connections and for those long forgotten, which confirm nothing; pulled
 // tells whether the page answered a pull.
-func (q *queue) confirm(token uint64) (known, asked bool) {
+func (q *queue) confirm(token uint64) (known, pulled bool) {
 	for _, p := range q.pages {
 		if p.token == token && token != 0 {
 			q.confirmTo(p.through)
 			q.landed()
-			return true, p.asked
+			return true, p.pulled
 		}
 	}
 	return false, false
@@ -231,10 +233,10 @@ func (q *queue) sent(p page, now int64) {
 	q.pages[q.nextPage] = p
 	q.nextPage = (q.nextPage + 1) % rememberedPages
 	q.outToken = p.token
-	if p.asked {
-		q.enter(answering, now)
+	if p.pulled {
+		q.enter(pulling, now)
 	} else {
-		q.enter(offered, now)
+		q.enter(pushed, now)
 	}
 }
 

@@ -73,8 +73,8 @@ func TestQueuePagesAndConfirms(t *testing.T) {
 	entries, through := q.tailPage(testLimits)
 	require.Equal(t, []int64{1, 2, 3}, seqs(entries))
 	require.EqualValues(t, 3, through)
-	q.sent(page{token: 10, through: through, asked: true}, 5)
-	require.Equal(t, answering, q.phase)
+	q.sent(page{token: 10, through: through, pulled: true}, 5)
+	require.Equal(t, pulling, q.phase)
 
 	known, _ := q.confirm(11)
 	require.False(t, known)
@@ -82,18 +82,18 @@ func TestQueuePagesAndConfirms(t *testing.T) {
 	require.False(t, known)
 	require.EqualValues(t, 0, q.confirmed)
 
-	known, asked := q.confirm(10)
+	known, pulled := q.confirm(10)
 	require.True(t, known)
-	require.True(t, asked)
+	require.True(t, pulled)
 	require.EqualValues(t, 3, q.confirmed)
 	require.Equal(t, []int64{4}, seqs(q.tail))
 
 	// Confirming again, or an older page, moves nothing back.
 	q.sent(page{token: 12, through: 4}, 6)
-	require.Equal(t, offered, q.phase)
-	known, asked = q.confirm(12)
+	require.Equal(t, pushed, q.phase)
+	known, pulled = q.confirm(12)
 	require.True(t, known)
-	require.False(t, asked)
+	require.False(t, pulled)
 	q.confirm(10)
 	require.EqualValues(t, 4, q.confirmed)
 	require.False(t, q.pending())
@@ -138,7 +138,7 @@ func TestQueueReadsTheArchive(t *testing.T) {
 		q.offer(5, shown, testLimits) // 3 and 4 are missing
 		entries, through := q.archivePage(ar(3, 4), 4, 4, testLimits)
 		require.Equal(t, []int64{3, 4}, seqs(entries))
-		q.sent(page{token: 1, through: through, asked: true}, 0)
+		q.sent(page{token: 1, through: through, pulled: true}, 0)
 		q.confirm(1)
 		require.False(t, q.inArchive())
 		entries, _ = q.tailPage(testLimits)
@@ -172,7 +172,7 @@ func TestQueueReadsTheArchive(t *testing.T) {
 		q.offer(2, shown, testLimits)
 		entries, through := q.archivePage(ar(1, 2, 3), 3, 4, testLimits)
 		require.Equal(t, []int64{1, 2, 3}, seqs(entries))
-		q.sent(page{token: 1, through: through, asked: true}, 0)
+		q.sent(page{token: 1, through: through, pulled: true}, 0)
 		q.confirm(1)
 		require.EqualValues(t, 3, q.confirmed)
 		require.True(t, q.pending(), "4 is known to exist")
@@ -196,7 +196,7 @@ type model struct {
 	stored   int64  // position that survives the connection
 }
 
-func (m *model) send(entries []entry, through int64, asked bool) {
+func (m *model) send(entries []entry, through int64, pulled bool) {
 	m.token++
 	require.False(m.t, m.tokens[m.token])
 	m.tokens[m.token] = true
@@ -204,7 +204,7 @@ func (m *model) send(entries []entry, through int64, asked bool) {
 		require.EqualValues(m.t, e.seq, binary.BigEndian.Uint64(e.meta), "entry and place belong together")
 		m.shown = append(m.shown, e.seq)
 	}
-	p := page{token: m.token, through: through, asked: asked}
+	p := page{token: m.token, through: through, pulled: pulled}
 	m.q.sent(p, 0)
 	m.pending = append(m.pending, p)
 }
@@ -250,7 +250,7 @@ func (m *model) advance() {
 		return
 	}
 	if m.q.inArchive() {
-		m.q.enter(told, 0)
+		m.q.enter(notified, 0)
 		return
 	}
 	entries, through := m.q.tailPage(testLimits)
@@ -281,10 +281,10 @@ func (m *model) step() {
 				m.seen[s] = true
 			}
 		}
-		known, asked := m.q.confirm(p.token)
+		known, pulled := m.q.confirm(p.token)
 		switch {
-		case known && !asked:
-			if m.q.phase == offered {
+		case known && !pulled:
+			if m.q.phase == pushed {
 				m.q.enter(idle, 0)
 				m.advance()
 			}

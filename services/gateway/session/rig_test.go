@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,9 +15,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/bus"
-	"github.com/chappe-im/chappe/pkg/embed"
 	"github.com/chappe-im/chappe/pkg/errs"
 	"github.com/chappe-im/chappe/pkg/grpcx"
+	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
 	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
@@ -47,13 +48,16 @@ type backend struct {
 	nextID    int64
 	entries   map[string][]*busv1.Delivery // by conversation
 	positions map[string]map[string]int64  // by user/resource, then conversation
+	members   map[string][]string          // of groups
 	online    map[string]*presencev1.Connection
 	opens     int
 	pulls     int
+	confirms  []time.Time // calls of ConfirmDevices
 	// Faults that tests put in.
 	refuse     error                        // answer of SendFromClient
 	limit      error                        // answer of Connect
 	confirming error                        // answer of ConfirmDevices
+	early      int                          // calls of ConfirmDevices that come before the archive
 	opening    error                        // answer of OpenDevice
 	lose       func(d *busv1.Delivery) bool // pushes to drop
 	lag        int64                        // entries that the archive is behind
@@ -86,8 +90,14 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.nextID++
-	d.Id, d.Kind = b.nextID, busv1.Kind_KIND_USER
-	d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	d.Id = b.nextID
+	if d.GetKind() == busv1.Kind_KIND_UNSPECIFIED {
+		d.Kind = busv1.Kind_KIND_USER
+	}
+	d.Conversation = d.GetTo()
+	if d.GetKind() == busv1.Kind_KIND_USER {
+		d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+	}
 	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
 	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
 	p := bus.Partition(appKey, d.GetConversation(), partitions)
@@ -103,6 +113,9 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
 	if err != nil {
 		return nil, err
+	}
+	if d.GetKind() != busv1.Kind_KIND_USER {
+		return d, b.nats.Publish(bus.DeliverySubject(appKey, d.GetKind(), d.GetTo()), push)
 	}
 	for _, user := range []string{d.GetTo(), d.GetFrom()} {
 		if err := b.nats.Publish(bus.UserSubject(appKey, user), push); err != nil {
@@ -184,7 +197,10 @@ func (b *backend) of(user, resource string) (map[string]int64, bool) {
 	return m, ok
 }
 
-func member(conversation, user string) bool {
+func (b *backend) member(conversation, user string) bool {
+	if members, ok := b.members[conversation]; ok {
+		return slices.Contains(members, user)
+	}
 	a, z, _ := strings.Cut(conversation, "~")
 	return a == user || z == user
 }
@@ -213,7 +229,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 		b.asked = append(b.asked, req.GetConversations())
 		resp := &messagingv1.OpenDeviceResponse{LogPlaces: b.logged[:]}
 		for _, c := range req.GetConversations() {
-			if member(c, req.GetUser()) && len(b.entries[c]) > 0 {
+			if b.member(c, req.GetUser()) && len(b.entries[c]) > 0 {
 				resp.Queues = append(resp.Queues, b.queue(c, req.GetUser(), mine))
 			}
 		}
@@ -234,7 +250,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 			resp.More = true
 			break
 		}
-		if last := b.last(conversation); member(conversation, req.GetUser()) && last > mine[conversation] {
+		if last := b.last(conversation); b.member(conversation, req.GetUser()) && last > mine[conversation] {
 			resp.Queues = append(resp.Queues, b.queue(conversation, req.GetUser(), mine))
 		}
 	}
@@ -242,8 +258,12 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 }
 
 func (b *backend) queue(conversation, user string, mine map[string]int64) *messagingv1.DeviceQueue {
+	kind, peer := busv1.Kind_KIND_USER, names.Peer(conversation, user)
+	if _, ok := b.members[conversation]; ok {
+		kind, peer = busv1.Kind_KIND_GROUP, conversation
+	}
 	return &messagingv1.DeviceQueue{
-		Conversation: conversation, Kind: busv1.Kind_KIND_USER, Peer: names.Peer(conversation, user),
+		Conversation: conversation, Kind: kind, Peer: peer,
 		ConfirmedSeq: mine[conversation], LastSeq: b.last(conversation),
 	}
 }
@@ -271,12 +291,23 @@ func (b *backend) PullConversation(_ context.Context, req *messagingv1.PullConve
 func (b *backend) ConfirmDevices(_ context.Context, req *messagingv1.ConfirmDevicesRequest) (*messagingv1.ConfirmDevicesResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.confirms = append(b.confirms, time.Now())
 	if b.confirming != nil {
 		return nil, b.confirming
 	}
+	if b.early > 0 {
+		b.early--
+		return &messagingv1.ConfirmDevicesResponse{Early: req.GetPositions()}, nil
+	}
 	for _, p := range req.GetPositions() {
 		m, _ := b.of(p.GetUser(), p.GetResource())
-		m[p.GetConversation()] = max(m[p.GetConversation()], p.GetSeq())
+		seq := p.GetSeq()
+		if all := b.entries[p.GetConversation()]; p.GetEpoch() < bus.LogEpoch(b.logged[bus.Partition(appKey, p.GetConversation(), partitions)]) {
+			for seq = min(seq, int64(len(all))); seq > 0 && bus.LogEpoch(all[seq-1].GetLogPlace()) > p.GetEpoch(); {
+				seq--
+			}
+		}
+		m[p.GetConversation()] = max(m[p.GetConversation()], seq)
 	}
 	return &messagingv1.ConfirmDevicesResponse{}, nil
 }
@@ -293,8 +324,16 @@ func (b *backend) Connect(_ context.Context, req *presencev1.ConnectRequest) (*p
 	if b.limit != nil {
 		return nil, b.limit
 	}
-	b.online[req.GetConnection().GetId()] = req.GetConnection()
-	return &presencev1.ConnectResponse{}, nil
+	in := req.GetConnection()
+	resp := &presencev1.ConnectResponse{}
+	for id, c := range b.online {
+		if c.GetUser() == in.GetUser() && c.GetResource() == in.GetResource() && id != in.GetId() {
+			resp.ReplacedGateway = c.GetGateway()
+			delete(b.online, id)
+		}
+	}
+	b.online[in.GetId()] = in
+	return resp, nil
 }
 
 func (b *backend) Disconnect(_ context.Context, req *presencev1.DisconnectRequest) (*presencev1.DisconnectResponse, error) {
@@ -323,7 +362,7 @@ type tokens struct {
 	void *atomic.Bool
 }
 
-func (a tokens) KeyHolds(string, string, uint32) bool { return a.void == nil || !a.void.Load() }
+func (a tokens) KeyHolds(ident.AppKey, uint32) bool { return a.void == nil || !a.void.Load() }
 
 func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principal, error) {
 	if org != "acme" || app != "shop" {
@@ -339,9 +378,9 @@ func (a tokens) Verify(_ context.Context, org, app, token string) (auth.Principa
 	case token == "down":
 		return auth.Principal{}, errs.Unavailable("account", nil)
 	case token == "app":
-		return auth.Principal{Kind: auth.App, AppKey: appKey}, nil
+		return auth.Principal{Kind: auth.App, App: appKey}, nil
 	case strings.HasPrefix(token, "token-"):
-		return auth.Principal{Kind: auth.User, AppKey: appKey, User: strings.TrimPrefix(token, "token-"), ExpiresAt: a.expires}, nil
+		return auth.Principal{Kind: auth.User, App: appKey, User: ident.UserID(strings.TrimPrefix(token, "token-")), ExpiresAt: a.expires}, nil
 	}
 	return auth.Principal{}, errs.Unauthenticated(errs.ReasonBadToken, "Unable to authenticate")
 }
@@ -380,10 +419,10 @@ func start(t testing.TB, change func(*session.Config)) *rig {
 func startWith(t testing.TB, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	nats := testkit.NATSServer(t)
-	return startOn(t, nats, newBackend(testkit.Connect(t, nats)), auth, change)
+	return startOn(t, testkit.Connect(t, nats), newBackend(testkit.Connect(t, nats)), auth, change)
 }
 
-func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
+func startOn(t testing.TB, nats *natsx.Conn, b *backend, auth session.Authenticator, change func(*session.Config)) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	channel := grpcx.NewChannel(grpcx.NewInterceptors(testkit.Logger(t), reg))
@@ -392,14 +431,14 @@ func startOn(t testing.TB, nats *embed.NATS, b *backend, auth session.Authentica
 	presencev1.RegisterConnectionServiceServer(channel, b)
 	limits := &limits{}
 	limiterv1.RegisterLimiterServiceServer(channel, limits)
-	cfg := session.DefaultConfig()
+	var cfg session.Config
 	cfg.FlushInterval = 20 * time.Millisecond
 	cfg.SweepInterval = 20 * time.Millisecond
 	cfg.CheckSpread = 20 * time.Millisecond
 	if change != nil {
 		change(&cfg)
 	}
-	bus := &lossy{Conn: testkit.Connect(t, nats)}
+	bus := &lossy{Conn: nats}
 	s, err := session.New(cfg, session.Deps{
 		Auth: auth, Presence: channel.Conn(), Messaging: channel.Conn(), Limiter: channel.Conn(), NATS: bus,
 		Logger: testkit.Logger(t), Metrics: reg,

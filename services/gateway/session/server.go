@@ -28,6 +28,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/lxzan/gws"
 
+	"github.com/chappe-im/chappe/pkg/msync"
+	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/obs"
 	limiterv1 "github.com/chappe-im/chappe/proto/gen/chappe/limiter/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -52,6 +54,7 @@ type Server struct {
 	buffers   buffers
 	shards    []*shard
 	flusher   *flusher
+	handOns   handOns
 	opener    *opener
 	memory    memory
 	logins    chan struct{}
@@ -79,9 +82,6 @@ type Server struct {
 
 // New makes a Server; Start begins its work.
 func New(cfg Config, deps Deps) (*Server, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("client connections: %w", err)
-	}
 	if deps.Auth == nil || deps.Presence == nil || deps.Messaging == nil || deps.Limiter == nil || deps.NATS == nil || deps.Logger == nil || deps.Metrics == nil {
 		return nil, errors.New("client connections: a dependency is missing")
 	}
@@ -98,22 +98,23 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		syncs:    messagingv1.NewSyncServiceClient(deps.Messaging),
 		messages: messagingv1.NewMessagingServiceClient(deps.Messaging),
 		limiter:  limiterv1.NewLimiterServiceClient(deps.Limiter),
-		logins:   make(chan struct{}, cfg.ConcurrentLogins),
-		closings: make(chan struct{}, cfg.ConcurrentClosings),
+		logins:   make(chan struct{}, concurrentLogins),
+		closings: make(chan struct{}, concurrentClosings),
 		stopped:  make(chan struct{}),
 	}
-	s.directJID = queueJID("", directQueue, domainUser)
+	s.directJID = msync.DirectJID()
 	s.memory.bound = cfg.PageMemory
 	s.metrics = newMetrics(deps.Metrics, &s.memory)
 	s.flusher = newFlusher(s)
+	s.handOns = handOns{srv: s, ch: make(chan *natsx.Msg, waitingHandOns)}
 	s.opener = newOpener(s)
-	for range cfg.Shards {
-		s.shards = append(s.shards, newShard(s, cfg.ShardBuffer))
+	for range shardCount() {
+		s.shards = append(s.shards, newShard(s))
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.upgrader = gws.NewUpgrader(socketEvents{s}, &gws.ServerOption{
-		ReadBufferSize:     cfg.ReadBufferBytes,
-		ReadMaxPayloadSize: cfg.MaxFrameBytes,
+		ReadBufferSize:     readBufferBytes,
+		ReadMaxPayloadSize: maxFrameBytes,
 		ParallelGolimit:    1,
 		NewSession:         func() gws.SessionStorage { return nil },
 		Logger:             gwsLogger{s.logger},
@@ -128,7 +129,11 @@ func (s *Server) Start(context.Context) error {
 	if s.started || s.stopping {
 		return errors.New("client connections: started twice")
 	}
+	if err := s.handOns.listen(); err != nil {
+		return err
+	}
 	s.started = true
+	s.background.Go(func() { s.handOns.run(s.ctx) })
 	for _, sh := range s.shards {
 		s.background.Go(func() { sh.run(s.ctx) })
 	}

@@ -39,7 +39,7 @@ func (s *Server) sweep() {
 }
 
 // pushesLost reports whether all connections must be compared with the archive.
-// After a loss every interest has to be declared again before that helps, so it
+// After a loss every subscription has to be made again before that helps, so it
 // waits for the bus to say so.
 func (s *Server) pushesLost(connections int) bool {
 	if !s.lost.Swap(false) {
@@ -60,7 +60,7 @@ func (s *Server) pushesLost(connections int) bool {
 const flushWait = time.Second
 
 func (s *Server) sweepOne(c *conn, now int64, lost bool) {
-	if !c.in.Load() {
+	if !c.loggedIn.Load() {
 		if now-c.opened >= s.cfg.LoginTimeout.Milliseconds() {
 			c.shutdown(closePolicy, "no login in time")
 		}
@@ -86,7 +86,7 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 		c.shutdown(closeNormal, "token expired")
 		return
 	}
-	if !s.deps.Auth.KeyHolds(c.org, c.app, c.keyID) {
+	if !s.deps.Auth.KeyHolds(c.user.App, c.keyID) {
 		s.metrics.kicks.WithLabelValues("token_void").Inc()
 		c.shutdown(closeNormal, "token is void")
 		return
@@ -95,6 +95,9 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 		c.timeouts(now)
 	}
 	if lost {
+		c.mu.Lock()
+		c.fresh = true
+		c.mu.Unlock()
 		soon(&c.checkAt, now+jitter(s.cfg.CheckSpread))
 	}
 	if s.memory.scarce() {
@@ -104,7 +107,7 @@ func (s *Server) sweepOne(c *conn, now int64, lost bool) {
 	if at == 0 || now < at || !c.checkAt.CompareAndSwap(at, 0) {
 		return
 	}
-	soon(&c.checkAt, now+s.cfg.CheckInterval.Milliseconds()+jitter(s.cfg.CheckInterval/4))
+	soon(&c.checkAt, now+checkInterval.Milliseconds()+jitter(checkInterval/4))
 	c.mu.Lock()
 	c.relist = true
 	c.mu.Unlock()

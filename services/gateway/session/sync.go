@@ -4,9 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
-	"github.com/chappe-im/chappe/pkg/names"
+	"github.com/chappe-im/chappe/pkg/ident"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/obs"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
@@ -14,7 +13,7 @@ import (
 )
 
 // An archive that is behind what was pushed is asked again after a short wait,
-// a few times; after that the device is told again later.
+// a few times; after that the device is notified again later.
 const (
 	archiveTries = 6
 	archiveWait  = 20 * time.Millisecond
@@ -26,29 +25,29 @@ const (
 // sync takes a SYNC frame: a meta that the device sends, or a pull. A pull for
 // history carries a meta too, which is no message, and so does nothing else that
 // names a queue.
-func (c *conn) sync(ul syncUL) {
+func (c *conn) sync(ul msync.SyncUL) {
 	switch {
-	case ul.roam:
+	case ul.Roam:
 		// There is no history to be had this way: an answer that says so ends the
 		// pull.
-		jid := queueJID(c.appKey, ul.queueName, ul.queueDomain)
-		if ul.queueName == "" {
+		jid := msync.JID(c.user.App, ul.QueueName, ul.QueueDomain)
+		if ul.QueueName == "" {
 			jid = c.srv.directJID
 		}
-		c.send(appendRoamEnd(make([]byte, 0, 64), jid, c.srv.now()))
+		c.send(msync.AppendRoamEnd(make([]byte, 0, 64), jid, c.srv.now()))
 		c.srv.metrics.sends.WithLabelValues("roam").Inc()
-	case ul.queueName == "":
-		if ul.hasMeta {
-			c.upstream(ul.meta)
+	case ul.QueueName == "":
+		if ul.HasMeta {
+			c.upstream(ul.Meta)
 		}
 	default:
-		if ul.hasMeta {
-			head, ok := parseMetaHead(ul.meta)
+		if ul.HasMeta {
+			head, ok := msync.ParseMetaHead(ul.Meta)
 			if !ok {
 				c.shutdown(closeInvalidData, "malformed frame")
 				return
 			}
-			c.refuse(head.id, msyncv1.Status_FAIL, "a pull carries no message")
+			c.refuse(head.ID, msyncv1.Status_FAIL, "a pull carries no message")
 		}
 		c.pull(ul)
 	}
@@ -82,64 +81,58 @@ func (c *conn) answerUnread(now int64) {
 
 // sendUnread lists all queues with something unconfirmed.
 func (c *conn) sendUnread(now int64) {
-	p := make([]byte, 0, 64)
-	p = append(p, statusOK...)
+	list := make([]byte, 0, 64)
 	for _, q := range c.queues {
 		if !q.pending() {
 			continue
 		}
-		n := uint64(q.last - q.confirmed) //nolint:gosec // positive
-		p = appendTag(p, 2, protowire.BytesType)
-		p = protowire.AppendVarint(p, uint64(sizeField(len(q.jid))+1+protowire.SizeVarint(n))) //nolint:gosec // a length
-		p = appendBytes(p, 1, q.jid)
-		p = appendUint(p, 2, n)
-		if q.phase != answering {
-			q.enter(told, now)
+		list = msync.AppendUnreadQueue(list, q.jid, uint64(q.last-q.confirmed)) //nolint:gosec // positive
+		if q.phase != pulling {
+			q.enter(notified, now)
 		}
 	}
-	p = appendUint(p, 3, uint64(now)) //nolint:gosec // after 1970
-	c.send(appendFrame(make([]byte, 0, len(p)+16), msyncv1.MSync_UNREAD, p))
+	c.send(msync.AppendUnread(make([]byte, 0, len(list)+32), list, now))
 }
 
 // find gives the queue that the device names.
-func (c *conn) find(ul syncUL) *queue {
-	if !strings.Contains(ul.queueDomain, "conference") {
-		var buf [2*names.MaxUserIDBytes + 1]byte // most names fit, and then nothing is allocated
-		key := names.AppendUserConversation(buf[:0], c.user, names.FoldUser(ul.queueName))
-		if q := c.queues[string(key)]; q != nil {
+func (c *conn) find(ul msync.SyncUL) *queue {
+	if !strings.Contains(ul.QueueDomain, "conference") {
+		var buf [2*ident.MaxUserID + 1]byte // most names fit, and then nothing is allocated
+		key := ident.AppendUserConversation(buf[:0], string(c.user.ID), string(ident.FoldUser(ul.QueueName)))
+		if q := c.queues[ident.ConversationID(key)]; q != nil {
 			return q
 		}
 	}
-	return c.queues[ul.queueName]
+	return c.queues[ident.ConversationID(ul.QueueName)]
 }
 
 // pull answers a pull or takes a confirmation.
-func (c *conn) pull(ul syncUL) {
+func (c *conn) pull(ul msync.SyncUL) {
 	now := c.srv.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.find(ul)
 	if q == nil {
 		// Nothing is known of it, so nothing waits in it.
-		c.sendEmpty(queueJID(c.appKey, ul.queueName, ul.queueDomain), now)
+		c.sendEmpty(msync.JID(c.user.App, ul.QueueName, ul.QueueDomain), now)
 		return
 	}
 	q.used = now
-	known, asked := false, false
-	if ul.key != 0 {
+	known, pulled := false, false
+	if ul.Key != 0 {
 		before := q.confirmed
-		known, asked = q.confirm(ul.key)
+		known, pulled = q.confirm(ul.Key)
 		c.note(q, before)
 	}
-	if known && !asked && !q.underWay() && q.owed == 0 {
-		// It was pushed unasked: no answer, but more if there is more.
-		if q.phase == offered {
+	if known && !pulled && !q.underWay() && q.owed == 0 {
+		// It was sent without a pull: no answer, but more if there is more.
+		if q.phase == pushed {
 			q.enter(idle, now)
 			c.advance(q, now)
 		}
 		return
 	}
-	if !known || asked {
+	if !known || pulled {
 		q.owe()
 	}
 	// One page is under way at a time: other pulls of the queue wait until it is
@@ -177,12 +170,12 @@ func (c *conn) answer(q *queue) {
 			c.sendPage(q, entries, through, true, now)
 			return
 		}
-		q.enter(answering, now)
+		q.enter(pulling, now)
 		before := q.confirmed
 		entries, through, last, err := c.read(q.conversation, before)
 		now = c.srv.now()
 		if err != nil {
-			c.srv.logger.Warn("archive was not read", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+			c.srv.logger.Warn("archive was not read", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 			break
 		}
 		page, through := q.archivePage(entries, through, last, c.srv.limits)
@@ -206,22 +199,25 @@ func (c *conn) answer(q *queue) {
 }
 
 // read reads what comes after a place from the archive, without the lock.
-func (c *conn) read(conversation string, after int64) ([]entry, int64, int64, error) {
+func (c *conn) read(conversation ident.ConversationID, after int64) ([]entry, int64, int64, error) {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
 	resp, err := c.srv.syncs.PullConversation(ctx, &messagingv1.PullConversationRequest{
-		Org: c.org, App: c.app, User: c.user, Resource: c.resource,
-		Conversation: conversation, AfterSeq: after, Limit: int32(c.srv.cfg.PageEntries), //nolint:gosec // checked by Validate
+		Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource,
+		Conversation: string(conversation), AfterSeq: after, Limit: int32(c.srv.cfg.PageEntries), //nolint:gosec // a constant
 	})
 	if err != nil {
 		return nil, 0, 0, err
 	}
 	entries := make([]entry, 0, len(resp.GetEntries()))
 	for _, d := range resp.GetEntries() {
-		if c.visible(d) && !d.GetOnlineOnly() {
-			entries = append(entries, entry{d.GetSeq(), encodeMeta(c.appKey, d)})
+		if !c.visible(d) || d.GetOnlineOnly() {
+			continue
+		}
+		if meta := c.srv.entryMeta(c.user.App, c.viewerOf(d), d); meta != nil {
+			entries = append(entries, entry{d.GetSeq(), meta})
 		}
 	}
 	return entries, resp.GetThroughSeq(), resp.GetLastSeq(), nil
@@ -244,26 +240,32 @@ func (c *conn) pause(d time.Duration) bool {
 // visible tells whether this device is to be shown an entry: not what it sent
 // itself, and what the user sent elsewhere only if the sender wants it.
 func (c *conn) visible(d *busv1.Delivery) bool {
-	return d.GetFrom() != c.user || d.GetSyncSender() && d.GetFromResource() != c.resource
+	return ident.UserID(d.GetFrom()) != c.user.ID || d.GetSyncSender() && d.GetFromResource() != c.resource
 }
 
 // note hands a moved position on.
 func (c *conn) note(q *queue, before int64) {
 	if q.confirmed > before {
-		c.srv.flusher.put(c.device(), q.conversation, q.confirmed)
+		c.srv.flusher.put(c.device(), q.conversation, mark{c.reach.epoch(c.user.App, q.conversation), q.confirmed})
 	}
 }
 
-func (c *conn) device() device {
-	return device{org: c.org, app: c.app, user: c.user, resource: c.resource}
+func (c *conn) device() ident.Device { return c.user.Device(c.resource) }
+
+// viewerOf is subject.viewer for an entry from the archive.
+func (c *conn) viewerOf(d *busv1.Delivery) ident.UserID {
+	if d.GetKind() == busv1.Kind_KIND_GROUP || d.GetKind() == busv1.Kind_KIND_ROOM {
+		return ""
+	}
+	return c.user.ID
 }
 
-// advance pushes what waits in an idle queue, or tells the device of it.
+// advance pushes what waits in an idle queue, or notifies the device of it.
 func (c *conn) advance(q *queue, now int64) {
 	if q.phase != idle || !c.live || !q.pending() {
 		return
 	}
-	if c.srv.cfg.PushMode == PushNotice || q.inArchive() {
+	if q.inArchive() {
 		c.sendNotice(q, now)
 		return
 	}
@@ -271,7 +273,7 @@ func (c *conn) advance(q *queue, now int64) {
 	c.sendPage(q, entries, through, false, now)
 }
 
-// timeouts tells the device again of queues whose pages it did not confirm in
+// timeouts notifies the device again of queues whose pages it did not confirm in
 // time, and of those that wait for the archive.
 func (c *conn) timeouts(now int64) {
 	c.mu.Lock()
@@ -280,7 +282,7 @@ func (c *conn) timeouts(now int64) {
 	var next int64
 	for _, q := range c.queues {
 		if !q.pending() {
-			if q.phase == offered || q.phase == told {
+			if q.phase == pushed || q.phase == notified {
 				q.phase = idle
 			}
 			continue
@@ -288,7 +290,7 @@ func (c *conn) timeouts(now int64) {
 		switch q.phase {
 		case idle:
 			c.advance(q, now)
-		case answering, offered:
+		case pulling, pushed:
 			if now-q.since >= limit {
 				q.outToken = 0 // whoever asks now gets it again
 				c.sendNotice(q, now)
@@ -297,7 +299,7 @@ func (c *conn) timeouts(now int64) {
 			if at := q.since + limit; next == 0 || at < next {
 				next = at
 			}
-		case told:
+		case notified:
 			// The next heartbeat lists it.
 		}
 	}

@@ -3,11 +3,12 @@ package session
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/chappe-im/chappe/pkg/errs"
+	"github.com/chappe-im/chappe/pkg/msync"
 	"github.com/chappe-im/chappe/pkg/obs"
 	messagingv1 "github.com/chappe-im/chappe/proto/gen/chappe/messaging/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
@@ -20,13 +21,13 @@ const metadataSyncCode = "sync_code"
 // upstream takes a meta that the device sends. Every one is answered: a device
 // without an answer breaks the connection off.
 func (c *conn) upstream(meta []byte) {
-	head, ok := parseMetaHead(meta)
+	head, ok := msync.ParseMetaHead(meta)
 	if !ok {
 		c.shutdown(closeInvalidData, "malformed frame")
 		return
 	}
-	if head.ns == msyncv1.Meta_STATISTIC {
-		c.send(appendAck(nil, head.id, 0, c.srv.now()))
+	if head.NS == msyncv1.Meta_STATISTIC {
+		c.send(msync.AppendAck(nil, head.ID, 0, c.srv.now()))
 		c.srv.metrics.sends.WithLabelValues("statistic").Inc()
 		return
 	}
@@ -34,41 +35,41 @@ func (c *conn) upstream(meta []byte) {
 		c.limited(head)
 		return
 	}
-	switch head.ns {
+	switch head.NS {
 	case msyncv1.Meta_CHAT:
 		c.message(head, meta)
 	case msyncv1.Meta_MUC:
-		c.refuse(head.id, msyncv1.Status_FAIL, noSuchRoom(meta))
+		c.refuse(head.ID, msyncv1.Status_FAIL, noSuchRoom(meta))
 	default:
-		c.refuse(head.id, msyncv1.Status_FAIL, "operation is not supported")
+		c.refuse(head.ID, msyncv1.Status_FAIL, "operation is not supported")
 	}
 }
 
 // message hands a message, receipt or change to the messaging service.
-func (c *conn) message(head metaHead, meta []byte) {
+func (c *conn) message(head msync.MetaHead, meta []byte) {
 	ctx, cancel := c.srv.callContext()
 	defer cancel()
 	resp, err := c.srv.messages.SendFromClient(ctx, &messagingv1.SendFromClientRequest{
-		Org: c.org, App: c.app, User: c.user, Resource: c.resource,
+		Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource,
 		// The frame's buffer is used again when this returns, which can be before
 		// the service is done with it.
 		Meta: bytes.Clone(meta),
 	})
 	if err == nil {
-		c.send(appendAck(nil, head.id, uint64(resp.GetMessageId()), resp.GetTimestamp())) //nolint:gosec // IDs are positive
+		c.send(msync.AppendAck(nil, head.ID, uint64(resp.GetMessageId()), resp.GetTimestamp())) //nolint:gosec // IDs are positive
 		c.srv.metrics.sendOK.Inc()
 		return
 	}
 	code, reason := refusal(err)
-	c.refuse(head.id, code, reason)
+	c.refuse(head.ID, code, reason)
 	switch errs.From(err).Code {
 	case codes.Internal, codes.Unavailable, codes.DeadlineExceeded:
-		c.srv.logger.Warn("message was not taken", obs.KeyApp, c.appKey, obs.KeyUser, c.user, obs.KeyError, err)
+		c.srv.logger.Warn("message was not taken", obs.KeyApp, c.user.App, obs.KeyUser, c.user.ID, obs.KeyError, err)
 	}
 }
 
 func (c *conn) refuse(metaID uint64, code msyncv1.Status_ErrorCode, reason string) {
-	c.send(appendRefusal(nil, metaID, code, reason, c.srv.now()))
+	c.send(msync.AppendRefusal(nil, metaID, code, reason, c.srv.now()))
 	c.srv.metrics.sends.WithLabelValues("refused").Inc()
 }
 
@@ -115,10 +116,5 @@ func settles(reason string) bool {
 // noSuchRoom is the reason with which a device gives up on a room that does not
 // exist; none does as yet.
 func noSuchRoom(meta []byte) string {
-	var body msyncv1.MUCBody
-	payload, _ := fieldBytes(meta, 6)
-	if err := proto.Unmarshal(payload, &body); err != nil {
-		return "grpID does not exist!"
-	}
-	return "grpID " + body.GetMucId().GetName() + " does not exist!"
+	return strings.TrimSuffix("grpID "+msync.MUCName(meta), " ") + " does not exist!"
 }

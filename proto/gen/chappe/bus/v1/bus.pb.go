@@ -104,10 +104,14 @@ const (
 	EntryType_ENTRY_TYPE_CHANNEL_ACK  EntryType = 22
 	EntryType_ENTRY_TYPE_RECALL       EntryType = 23
 	EntryType_ENTRY_TYPE_EDIT         EntryType = 24
-	// What happened between two users, in `body` as a serialized
-	// chappe.msync.v1.RosterBody. No message: it is not counted, listed or
-	// announced to push providers.
+	// What happened, and no message: it is not counted, listed or announced to push
+	// providers. Types from here on are such events.
+	//
+	// ROSTER has a serialized chappe.msync.v1.RosterBody in `body`. Nothing writes
+	// it any more; logs and archives hold it.
 	EntryType_ENTRY_TYPE_ROSTER EntryType = 30
+	// `body` is a serialized Event; `from` did it to `to`.
+	EntryType_ENTRY_TYPE_EVENT EntryType = 31
 )
 
 // Enum value maps for EntryType.
@@ -129,6 +133,7 @@ var (
 		23: "ENTRY_TYPE_RECALL",
 		24: "ENTRY_TYPE_EDIT",
 		30: "ENTRY_TYPE_ROSTER",
+		31: "ENTRY_TYPE_EVENT",
 	}
 	EntryType_value = map[string]int32{
 		"ENTRY_TYPE_UNSPECIFIED":  0,
@@ -147,6 +152,7 @@ var (
 		"ENTRY_TYPE_RECALL":       23,
 		"ENTRY_TYPE_EDIT":         24,
 		"ENTRY_TYPE_ROSTER":       30,
+		"ENTRY_TYPE_EVENT":        31,
 	}
 )
 
@@ -175,6 +181,69 @@ func (x EntryType) Number() protoreflect.EnumNumber {
 // Deprecated: Use EntryType.Descriptor instead.
 func (EntryType) EnumDescriptor() ([]byte, []int) {
 	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{1}
+}
+
+type ContactEvent_Action int32
+
+const (
+	ContactEvent_ACTION_UNSPECIFIED ContactEvent_Action = 0
+	// Asked to become a contact.
+	ContactEvent_ACTION_REQUESTED ContactEvent_Action = 1
+	// Agreed to the other's request.
+	ContactEvent_ACTION_ACCEPTED ContactEvent_Action = 2
+	// Turned the other's request down.
+	ContactEvent_ACTION_DECLINED ContactEvent_Action = 3
+	// Was made a contact of the other without a request.
+	ContactEvent_ACTION_ADDED ContactEvent_Action = 4
+	// Ended it.
+	ContactEvent_ACTION_REMOVED ContactEvent_Action = 5
+)
+
+// Enum value maps for ContactEvent_Action.
+var (
+	ContactEvent_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_REQUESTED",
+		2: "ACTION_ACCEPTED",
+		3: "ACTION_DECLINED",
+		4: "ACTION_ADDED",
+		5: "ACTION_REMOVED",
+	}
+	ContactEvent_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"ACTION_REQUESTED":   1,
+		"ACTION_ACCEPTED":    2,
+		"ACTION_DECLINED":    3,
+		"ACTION_ADDED":       4,
+		"ACTION_REMOVED":     5,
+	}
+)
+
+func (x ContactEvent_Action) Enum() *ContactEvent_Action {
+	p := new(ContactEvent_Action)
+	*p = x
+	return p
+}
+
+func (x ContactEvent_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContactEvent_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_chappe_bus_v1_bus_proto_enumTypes[2].Descriptor()
+}
+
+func (ContactEvent_Action) Type() protoreflect.EnumType {
+	return &file_chappe_bus_v1_bus_proto_enumTypes[2]
+}
+
+func (x ContactEvent_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContactEvent_Action.Descriptor instead.
+func (ContactEvent_Action) EnumDescriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{1, 0}
 }
 
 type Disconnect_Reason int32
@@ -224,11 +293,11 @@ func (x Disconnect_Reason) String() string {
 }
 
 func (Disconnect_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_chappe_bus_v1_bus_proto_enumTypes[2].Descriptor()
+	return file_chappe_bus_v1_bus_proto_enumTypes[3].Descriptor()
 }
 
 func (Disconnect_Reason) Type() protoreflect.EnumType {
-	return &file_chappe_bus_v1_bus_proto_enumTypes[2]
+	return &file_chappe_bus_v1_bus_proto_enumTypes[3]
 }
 
 func (x Disconnect_Reason) Number() protoreflect.EnumNumber {
@@ -237,7 +306,7 @@ func (x Disconnect_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Disconnect_Reason.Descriptor instead.
 func (Disconnect_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type UserEvent_Change int32
@@ -297,11 +366,11 @@ func (x UserEvent_Change) String() string {
 }
 
 func (UserEvent_Change) Descriptor() protoreflect.EnumDescriptor {
-	return file_chappe_bus_v1_bus_proto_enumTypes[3].Descriptor()
+	return file_chappe_bus_v1_bus_proto_enumTypes[4].Descriptor()
 }
 
 func (UserEvent_Change) Type() protoreflect.EnumType {
-	return &file_chappe_bus_v1_bus_proto_enumTypes[3]
+	return &file_chappe_bus_v1_bus_proto_enumTypes[4]
 }
 
 func (x UserEvent_Change) Number() protoreflect.EnumNumber {
@@ -310,7 +379,7 @@ func (x UserEvent_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserEvent_Change.Descriptor instead.
 func (UserEvent_Change) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type PresenceEvent_Status int32
@@ -346,11 +415,11 @@ func (x PresenceEvent_Status) String() string {
 }
 
 func (PresenceEvent_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_chappe_bus_v1_bus_proto_enumTypes[4].Descriptor()
+	return file_chappe_bus_v1_bus_proto_enumTypes[5].Descriptor()
 }
 
 func (PresenceEvent_Status) Type() protoreflect.EnumType {
-	return &file_chappe_bus_v1_bus_proto_enumTypes[4]
+	return &file_chappe_bus_v1_bus_proto_enumTypes[5]
 }
 
 func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
@@ -359,7 +428,7 @@ func (x PresenceEvent_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Status.Descriptor instead.
 func (PresenceEvent_Status) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type PresenceEvent_Reason int32
@@ -405,11 +474,11 @@ func (x PresenceEvent_Reason) String() string {
 }
 
 func (PresenceEvent_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_chappe_bus_v1_bus_proto_enumTypes[5].Descriptor()
+	return file_chappe_bus_v1_bus_proto_enumTypes[6].Descriptor()
 }
 
 func (PresenceEvent_Reason) Type() protoreflect.EnumType {
-	return &file_chappe_bus_v1_bus_proto_enumTypes[5]
+	return &file_chappe_bus_v1_bus_proto_enumTypes[6]
 }
 
 func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
@@ -418,7 +487,272 @@ func (x PresenceEvent_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PresenceEvent_Reason.Descriptor instead.
 func (PresenceEvent_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10, 1}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15, 1}
+}
+
+// Event is what happened, as clients are to be told of it: the what and its
+// values. Who did it to whom and when stands in what carries the event. How the
+// client protocol says it, only pkg/msync knows.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*Event_Contact
+	//	*Event_Presence
+	What          isEvent_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Event) GetWhat() isEvent_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *Event) GetContact() *ContactEvent {
+	if x != nil {
+		if x, ok := x.What.(*Event_Contact); ok {
+			return x.Contact
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPresence() *PresenceChange {
+	if x != nil {
+		if x, ok := x.What.(*Event_Presence); ok {
+			return x.Presence
+		}
+	}
+	return nil
+}
+
+type isEvent_What interface {
+	isEvent_What()
+}
+
+type Event_Contact struct {
+	Contact *ContactEvent `protobuf:"bytes,1,opt,name=contact,proto3,oneof"`
+}
+
+type Event_Presence struct {
+	Presence *PresenceChange `protobuf:"bytes,2,opt,name=presence,proto3,oneof"`
+}
+
+func (*Event_Contact) isEvent_What() {}
+
+func (*Event_Presence) isEvent_What() {}
+
+// ContactEvent is what one user did about being another's contact.
+type ContactEvent struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Action ContactEvent_Action    `protobuf:"varint,1,opt,name=action,proto3,enum=chappe.bus.v1.ContactEvent_Action" json:"action,omitempty"`
+	// Why a user asked, in their own words; may be empty.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactEvent) Reset() {
+	*x = ContactEvent{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactEvent) ProtoMessage() {}
+
+func (x *ContactEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactEvent.ProtoReflect.Descriptor instead.
+func (*ContactEvent) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ContactEvent) GetAction() ContactEvent_Action {
+	if x != nil {
+		return x.Action
+	}
+	return ContactEvent_ACTION_UNSPECIFIED
+}
+
+func (x *ContactEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// PresenceChange is how a user's presence is now, for one who subscribed to it.
+type PresenceChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unix milliseconds of the last change.
+	Changed int64 `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"`
+	// The user's own words; may be empty.
+	Ext     string          `protobuf:"bytes,2,opt,name=ext,proto3" json:"ext,omitempty"`
+	Devices []*DeviceStatus `protobuf:"bytes,3,rep,name=devices,proto3" json:"devices,omitempty"`
+	// When the subscription ends, Unix milliseconds.
+	Expires       int64 `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceChange) Reset() {
+	*x = PresenceChange{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceChange) ProtoMessage() {}
+
+func (x *PresenceChange) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceChange.ProtoReflect.Descriptor instead.
+func (*PresenceChange) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PresenceChange) GetChanged() int64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *PresenceChange) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *PresenceChange) GetDevices() []*DeviceStatus {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *PresenceChange) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+// DeviceStatus is the status of one device: 0 offline, 1 online, else what the
+// app gave it.
+type DeviceStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resource      string                 `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceStatus) Reset() {
+	*x = DeviceStatus{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceStatus) ProtoMessage() {}
+
+func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
+func (*DeviceStatus) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DeviceStatus) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *DeviceStatus) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
 }
 
 // LogRecord is one message of the JetStream log: one content for one or more
@@ -458,7 +792,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[0]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +804,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[0]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +817,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{0}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LogRecord) GetApp() string {
@@ -590,7 +924,7 @@ type LogTarget struct {
 
 func (x *LogTarget) Reset() {
 	*x = LogTarget{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[1]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +936,7 @@ func (x *LogTarget) String() string {
 func (*LogTarget) ProtoMessage() {}
 
 func (x *LogTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[1]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +949,7 @@ func (x *LogTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTarget.ProtoReflect.Descriptor instead.
 func (*LogTarget) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{1}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LogTarget) GetId() int64 {
@@ -643,7 +977,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +989,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[2]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +1002,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{2}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Spill) GetItems() []*SpillItem {
@@ -681,19 +1015,21 @@ func (x *Spill) GetItems() []*SpillItem {
 // SpillItem is one delivery.
 type SpillItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Recipient.
+	// Recipient: a user, group or room by `kind`.
 	To string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	// Sender whose other devices get a copy; empty for none.
 	CopyTo string `protobuf:"bytes,2,opt,name=copy_to,json=copyTo,proto3" json:"copy_to,omitempty"`
 	// Serialized Push.
-	Push          []byte `protobuf:"bytes,3,opt,name=push,proto3" json:"push,omitempty"`
+	Push []byte `protobuf:"bytes,3,opt,name=push,proto3" json:"push,omitempty"`
+	// What the recipient is; unspecified means a user.
+	Kind          Kind `protobuf:"varint,4,opt,name=kind,proto3,enum=chappe.bus.v1.Kind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SpillItem) Reset() {
 	*x = SpillItem{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +1041,7 @@ func (x *SpillItem) String() string {
 func (*SpillItem) ProtoMessage() {}
 
 func (x *SpillItem) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[3]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +1054,7 @@ func (x *SpillItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpillItem.ProtoReflect.Descriptor instead.
 func (*SpillItem) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{3}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SpillItem) GetTo() string {
@@ -742,6 +1078,13 @@ func (x *SpillItem) GetPush() []byte {
 	return nil
 }
 
+func (x *SpillItem) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
 // Push is what a gateway takes from a delivery subject.
 type Push struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -757,7 +1100,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +1112,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[4]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +1125,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{4}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Push) GetWhat() isPush_What {
@@ -873,7 +1216,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1228,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[5]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1241,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{5}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Delivery) GetId() int64 {
@@ -1020,7 +1363,7 @@ type Disconnect struct {
 
 func (x *Disconnect) Reset() {
 	*x = Disconnect{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1375,7 @@ func (x *Disconnect) String() string {
 func (*Disconnect) ProtoMessage() {}
 
 func (x *Disconnect) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[6]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1388,7 @@ func (x *Disconnect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disconnect.ProtoReflect.Descriptor instead.
 func (*Disconnect) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{6}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Disconnect) GetReason() Disconnect_Reason {
@@ -1069,27 +1412,103 @@ func (x *Disconnect) GetExceptConnection() string {
 	return ""
 }
 
+// HandOn asks a gateway to hand on what a device confirmed on it. It is answered,
+// with nothing, when that is stored.
+type HandOn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOn) Reset() {
+	*x = HandOn{}
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOn) ProtoMessage() {}
+
+func (x *HandOn) ProtoReflect() protoreflect.Message {
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOn.ProtoReflect.Descriptor instead.
+func (*HandOn) Descriptor() ([]byte, []int) {
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HandOn) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *HandOn) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *HandOn) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *HandOn) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
 // Notice is an event shown at once to connected devices and never stored: a
 // presence change, or to a user's other devices what one of them did.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Namespace of the client protocol: chappe.msync.v1.Meta.NameSpace.
-	Ns   int32  `protobuf:"varint,1,opt,name=ns,proto3" json:"ns,omitempty"`
-	Id   int64  `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Namespace and payload of the client protocol, with `from` as devices are
+	// shown it. Nothing writes them any more; an outbox may hold them across an
+	// upgrade. `event` goes before them.
+	Ns int32 `protobuf:"varint,1,opt,name=ns,proto3" json:"ns,omitempty"`
+	Id int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Who did it.
 	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
 	// Unix milliseconds.
-	Timestamp int64 `protobuf:"varint,4,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// Payload as that namespace defines it.
-	Payload []byte `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
+	Timestamp int64  `protobuf:"varint,4,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Payload   []byte `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Device that caused it and needs no echo; may be empty.
 	ExceptResource string `protobuf:"bytes,6,opt,name=except_resource,json=exceptResource,proto3" json:"except_resource,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What happened.
+	Event *Event `protobuf:"bytes,7,opt,name=event,proto3" json:"event,omitempty"`
+	// Whom it was done to; empty for what concerns nobody else.
+	To            string `protobuf:"bytes,8,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1520,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[7]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1533,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{7}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Notice) GetNs() int32 {
@@ -1159,6 +1578,20 @@ func (x *Notice) GetExceptResource() string {
 	return ""
 }
 
+func (x *Notice) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *Notice) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
 // UserEvent tells other services that they must forget what they cached of a
 // user. Published on ev.user.<app>.<user>.
 type UserEvent struct {
@@ -1174,7 +1607,7 @@ type UserEvent struct {
 
 func (x *UserEvent) Reset() {
 	*x = UserEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1619,7 @@ func (x *UserEvent) String() string {
 func (*UserEvent) ProtoMessage() {}
 
 func (x *UserEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[8]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1632,7 @@ func (x *UserEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserEvent.ProtoReflect.Descriptor instead.
 func (*UserEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{8}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UserEvent) GetApp() string {
@@ -1244,15 +1677,18 @@ type RosterEvent struct {
 	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
 	// Unix milliseconds.
 	Timestamp int64 `protobuf:"varint,5,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// Serialized chappe.msync.v1.RosterBody.
-	Body          []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	// Serialized chappe.msync.v1.RosterBody. Nothing writes it any more; streams
+	// and outboxes may hold it across an upgrade. `event` goes before it.
+	Body []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	// What happened.
+	Event         *ContactEvent `protobuf:"bytes,7,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RosterEvent) Reset() {
 	*x = RosterEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1700,7 @@ func (x *RosterEvent) String() string {
 func (*RosterEvent) ProtoMessage() {}
 
 func (x *RosterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[9]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1713,7 @@ func (x *RosterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterEvent.ProtoReflect.Descriptor instead.
 func (*RosterEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{9}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RosterEvent) GetId() string {
@@ -1322,6 +1758,13 @@ func (x *RosterEvent) GetBody() []byte {
 	return nil
 }
 
+func (x *RosterEvent) GetEvent() *ContactEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 // PresenceEvent tells that a device of a user came online or went offline.
 // Published on ev.presence.<app>.<user>.
 type PresenceEvent struct {
@@ -1349,7 +1792,7 @@ type PresenceEvent struct {
 
 func (x *PresenceEvent) Reset() {
 	*x = PresenceEvent{}
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1804,7 @@ func (x *PresenceEvent) String() string {
 func (*PresenceEvent) ProtoMessage() {}
 
 func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_chappe_bus_v1_bus_proto_msgTypes[10]
+	mi := &file_chappe_bus_v1_bus_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1817,7 @@ func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
 func (*PresenceEvent) Descriptor() ([]byte, []int) {
-	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{10}
+	return file_chappe_bus_v1_bus_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PresenceEvent) GetApp() string {
@@ -1472,7 +1915,29 @@ var File_chappe_bus_v1_bus_proto protoreflect.FileDescriptor
 
 const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\n" +
-	"\x17chappe/bus/v1/bus.proto\x12\rchappe.bus.v1\"\x9c\x03\n" +
+	"\x17chappe/bus/v1/bus.proto\x12\rchappe.bus.v1\"\x85\x01\n" +
+	"\x05Event\x127\n" +
+	"\acontact\x18\x01 \x01(\v2\x1b.chappe.bus.v1.ContactEventH\x00R\acontact\x12;\n" +
+	"\bpresence\x18\x02 \x01(\v2\x1d.chappe.bus.v1.PresenceChangeH\x00R\bpresenceB\x06\n" +
+	"\x04what\"\xeb\x01\n" +
+	"\fContactEvent\x12:\n" +
+	"\x06action\x18\x01 \x01(\x0e2\".chappe.bus.v1.ContactEvent.ActionR\x06action\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x86\x01\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ACTION_REQUESTED\x10\x01\x12\x13\n" +
+	"\x0fACTION_ACCEPTED\x10\x02\x12\x13\n" +
+	"\x0fACTION_DECLINED\x10\x03\x12\x10\n" +
+	"\fACTION_ADDED\x10\x04\x12\x12\n" +
+	"\x0eACTION_REMOVED\x10\x05\"\x8d\x01\n" +
+	"\x0ePresenceChange\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\x03R\achanged\x12\x10\n" +
+	"\x03ext\x18\x02 \x01(\tR\x03ext\x125\n" +
+	"\adevices\x18\x03 \x03(\v2\x1b.chappe.bus.v1.DeviceStatusR\adevices\x12\x18\n" +
+	"\aexpires\x18\x04 \x01(\x03R\aexpires\"B\n" +
+	"\fDeviceStatus\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\"\x9c\x03\n" +
 	"\tLogRecord\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\x12,\n" +
@@ -1494,11 +1959,12 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"7\n" +
 	"\x05Spill\x12.\n" +
-	"\x05items\x18\x01 \x03(\v2\x18.chappe.bus.v1.SpillItemR\x05items\"H\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.chappe.bus.v1.SpillItemR\x05items\"q\n" +
 	"\tSpillItem\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x17\n" +
 	"\acopy_to\x18\x02 \x01(\tR\x06copyTo\x12\x12\n" +
-	"\x04push\x18\x03 \x01(\fR\x04push\"\xb3\x01\n" +
+	"\x04push\x18\x03 \x01(\fR\x04push\x12'\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x13.chappe.bus.v1.KindR\x04kind\"\xb3\x01\n" +
 	"\x04Push\x125\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x17.chappe.bus.v1.DeliveryH\x00R\bdelivery\x12;\n" +
 	"\n" +
@@ -1536,14 +2002,21 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x13REASON_OTHER_DEVICE\x10\x02\x12\x1b\n" +
 	"\x17REASON_PASSWORD_CHANGED\x10\x03\x12\x11\n" +
 	"\rREASON_KICKED\x10\x04\x12\x11\n" +
-	"\rREASON_BANNED\x10\x05\"\x9d\x01\n" +
+	"\rREASON_BANNED\x10\x05\"\\\n" +
+	"\x06HandOn\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\"\xd9\x01\n" +
 	"\x06Notice\x12\x0e\n" +
 	"\x02ns\x18\x01 \x01(\x05R\x02ns\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x1c\n" +
 	"\ttimestamp\x18\x04 \x01(\x03R\ttimestamp\x12\x18\n" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12'\n" +
-	"\x0fexcept_resource\x18\x06 \x01(\tR\x0eexceptResource\"\x81\x03\n" +
+	"\x0fexcept_resource\x18\x06 \x01(\tR\x0eexceptResource\x12*\n" +
+	"\x05event\x18\a \x01(\v2\x14.chappe.bus.v1.EventR\x05event\x12\x0e\n" +
+	"\x02to\x18\b \x01(\tR\x02to\"\x81\x03\n" +
 	"\tUserEvent\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x127\n" +
@@ -1561,14 +2034,15 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\fCHANGE_MUTES\x10\b\x12\x18\n" +
 	"\x14CHANGE_PUSH_SETTINGS\x10\t\x12\x15\n" +
 	"\x11CHANGE_ATTRIBUTES\x10\n" +
-	"\"\x85\x01\n" +
+	"\"\xb8\x01\n" +
 	"\vRosterEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x1c\n" +
 	"\ttimestamp\x18\x05 \x01(\x03R\ttimestamp\x12\x12\n" +
-	"\x04body\x18\x06 \x01(\fR\x04body\"\xdc\x04\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\x121\n" +
+	"\x05event\x18\a \x01(\v2\x1b.chappe.bus.v1.ContactEventR\x05event\"\xdc\x04\n" +
 	"\rPresenceEvent\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12;\n" +
@@ -1600,7 +2074,7 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\tKIND_USER\x10\x01\x12\x0e\n" +
 	"\n" +
 	"KIND_GROUP\x10\x02\x12\r\n" +
-	"\tKIND_ROOM\x10\x03*\xfc\x02\n" +
+	"\tKIND_ROOM\x10\x03*\x92\x03\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENTRY_TYPE_TXT\x10\x01\x12\x12\n" +
@@ -1617,7 +2091,8 @@ const file_chappe_bus_v1_bus_proto_rawDesc = "" +
 	"\x16ENTRY_TYPE_CHANNEL_ACK\x10\x16\x12\x15\n" +
 	"\x11ENTRY_TYPE_RECALL\x10\x17\x12\x13\n" +
 	"\x0fENTRY_TYPE_EDIT\x10\x18\x12\x15\n" +
-	"\x11ENTRY_TYPE_ROSTER\x10\x1eB;Z9github.com/chappe-im/chappe/proto/gen/chappe/bus/v1;busv1b\x06proto3"
+	"\x11ENTRY_TYPE_ROSTER\x10\x1e\x12\x14\n" +
+	"\x10ENTRY_TYPE_EVENT\x10\x1fB;Z9github.com/chappe-im/chappe/proto/gen/chappe/bus/v1;busv1b\x06proto3"
 
 var (
 	file_chappe_bus_v1_bus_proto_rawDescOnce sync.Once
@@ -1631,46 +2106,59 @@ func file_chappe_bus_v1_bus_proto_rawDescGZIP() []byte {
 	return file_chappe_bus_v1_bus_proto_rawDescData
 }
 
-var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_chappe_bus_v1_bus_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_chappe_bus_v1_bus_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_chappe_bus_v1_bus_proto_goTypes = []any{
 	(Kind)(0),                 // 0: chappe.bus.v1.Kind
 	(EntryType)(0),            // 1: chappe.bus.v1.EntryType
-	(Disconnect_Reason)(0),    // 2: chappe.bus.v1.Disconnect.Reason
-	(UserEvent_Change)(0),     // 3: chappe.bus.v1.UserEvent.Change
-	(PresenceEvent_Status)(0), // 4: chappe.bus.v1.PresenceEvent.Status
-	(PresenceEvent_Reason)(0), // 5: chappe.bus.v1.PresenceEvent.Reason
-	(*LogRecord)(nil),         // 6: chappe.bus.v1.LogRecord
-	(*LogTarget)(nil),         // 7: chappe.bus.v1.LogTarget
-	(*Spill)(nil),             // 8: chappe.bus.v1.Spill
-	(*SpillItem)(nil),         // 9: chappe.bus.v1.SpillItem
-	(*Push)(nil),              // 10: chappe.bus.v1.Push
-	(*Delivery)(nil),          // 11: chappe.bus.v1.Delivery
-	(*Disconnect)(nil),        // 12: chappe.bus.v1.Disconnect
-	(*Notice)(nil),            // 13: chappe.bus.v1.Notice
-	(*UserEvent)(nil),         // 14: chappe.bus.v1.UserEvent
-	(*RosterEvent)(nil),       // 15: chappe.bus.v1.RosterEvent
-	(*PresenceEvent)(nil),     // 16: chappe.bus.v1.PresenceEvent
+	(ContactEvent_Action)(0),  // 2: chappe.bus.v1.ContactEvent.Action
+	(Disconnect_Reason)(0),    // 3: chappe.bus.v1.Disconnect.Reason
+	(UserEvent_Change)(0),     // 4: chappe.bus.v1.UserEvent.Change
+	(PresenceEvent_Status)(0), // 5: chappe.bus.v1.PresenceEvent.Status
+	(PresenceEvent_Reason)(0), // 6: chappe.bus.v1.PresenceEvent.Reason
+	(*Event)(nil),             // 7: chappe.bus.v1.Event
+	(*ContactEvent)(nil),      // 8: chappe.bus.v1.ContactEvent
+	(*PresenceChange)(nil),    // 9: chappe.bus.v1.PresenceChange
+	(*DeviceStatus)(nil),      // 10: chappe.bus.v1.DeviceStatus
+	(*LogRecord)(nil),         // 11: chappe.bus.v1.LogRecord
+	(*LogTarget)(nil),         // 12: chappe.bus.v1.LogTarget
+	(*Spill)(nil),             // 13: chappe.bus.v1.Spill
+	(*SpillItem)(nil),         // 14: chappe.bus.v1.SpillItem
+	(*Push)(nil),              // 15: chappe.bus.v1.Push
+	(*Delivery)(nil),          // 16: chappe.bus.v1.Delivery
+	(*Disconnect)(nil),        // 17: chappe.bus.v1.Disconnect
+	(*HandOn)(nil),            // 18: chappe.bus.v1.HandOn
+	(*Notice)(nil),            // 19: chappe.bus.v1.Notice
+	(*UserEvent)(nil),         // 20: chappe.bus.v1.UserEvent
+	(*RosterEvent)(nil),       // 21: chappe.bus.v1.RosterEvent
+	(*PresenceEvent)(nil),     // 22: chappe.bus.v1.PresenceEvent
 }
 var file_chappe_bus_v1_bus_proto_depIdxs = []int32{
-	0,  // 0: chappe.bus.v1.LogRecord.kind:type_name -> chappe.bus.v1.Kind
-	1,  // 1: chappe.bus.v1.LogRecord.type:type_name -> chappe.bus.v1.EntryType
-	7,  // 2: chappe.bus.v1.LogRecord.targets:type_name -> chappe.bus.v1.LogTarget
-	9,  // 3: chappe.bus.v1.Spill.items:type_name -> chappe.bus.v1.SpillItem
-	11, // 4: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
-	12, // 5: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
-	13, // 6: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
-	0,  // 7: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
-	1,  // 8: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
-	2,  // 9: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
-	3,  // 10: chappe.bus.v1.UserEvent.change:type_name -> chappe.bus.v1.UserEvent.Change
-	4,  // 11: chappe.bus.v1.PresenceEvent.status:type_name -> chappe.bus.v1.PresenceEvent.Status
-	5,  // 12: chappe.bus.v1.PresenceEvent.reason:type_name -> chappe.bus.v1.PresenceEvent.Reason
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	8,  // 0: chappe.bus.v1.Event.contact:type_name -> chappe.bus.v1.ContactEvent
+	9,  // 1: chappe.bus.v1.Event.presence:type_name -> chappe.bus.v1.PresenceChange
+	2,  // 2: chappe.bus.v1.ContactEvent.action:type_name -> chappe.bus.v1.ContactEvent.Action
+	10, // 3: chappe.bus.v1.PresenceChange.devices:type_name -> chappe.bus.v1.DeviceStatus
+	0,  // 4: chappe.bus.v1.LogRecord.kind:type_name -> chappe.bus.v1.Kind
+	1,  // 5: chappe.bus.v1.LogRecord.type:type_name -> chappe.bus.v1.EntryType
+	12, // 6: chappe.bus.v1.LogRecord.targets:type_name -> chappe.bus.v1.LogTarget
+	14, // 7: chappe.bus.v1.Spill.items:type_name -> chappe.bus.v1.SpillItem
+	0,  // 8: chappe.bus.v1.SpillItem.kind:type_name -> chappe.bus.v1.Kind
+	16, // 9: chappe.bus.v1.Push.delivery:type_name -> chappe.bus.v1.Delivery
+	17, // 10: chappe.bus.v1.Push.disconnect:type_name -> chappe.bus.v1.Disconnect
+	19, // 11: chappe.bus.v1.Push.notice:type_name -> chappe.bus.v1.Notice
+	0,  // 12: chappe.bus.v1.Delivery.kind:type_name -> chappe.bus.v1.Kind
+	1,  // 13: chappe.bus.v1.Delivery.type:type_name -> chappe.bus.v1.EntryType
+	3,  // 14: chappe.bus.v1.Disconnect.reason:type_name -> chappe.bus.v1.Disconnect.Reason
+	7,  // 15: chappe.bus.v1.Notice.event:type_name -> chappe.bus.v1.Event
+	4,  // 16: chappe.bus.v1.UserEvent.change:type_name -> chappe.bus.v1.UserEvent.Change
+	8,  // 17: chappe.bus.v1.RosterEvent.event:type_name -> chappe.bus.v1.ContactEvent
+	5,  // 18: chappe.bus.v1.PresenceEvent.status:type_name -> chappe.bus.v1.PresenceEvent.Status
+	6,  // 19: chappe.bus.v1.PresenceEvent.reason:type_name -> chappe.bus.v1.PresenceEvent.Reason
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_chappe_bus_v1_bus_proto_init() }
@@ -1678,7 +2166,11 @@ func file_chappe_bus_v1_bus_proto_init() {
 	if File_chappe_bus_v1_bus_proto != nil {
 		return
 	}
-	file_chappe_bus_v1_bus_proto_msgTypes[4].OneofWrappers = []any{
+	file_chappe_bus_v1_bus_proto_msgTypes[0].OneofWrappers = []any{
+		(*Event_Contact)(nil),
+		(*Event_Presence)(nil),
+	}
+	file_chappe_bus_v1_bus_proto_msgTypes[8].OneofWrappers = []any{
 		(*Push_Delivery)(nil),
 		(*Push_Disconnect)(nil),
 		(*Push_Notice)(nil),
@@ -1688,8 +2180,8 @@ func file_chappe_bus_v1_bus_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chappe_bus_v1_bus_proto_rawDesc), len(file_chappe_bus_v1_bus_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   11,
+			NumEnums:      7,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

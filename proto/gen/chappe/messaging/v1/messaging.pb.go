@@ -1162,7 +1162,11 @@ type OpenDeviceRequest struct {
 	Conversations []string `protobuf:"bytes,5,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	// log_places of an earlier answer that was pending: what the list must reach.
 	// Empty means all that is acknowledged now.
-	LogPlaces     []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	LogPlaces []uint64 `protobuf:"varint,6,rep,packed,name=log_places,json=logPlaces,proto3" json:"log_places,omitempty"`
+	// When the device's connection began, Unix milliseconds. A device that was
+	// never seen before begins where the user's others are, but not behind what was
+	// sent since then; 0 if that does not matter.
+	Since         int64 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1237,6 +1241,13 @@ func (x *OpenDeviceRequest) GetLogPlaces() []uint64 {
 		return x.LogPlaces
 	}
 	return nil
+}
+
+func (x *OpenDeviceRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 type OpenDeviceResponse struct {
@@ -1593,13 +1604,17 @@ func (x *ConfirmDevicesRequest) GetPositions() []*DevicePosition {
 }
 
 type DevicePosition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	Resource      string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
-	Conversation  string                 `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Seq           int64                  `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Org          string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	App          string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	User         string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Resource     string                 `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	Conversation string                 `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Seq          int64                  `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Epoch of the conversation's partition of the log when the device confirmed.
+	// Once another has begun, the position holds as far as entries of its own or of
+	// earlier ones were archived: those that were lost gave their places to others.
+	Epoch         int64 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1672,6 +1687,13 @@ func (x *DevicePosition) GetConversation() string {
 func (x *DevicePosition) GetSeq() int64 {
 	if x != nil {
 		return x.Seq
+	}
+	return 0
+}
+
+func (x *DevicePosition) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -1820,7 +1842,7 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"c\n" +
 	"\x11SubscribeResponse\x126\n" +
 	"\amessage\x18\x01 \x01(\v2\x1c.chappe.messaging.v1.MessageR\amessage\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xac\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xc2\x01\n" +
 	"\x11OpenDeviceRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -1828,7 +1850,8 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12$\n" +
 	"\rconversations\x18\x05 \x03(\tR\rconversations\x12\x1d\n" +
 	"\n" +
-	"log_places\x18\x06 \x03(\x04R\tlogPlaces\"\x9b\x01\n" +
+	"log_places\x18\x06 \x03(\x04R\tlogPlaces\x12\x14\n" +
+	"\x05since\x18\a \x01(\x03R\x05since\"\x9b\x01\n" +
 	"\x12OpenDeviceResponse\x128\n" +
 	"\x06queues\x18\x01 \x03(\v2 .chappe.messaging.v1.DeviceQueueR\x06queues\x12\x1d\n" +
 	"\n" +
@@ -1855,14 +1878,15 @@ const file_chappe_messaging_v1_messaging_proto_rawDesc = "" +
 	"throughSeq\x12\x19\n" +
 	"\blast_seq\x18\x03 \x01(\x03R\alastSeq\"Z\n" +
 	"\x15ConfirmDevicesRequest\x12A\n" +
-	"\tpositions\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\tpositions\"\x9a\x01\n" +
+	"\tpositions\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\tpositions\"\xb0\x01\n" +
 	"\x0eDevicePosition\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
 	"\bresource\x18\x04 \x01(\tR\bresource\x12\"\n" +
 	"\fconversation\x18\x05 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x06 \x01(\x03R\x03seq\"S\n" +
+	"\x03seq\x18\x06 \x01(\x03R\x03seq\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x03R\x05epoch\"S\n" +
 	"\x16ConfirmDevicesResponse\x129\n" +
 	"\x05early\x18\x01 \x03(\v2#.chappe.messaging.v1.DevicePositionR\x05early2\x8f\x06\n" +
 	"\x10MessagingService\x12`\n" +

@@ -187,9 +187,13 @@ func (x *ConnectRequest) GetConnection() *Connection {
 }
 
 type ConnectResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the gateway whose connection of the same device this one replaced;
+	// empty when there was none. What the device confirmed there may not have
+	// been handed on yet: that gateway is to be asked first.
+	ReplacedGateway string `protobuf:"bytes,1,opt,name=replaced_gateway,json=replacedGateway,proto3" json:"replaced_gateway,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ConnectResponse) Reset() {
@@ -220,6 +224,13 @@ func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ConnectResponse.ProtoReflect.Descriptor instead.
 func (*ConnectResponse) Descriptor() ([]byte, []int) {
 	return file_chappe_presence_v1_presence_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConnectResponse) GetReplacedGateway() string {
+	if x != nil {
+		return x.ReplacedGateway
+	}
+	return ""
 }
 
 type DisconnectRequest struct {
@@ -1504,8 +1515,9 @@ const file_chappe_presence_v1_presence_proto_rawDesc = "" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12>\n" +
 	"\n" +
 	"connection\x18\x03 \x01(\v2\x1e.chappe.presence.v1.ConnectionR\n" +
-	"connection\"\x11\n" +
-	"\x0fConnectResponse\"\xa4\x01\n" +
+	"connection\"<\n" +
+	"\x0fConnectResponse\x12)\n" +
+	"\x10replaced_gateway\x18\x01 \x01(\tR\x0freplacedGateway\"\xa4\x01\n" +
 	"\x11DisconnectRequest\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12#\n" +

@@ -12,7 +12,8 @@ import (
 )
 
 // Payload writes content as JSON in the form of history records:
-// {"bodies":[{…}],"ext":{…}}; receipts and recalls also have ack_message_id.
+// {"bodies":[{…}],"ext":{…}}; receipts and recalls also have ack_message_id, or
+// ack_message_ids.
 func Payload(t busv1.EntryType, body []byte) ([]byte, error) {
 	var mb msyncv1.MessageBody
 	if err := proto.Unmarshal(body, &mb); err != nil {
@@ -34,6 +35,13 @@ func Payload(t busv1.EntryType, body []byte) ([]byte, error) {
 		dst = append(dst, `,"ack_message_id":"`...)
 		dst = strconv.AppendUint(dst, id, 10)
 		dst = append(dst, '"')
+	}
+	for i, id := range mb.GetAckMessageIds() {
+		dst = append(dst, [...]string{`,"ack_message_ids":["`, `","`}[min(i, 1)]...)
+		dst = strconv.AppendUint(dst, id, 10)
+	}
+	if len(mb.GetAckMessageIds()) > 0 {
+		dst = append(dst, `"]`...)
 	}
 	if id := mb.GetEditMessageId(); id != 0 {
 		dst = append(dst, `,"edit_message_id":"`...)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,7 +62,7 @@ func (s *Service) SendFromClient(ctx context.Context, req *messagingv1.SendFromC
 	case busv1.EntryType_ENTRY_TYPE_EDIT:
 		return nil, refuse(msyncv1.Status_FAIL, "Sorry, edit is not available")
 	case busv1.EntryType_ENTRY_TYPE_READ_ACK, busv1.EntryType_ENTRY_TYPE_DELIVERY_ACK:
-		if body.GetAckMessageId() == 0 {
+		if body.GetAckMessageId() == 0 && !validIDs(body.GetAckMessageIds()) {
 			return nil, errs.Invalid(errs.MessageInvalidRequest)
 		}
 	}
@@ -144,6 +145,9 @@ func fitsEncoded(app *catalog.App, m content.Message, encoded int) bool {
 	limit := textLimit(app, m.Type)
 	return limit < 0 || int64(encoded-metaOverhead)/2 <= limit
 }
+
+// validIDs reports whether there are IDs of messages, and each can be one.
+func validIDs(ids []uint64) bool { return len(ids) > 0 && !slices.Contains(ids, 0) }
 
 // onlyExt keeps the extension pairs of a meta, which travel with the message.
 func onlyExt(meta *msyncv1.Meta) ([]byte, error) {

@@ -29,12 +29,13 @@ func TestClientRefusals(t *testing.T) {
 		code     string
 		text     string
 	}{
-		"blocked":        {"lena", "dario", text(1), "1", "blocked"},
-		"muted":          {"moritz", "lena", text(1), "15", "user is mute"},
-		"too large":      {"lena", "omar", text(5121), "7", "Sorry, data is too large"},
-		"recall":         {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_RECALL.Enum(), AckMessageId: proto.Uint64(1)}, "1", "message recall disabled"},
-		"edit":           {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_EDIT.Enum()}, "1", "Sorry, edit is not available"},
-		"ack of nothing": {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_READ_ACK.Enum()}, "", errs.MessageInvalidRequest},
+		"blocked":                   {"lena", "dario", text(1), "1", "blocked"},
+		"muted":                     {"moritz", "lena", text(1), "15", "user is mute"},
+		"too large":                 {"lena", "omar", text(5121), "7", "Sorry, data is too large"},
+		"recall":                    {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_RECALL.Enum(), AckMessageId: proto.Uint64(1)}, "1", "message recall disabled"},
+		"edit":                      {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_EDIT.Enum()}, "1", "Sorry, edit is not available"},
+		"ack of nothing, in a list": {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_READ_ACK.Enum(), AckMessageIds: []uint64{5, 0}}, "", errs.MessageInvalidRequest},
+		"ack of nothing":            {"lena", "omar", &msyncv1.MessageBody{Type: msyncv1.MessageBody_READ_ACK.Enum()}, "", errs.MessageInvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.send.SendFromClient(t.Context(), &messagingv1.SendFromClientRequest{

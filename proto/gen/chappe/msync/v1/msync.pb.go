@@ -3386,6 +3386,8 @@ type MessageBody struct {
 	EditMessageId *uint64                    `protobuf:"varint,11,opt,name=edit_message_id,json=editMessageId" json:"edit_message_id,omitempty"`
 	EditScope     *MessageBody_EditScope     `protobuf:"varint,12,opt,name=edit_scope,json=editScope,enum=chappe.msync.v1.MessageBody_EditScope" json:"edit_scope,omitempty"`
 	Stream        *MessageBody_Stream        `protobuf:"bytes,13,opt,name=stream" json:"stream,omitempty"`
+	// Read receipts of several messages, in the place of ack_message_id.
+	AckMessageIds []uint64 `protobuf:"varint,17,rep,name=ack_message_ids,json=ackMessageIds" json:"ack_message_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3500,6 +3502,13 @@ func (x *MessageBody) GetEditScope() MessageBody_EditScope {
 func (x *MessageBody) GetStream() *MessageBody_Stream {
 	if x != nil {
 		return x.Stream
+	}
+	return nil
+}
+
+func (x *MessageBody) GetAckMessageIds() []uint64 {
+	if x != nil {
+		return x.AckMessageIds
 	}
 	return nil
 }
@@ -4933,7 +4942,7 @@ const file_chappe_msync_v1_msync_proto_rawDesc = "" +
 	"\n" +
 	"\x06STRING\x10\a\x12\x0f\n" +
 	"\vJSON_STRING\x10\bB\a\n" +
-	"\x05value\"\x91\x13\n" +
+	"\x05value\"\xb9\x13\n" +
 	"\vMessageBody\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.chappe.msync.v1.MessageBody.TypeR\x04type\x12(\n" +
 	"\x04from\x18\x02 \x01(\v2\x14.chappe.msync.v1.JIDR\x04from\x12$\n" +
@@ -4949,7 +4958,8 @@ const file_chappe_msync_v1_msync_proto_rawDesc = "" +
 	"\x0fedit_message_id\x18\v \x01(\x04R\reditMessageId\x12E\n" +
 	"\n" +
 	"edit_scope\x18\f \x01(\x0e2&.chappe.msync.v1.MessageBody.EditScopeR\teditScope\x12;\n" +
-	"\x06stream\x18\r \x01(\v2#.chappe.msync.v1.MessageBody.StreamR\x06stream\x1a\xfe\t\n" +
+	"\x06stream\x18\r \x01(\v2#.chappe.msync.v1.MessageBody.StreamR\x06stream\x12&\n" +
+	"\x0fack_message_ids\x18\x11 \x03(\x04R\rackMessageIds\x1a\xfe\t\n" +
 	"\aContent\x12=\n" +
 	"\x04type\x18\x01 \x01(\x0e2).chappe.msync.v1.MessageBody.Content.TypeR\x04type\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1a\n" +

@@ -14,7 +14,7 @@ var statusOK = []byte{0x0a, 0x02, 0x08, 0x00}
 // frameHead begins an MSync with a payload of n bytes.
 func frameHead(b []byte, command msyncv1.MSync_Command, n int) []byte {
 	b = append(b, 0x08, 0x00, 0x40, byte(command), 0x4a)
-	return protowire.AppendVarint(b, uint64(n)) //nolint:gosec // a length
+	return protowire.AppendVarint(b, uint64(n)) // a length
 }
 
 // AppendFrame appends an MSync.
@@ -26,7 +26,7 @@ func AppendFrame(b []byte, command msyncv1.MSync_Command, payload []byte) []byte
 // AppendPage appends a SYNC frame with metas of a queue, each a field as
 // EntryMeta returns it. Without a token it is one that nobody confirms.
 func AppendPage(b []byte, metas iter.Seq[[]byte], token uint64, jid []byte, timestamp int64) []byte {
-	n := len(statusOK) + sizeField(len(jid)) + 2 + 1 + protowire.SizeVarint(uint64(timestamp)) //nolint:gosec // never negative
+	n := len(statusOK) + sizeField(len(jid)) + 2 + 1 + protowire.SizeVarint(uint64(timestamp)) // never negative
 	for m := range metas {
 		n += len(m)
 	}
@@ -45,7 +45,7 @@ func AppendPage(b []byte, metas iter.Seq[[]byte], token uint64, jid []byte, time
 	}
 	b = appendBytes(b, 6, jid)
 	b = appendUint(b, 7, last)
-	return appendUint(b, 8, uint64(timestamp)) //nolint:gosec // never negative
+	return appendUint(b, 8, uint64(timestamp)) // never negative
 }
 
 func none(func([]byte) bool) {}
@@ -60,7 +60,7 @@ func AppendRoamEnd(b []byte, jid []byte, timestamp int64) []byte {
 	p := append(make([]byte, 0, 48+len(jid)), statusOK...)
 	p = appendBytes(p, 6, jid)
 	p = appendUint(p, 7, 1)
-	p = appendUint(p, 8, uint64(timestamp)) //nolint:gosec // never negative
+	p = appendUint(p, 8, uint64(timestamp)) // never negative
 	p = appendUint(p, 9, 1)
 	return AppendFrame(b, msyncv1.MSync_SYNC, p)
 }
@@ -73,7 +73,7 @@ func AppendNotice(b, jid []byte) []byte {
 
 // AppendStatus appends an encoded Status as a field 1.
 func AppendStatus(b []byte, code msyncv1.Status_ErrorCode, reason string) []byte {
-	s := appendUint(make([]byte, 0, 8+len(reason)), 1, uint64(code)) //nolint:gosec // an enum
+	s := appendUint(make([]byte, 0, 8+len(reason)), 1, uint64(code)) // an enum
 	if reason != "" {
 		s = appendString(s, 2, reason)
 	}
@@ -88,7 +88,7 @@ func AppendAck(b []byte, metaID, serverID uint64, timestamp int64) []byte {
 	if serverID != 0 {
 		p = appendUint(p, 3, serverID)
 	}
-	p = appendUint(p, 8, uint64(timestamp)) //nolint:gosec // never negative
+	p = appendUint(p, 8, uint64(timestamp)) // never negative
 	return AppendFrame(b, msyncv1.MSync_SYNC, p)
 }
 
@@ -96,7 +96,7 @@ func AppendAck(b []byte, metaID, serverID uint64, timestamp int64) []byte {
 func AppendRefusal(b []byte, metaID uint64, code msyncv1.Status_ErrorCode, reason string, timestamp int64) []byte {
 	p := AppendStatus(make([]byte, 0, 64), code, reason)
 	p = appendUint(p, 2, metaID)
-	p = appendUint(p, 8, uint64(timestamp)) //nolint:gosec // never negative
+	p = appendUint(p, 8, uint64(timestamp)) // never negative
 	return AppendFrame(b, msyncv1.MSync_SYNC, p)
 }
 
@@ -104,14 +104,14 @@ func AppendRefusal(b []byte, metaID uint64, code msyncv1.Status_ErrorCode, reaso
 // UNREAD frame.
 func AppendUnreadQueue(list, jid []byte, n uint64) []byte {
 	list = appendTag(list, 2, protowire.BytesType)
-	list = protowire.AppendVarint(list, uint64(sizeField(len(jid))+1+protowire.SizeVarint(n))) //nolint:gosec // a length
+	list = protowire.AppendVarint(list, uint64(sizeField(len(jid))+1+protowire.SizeVarint(n))) // a length
 	list = appendBytes(list, 1, jid)
 	return appendUint(list, 2, n)
 }
 
 // AppendUnread appends the UNREAD frame with a list that AppendUnreadQueue made.
 func AppendUnread(b, list []byte, timestamp int64) []byte {
-	now := uint64(timestamp) //nolint:gosec // never negative
+	now := uint64(timestamp) // never negative
 	b = frameHead(b, msyncv1.MSync_UNREAD, len(statusOK)+len(list)+1+protowire.SizeVarint(now))
 	b = append(append(b, statusOK...), list...)
 	return appendUint(b, 3, now)

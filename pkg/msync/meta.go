@@ -59,11 +59,11 @@ type meta struct {
 // encode returns the meta as a field `metas`.
 func (m meta) encode() []byte {
 	b := make([]byte, 0, 48+len(m.payload)+len(m.from)+len(m.to))
-	b = appendUint(b, 1, uint64(m.id)) //nolint:gosec // IDs are positive
+	b = appendUint(b, 1, uint64(m.id)) // IDs are positive
 	b = appendBytes(b, 2, m.from)
 	b = appendBytes(b, 3, m.to)
-	b = appendUint(b, 4, uint64(m.timestamp)) //nolint:gosec // never negative
-	b = appendUint(b, 5, uint64(m.ns))        //nolint:gosec // an enum
+	b = appendUint(b, 4, uint64(m.timestamp)) // never negative
+	b = appendUint(b, 5, uint64(m.ns))        // an enum
 	b = appendBytes(b, 6, m.payload)
 	return appendBytes(make([]byte, 0, sizeField(len(b))), 4, b)
 }
@@ -77,30 +77,30 @@ func messageMeta(app ident.AppKey, d *busv1.Delivery) []byte {
 	to := sizeJID(app, d.GetTo(), toDomain, "")
 	bodyFrom, bodyTo := sizeJID("", d.GetFrom(), "", ""), sizeJID("", d.GetTo(), "", "")
 	payload := len(d.GetBody()) + sizeField(bodyFrom) + sizeField(bodyTo)
-	id, timestamp := uint64(d.GetId()), uint64(d.GetTimestamp()) //nolint:gosec // never negative
+	id, timestamp := uint64(d.GetId()), uint64(d.GetTimestamp()) // never negative
 	n := 1 + protowire.SizeVarint(id) + sizeField(from) + sizeField(to) + 1 + protowire.SizeVarint(timestamp) +
 		2 + sizeField(payload) + len(d.GetMetaExt())
 
 	b := make([]byte, 0, sizeField(n))
 	b = appendTag(b, 4, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(n)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(n)) // a length
 	b = appendUint(b, 1, id)
 	b = appendTag(b, 2, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(from)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(from)) // a length
 	b = appendJID(b, app, d.GetFrom(), DomainUser, d.GetFromResource())
 	b = appendTag(b, 3, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(to)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(to)) // a length
 	b = appendJID(b, app, d.GetTo(), toDomain, "")
 	b = appendUint(b, 4, timestamp)
 	b = appendUint(b, 5, uint64(msyncv1.Meta_CHAT))
 	b = appendTag(b, 6, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(payload)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(payload)) // a length
 	b = append(b, d.GetBody()...)
 	b = appendTag(b, 2, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(bodyFrom)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(bodyFrom)) // a length
 	b = appendJID(b, "", d.GetFrom(), "", "")
 	b = appendTag(b, 3, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(bodyTo)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(bodyTo)) // a length
 	b = appendJID(b, "", d.GetTo(), "", "")
 	return append(b, d.GetMetaExt()...)
 }

@@ -153,7 +153,7 @@ func ParseMetaHead(b []byte) (h MetaHead, ok bool) {
 			case 1:
 				h.ID = v
 			case 5:
-				h.NS = msyncv1.Meta_NameSpace(v) //nolint:gosec // unknown ones are refused
+				h.NS = msyncv1.Meta_NameSpace(v) // unknown ones are refused
 			}
 		case protowire.BytesType:
 			if num == 6 {
@@ -181,7 +181,7 @@ func isReceipt(body []byte) bool {
 		}
 		if num == 1 && typ == protowire.VarintType {
 			v, _ := protowire.ConsumeVarint(body)
-			kind = msyncv1.MessageBody_Type(v) //nolint:gosec // as the generated code does
+			kind = msyncv1.MessageBody_Type(v)
 		}
 		body = body[n:]
 	}

@@ -68,7 +68,7 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			if err != nil {
 				return 0, err
 			}
-			return int32(r[0].mutedChat), nil //nolint:gosec // small
+			return int32(r[0].mutedChat), nil // small
 		},
 	}
 	for what, read := range reads {

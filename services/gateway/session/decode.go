@@ -55,15 +55,15 @@ func deliveryOf(b []byte) (d *busv1.Delivery, ok bool) {
 func setNumber(d *busv1.Delivery, num protowire.Number, x uint64) {
 	switch num {
 	case 1:
-		d.Id = int64(x) //nolint:gosec // as the generated code does
+		d.Id = int64(x)
 	case 2:
-		d.Kind = busv1.Kind(x) //nolint:gosec // as the generated code does
+		d.Kind = busv1.Kind(x)
 	case 3:
-		d.Type = busv1.EntryType(x) //nolint:gosec // as the generated code does
+		d.Type = busv1.EntryType(x)
 	case 5:
-		d.Seq = int64(x) //nolint:gosec // as the generated code does
+		d.Seq = int64(x)
 	case 9:
-		d.Timestamp = int64(x) //nolint:gosec // as the generated code does
+		d.Timestamp = int64(x)
 	case 12:
 		d.OnlineOnly = x != 0
 	case 13:

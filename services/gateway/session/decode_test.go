@@ -26,7 +26,7 @@ func full(m protoreflect.Message) {
 		case protoreflect.EnumKind:
 			m.Set(f, protoreflect.ValueOfEnum(1))
 		case protoreflect.Uint64Kind:
-			m.Set(f, protoreflect.ValueOfUint64(uint64(n)<<40)) //nolint:gosec // positive
+			m.Set(f, protoreflect.ValueOfUint64(uint64(n)<<40)) // positive
 		default:
 			m.Set(f, protoreflect.ValueOfInt64(n<<40))
 		}

@@ -212,7 +212,7 @@ func TestLoginsUnderTraffic(t *testing.T) {
 		c.UnreadWait = 100 * time.Millisecond
 	})
 	var faults sync.Mutex
-	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) //nolint:gosec // no secret
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) // no secret
 	chance := func(n int) bool {
 		faults.Lock()
 		defer faults.Unlock()

@@ -80,9 +80,9 @@ func appendHeader(b []byte, op byte, n int) []byte {
 	case n < 126:
 		return append(b, op, byte(n))
 	case n <= 0xffff:
-		return binary.BigEndian.AppendUint16(append(b, op, 126), uint16(n)) //nolint:gosec // checked
+		return binary.BigEndian.AppendUint16(append(b, op, 126), uint16(n)) // checked
 	default:
-		return binary.BigEndian.AppendUint64(append(b, op, 127), uint64(n)) //nolint:gosec // a length
+		return binary.BigEndian.AppendUint64(append(b, op, 127), uint64(n)) // a length
 	}
 }
 

@@ -11,7 +11,7 @@ func jitter(d time.Duration) int64 {
 	if d < time.Millisecond {
 		return 0
 	}
-	return rand.Int64N(d.Milliseconds()) //nolint:gosec // spreads load only
+	return rand.Int64N(d.Milliseconds()) // spreads load only
 }
 
 // sweep looks for timeouts of all connections, in place of timers of each.

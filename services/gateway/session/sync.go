@@ -86,7 +86,7 @@ func (c *conn) sendUnread(now int64) {
 		if !q.pending() {
 			continue
 		}
-		list = msync.AppendUnreadQueue(list, q.jid, uint64(q.last-q.confirmed)) //nolint:gosec // positive
+		list = msync.AppendUnreadQueue(list, q.jid, uint64(q.last-q.confirmed)) // positive
 		if q.phase != pulling {
 			q.enter(notified, now)
 		}
@@ -206,7 +206,7 @@ func (c *conn) read(conversation ident.ConversationID, after int64) ([]entry, in
 	defer cancel()
 	resp, err := c.srv.syncs.PullConversation(ctx, &messagingv1.PullConversationRequest{
 		Org: c.org, App: c.app, User: string(c.user.ID), Resource: c.resource,
-		Conversation: string(conversation), AfterSeq: after, Limit: int32(c.srv.cfg.PageEntries), //nolint:gosec // a constant
+		Conversation: string(conversation), AfterSeq: after, Limit: int32(c.srv.cfg.PageEntries), // a constant
 	})
 	if err != nil {
 		return nil, 0, 0, err

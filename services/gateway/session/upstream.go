@@ -56,7 +56,7 @@ func (c *conn) message(head msync.MetaHead, meta []byte) {
 		Meta: bytes.Clone(meta),
 	})
 	if err == nil {
-		c.send(msync.AppendAck(nil, head.ID, uint64(resp.GetMessageId()), resp.GetTimestamp())) //nolint:gosec // IDs are positive
+		c.send(msync.AppendAck(nil, head.ID, uint64(resp.GetMessageId()), resp.GetTimestamp())) // IDs are positive
 		c.srv.metrics.sendOK.Inc()
 		return
 	}
@@ -83,7 +83,7 @@ func refusal(err error) (msyncv1.Status_ErrorCode, string) {
 	}
 	if text, ok := e.Metadata[metadataSyncCode]; ok {
 		n, err := strconv.ParseInt(text, 10, 32)
-		code := msyncv1.Status_ErrorCode(n) //nolint:gosec // parsed to 32 bits
+		code := msyncv1.Status_ErrorCode(n) // parsed to 32 bits
 		if err != nil || code == msyncv1.Status_OK || code == msyncv1.Status_PERMISSION_DENIED && !settles(reason) {
 			code = msyncv1.Status_FAIL
 		}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/chappe-im/chappe/pkg/bus"
 	"github.com/chappe-im/chappe/pkg/ident"
-	"github.com/chappe-im/chappe/pkg/names"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
 	msyncv1 "github.com/chappe-im/chappe/proto/gen/chappe/msync/v1"
 	"github.com/chappe-im/chappe/services/gateway/session"
@@ -140,7 +139,7 @@ func BenchmarkDelivery1000(b *testing.B) {
 			from := "s" + strconv.Itoa(n) // every round a conversation of its own
 			d := &busv1.Delivery{
 				Id: 1_000_000_000_000_000_000 + int64(n), Kind: busv1.Kind_KIND_USER, Seq: 1, LogPlace: 1, From: from, To: user,
-				Conversation: names.UserConversation(from, user), Timestamp: 1_700_000_000_000, Body: body,
+				Conversation: string(ident.UserConversation(ident.UserID(from), ident.UserID(user))), Timestamp: 1_700_000_000_000, Body: body,
 			}
 			push, err := proto.Marshal(&busv1.Push{What: &busv1.Push_Delivery{Delivery: d}})
 			require.NoError(b, err)

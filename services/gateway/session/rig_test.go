@@ -19,7 +19,6 @@ import (
 	"github.com/chappe-im/chappe/pkg/grpcx"
 	"github.com/chappe-im/chappe/pkg/ident"
 	"github.com/chappe-im/chappe/pkg/msyncclient"
-	"github.com/chappe-im/chappe/pkg/names"
 	"github.com/chappe-im/chappe/pkg/natsx"
 	"github.com/chappe-im/chappe/pkg/testkit"
 	busv1 "github.com/chappe-im/chappe/proto/gen/chappe/bus/v1"
@@ -96,7 +95,7 @@ func (b *backend) store(d *busv1.Delivery) (*busv1.Delivery, error) {
 	}
 	d.Conversation = d.GetTo()
 	if d.GetKind() == busv1.Kind_KIND_USER {
-		d.Conversation = names.UserConversation(d.GetFrom(), d.GetTo())
+		d.Conversation = string(ident.UserConversation(ident.UserID(d.GetFrom()), ident.UserID(d.GetTo())))
 	}
 	d.Seq = int64(len(b.entries[d.GetConversation()])) + 1
 	d.Timestamp = 1_700_000_000_000 + d.GetSeq()
@@ -258,7 +257,7 @@ func (b *backend) OpenDevice(_ context.Context, req *messagingv1.OpenDeviceReque
 }
 
 func (b *backend) queue(conversation, user string, mine map[string]int64) *messagingv1.DeviceQueue {
-	kind, peer := busv1.Kind_KIND_USER, names.Peer(conversation, user)
+	kind, peer := busv1.Kind_KIND_USER, string(ident.ConversationID(conversation).Peer(ident.UserID(user)))
 	if _, ok := b.members[conversation]; ok {
 		kind, peer = busv1.Kind_KIND_GROUP, conversation
 	}
@@ -541,7 +540,9 @@ func count(t testing.TB, reg *prometheus.Registry, name string, labels ...string
 	return sum
 }
 
-func conversation(a, b string) string { return names.UserConversation(a, b) }
+func conversation(a, b string) string {
+	return string(ident.UserConversation(ident.UserID(a), ident.UserID(b)))
+}
 
 // report lets NATS say that pushes may have been lost.
 func (r *rig) report() {
